@@ -1,0 +1,1 @@
+//! The shell of fleetfoot that acts: supervisor, listener, reconciler, executor, sweeper

@@ -1,0 +1,119 @@
+//! What GitHub wants of a pool: a level it states, never a sum of messages.
+
+use std::collections::BTreeMap;
+
+use crate::names::{InstanceName, JobId};
+use crate::time::{Span, Timestamp};
+
+/// How long `JobAssigned` items raise demand above what statistics say (design, section 5).
+pub const ASSIGNED_ITEMS_HOLD: Span = Span::minutes(2);
+
+/// How long a job that certainly ran is taken off GitHub's level when no newer word of GitHub comes.
+pub const SPENT_HOLD: Span = Span::minutes(5);
+
+/// The statistics of a scale set, as GitHub states them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Jobs offered and not acquired (GHES).
+    pub available: u32,
+    /// Jobs acquired and not assigned (GHES).
+    pub acquired: u32,
+    /// Jobs waiting for or running on this scale set.
+    pub assigned: u32,
+    /// Jobs running.
+    pub running: u32,
+    /// Runners registered.
+    pub registered: u32,
+    /// Runners busy.
+    pub busy: u32,
+    /// Runners idle.
+    pub idle: u32,
+}
+
+/// Where a job is, as far as messages told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// Assigned to the scale set; no runner yet.
+    Assigned,
+    /// A runner took it.
+    Started {
+        /// The runner's name; it need not be one of ours.
+        instance: Option<InstanceName>,
+    },
+}
+
+/// One unfinished job, keyed by GitHub's job id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// GitHub's id.
+    pub id: JobId,
+    /// Its state.
+    pub state: JobState,
+    /// `owner/repository`.
+    pub repository: String,
+    /// The workflow file and ref.
+    pub workflow: String,
+    /// The name people gave it.
+    pub display_name: String,
+    /// The workflow run's number; `0` when unknown.
+    pub run_id: i64,
+    /// When GitHub queued it, where it said so.
+    pub queued_at: Option<Timestamp>,
+    /// When we first heard of it.
+    pub seen_at: Timestamp,
+    /// When its start was heard of.
+    pub started_at: Option<Timestamp>,
+}
+
+/// What GitHub last stated about one pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Demand {
+    /// A message session is open and its statistics are below. Otherwise demand is unknown.
+    pub known: bool,
+    /// The last statistics of the open session.
+    pub statistics: Statistics,
+    /// When they were stated.
+    pub stated_at: Timestamp,
+    /// The last message taken in.
+    pub last_message_id: Option<i64>,
+    /// Instances whose one job is over though GitHub's level may still count it, and since when.
+    pub spent: BTreeMap<InstanceName, Timestamp>,
+}
+
+impl Demand {
+    /// A session opened with these statistics: whatever was corrected before is in them.
+    pub fn session_opened(&mut self, statistics: Statistics, now: Timestamp) {
+        self.known = true;
+        self.statistics = statistics;
+        self.stated_at = now;
+        self.last_message_id = None;
+        self.spent.clear();
+    }
+
+    /// The session is gone: what GitHub wants is unknown until the next one.
+    pub fn session_lost(&mut self) {
+        self.known = false;
+        self.last_message_id = None;
+    }
+
+    /// New statistics of the open session.
+    pub fn state(&mut self, statistics: Statistics, now: Timestamp) {
+        self.statistics = statistics;
+        self.stated_at = now;
+    }
+
+    /// Jobs that want a runner: GitHub's level, raised by young `JobAssigned` items, less the jobs
+    /// known to be over that the level may still count.
+    #[must_use]
+    pub fn open_jobs(&self, jobs: &BTreeMap<JobId, Job>, now: Timestamp) -> u32 {
+        let young = jobs.values().filter(|job| job.seen_at.age(now) < ASSIGNED_ITEMS_HOLD).count();
+        let level = self.statistics.assigned.max(count(young));
+        let spent = self.spent.values().filter(|since| since.age(now) < SPENT_HOLD).count();
+        level.saturating_sub(count(spent))
+    }
+}
+
+/// A length as a count, saturating.
+pub(crate) fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

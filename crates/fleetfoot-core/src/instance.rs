@@ -1,0 +1,400 @@
+//! One instance: the container, machine or process that hosts one runner for one job.
+//!
+//! ```text
+//! Pending ─▶ Creating ─▶ Warm ─▶ Starting ─▶ Idle ─▶ Running ─▶ Stopping ─▶ Closed
+//! ```
+//!
+//! Single-step backends skip `Creating` and `Warm`. The row keeps two facts beside its phase, each
+//! committed *before* the call it speaks of: what is registered at GitHub ([`Registration`]) and what
+//! exists at the backend ([`Environment`]). Recovery reads the facts, never the phase alone.
+
+use crate::cause::Reason;
+use crate::names::{InstanceName, JobId, PoolName, RunnerId, ScaleSetId};
+use crate::phase::{Observation, Phase, Refused, apply};
+use crate::time::Timestamp;
+
+/// What is known of the registration at GitHub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Registration {
+    /// Never asked for.
+    #[default]
+    None,
+    /// A JIT config was asked for; the answer is not in the store.
+    Requested,
+    /// Registered under this number.
+    Registered(RunnerId),
+    /// Proven absent: deregistered by us, or removed by GitHub after its job.
+    Gone,
+}
+
+/// What is known of the environment at the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Environment {
+    /// No call was made.
+    #[default]
+    None,
+    /// A create call was made; its answer is not in the store.
+    Requested,
+    /// Made, and nothing launched in it.
+    Present,
+    /// The launch call was made.
+    Launched,
+    /// Its machine is proven ended; remains may be left.
+    Ended,
+    /// Proven absent.
+    Gone,
+}
+
+/// How an environment ended, as the backend saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exit {
+    /// The exit status, where there was one.
+    pub code: Option<i32>,
+    /// The kernel ended it for want of memory.
+    pub out_of_memory: bool,
+    /// One line of the backend's own words.
+    pub message: Option<String>,
+}
+
+/// What failed, for the pool's circuit: only failures of the instance itself count there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// The environment could not be made (image missing, refused by the backend).
+    Create,
+    /// The environment was made, the runner could not be launched.
+    Launch,
+    /// The environment ended before its runner came online, or without a job.
+    EarlyExit,
+    /// The runner did not come online in time.
+    BootTimeout,
+    /// The environment was not made in time.
+    CreateTimeout,
+    /// Waited too long to be started.
+    StartTimeout,
+    /// The backend did not answer: counts against the backend, not the instance.
+    Backend,
+    /// GitHub refused or did not answer: counts against GitHub, not the instance.
+    Github,
+}
+
+impl FailureKind {
+    /// Whether the pool's circuit counts it.
+    #[must_use]
+    pub fn counts_against_pool(self) -> bool {
+        match self {
+            Self::Create | Self::Launch | Self::EarlyExit | Self::BootTimeout | Self::CreateTimeout => true,
+            Self::StartTimeout | Self::Backend | Self::Github => false,
+        }
+    }
+
+    /// The kind's name in logs, events and the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Launch => "launch",
+            Self::EarlyExit => "early exit",
+            Self::BootTimeout => "boot timeout",
+            Self::CreateTimeout => "create timeout",
+            Self::StartTimeout => "start timeout",
+            Self::Backend => "backend",
+            Self::Github => "github",
+        }
+    }
+}
+
+/// How the life of an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its one job ran; the result is GitHub's word, where a message gave one.
+    Completed {
+        /// `succeeded`, `failed`, `canceled`, … as GitHub spelled it.
+        result: Option<String>,
+    },
+    /// It never served.
+    Failed {
+        /// What failed.
+        kind: FailureKind,
+        /// One line that says why.
+        detail: String,
+    },
+    /// Its environment ended in the middle of its job.
+    Lost {
+        /// How the environment ended.
+        detail: String,
+    },
+    /// Removed by us for a reason.
+    Removed(Reason),
+    /// The host was restarted under it.
+    HostRebooted,
+    /// Its environment is gone and no credential was left to ask GitHub.
+    RegistrationUnverified,
+}
+
+/// One instance, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name everywhere.
+    pub name: InstanceName,
+    /// The pool it belongs to.
+    pub pool: PoolName,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// What GitHub holds.
+    pub registration: Registration,
+    /// What the backend holds.
+    pub environment: Environment,
+    /// The runner's number, kept after the registration is gone.
+    pub runner_id: Option<RunnerId>,
+    /// The scale set it registered under.
+    pub scale_set_id: Option<ScaleSetId>,
+    /// The backend's own handle (container id, directory, …).
+    pub handle: Option<String>,
+    /// The backend identity that holds the environment (engine id, host UUID, …).
+    pub backend_identity: Option<String>,
+    /// The host's boot id when the environment was made.
+    pub boot_id: Option<String>,
+    /// The job it runs or ran.
+    pub job: Option<JobId>,
+    /// When its job's start was seen.
+    pub job_started_at: Option<Timestamp>,
+    /// When its job's completion was seen.
+    pub job_completed_at: Option<Timestamp>,
+    /// The job's result as GitHub spelled it.
+    pub job_result: Option<String>,
+    /// GitHub itself proved that its one job ran (11.5: the runner is gone by itself).
+    pub job_proven: bool,
+    /// How its environment ended.
+    pub exit: Option<Exit>,
+    /// Why it is being removed.
+    pub reason: Option<Reason>,
+    /// The failure that ended it before it served.
+    pub failure: Option<(FailureKind, String)>,
+    /// An operator said `--force`: the removal gate is open.
+    pub forced: bool,
+    /// A create or JIT call went unanswered at this time: it may still land (11.1).
+    pub unanswered_since: Option<Timestamp>,
+    /// Complete lists since the other side answered again that showed nothing (11.1).
+    pub clear_lists: u32,
+    /// When the last of those lists began.
+    pub last_clear_list_at: Option<Timestamp>,
+    /// When the last call for this name ended: evidence must be newer (11.2).
+    pub last_call_at: Option<Timestamp>,
+    /// Attempts at the present step of its removal.
+    pub attempts: u32,
+    /// Not before this time the next attempt.
+    pub retry_at: Option<Timestamp>,
+    /// The last failure of a removal step, one line.
+    pub last_error: Option<String>,
+    /// When its name was committed.
+    pub created_at: Timestamp,
+    /// When its phase last changed.
+    pub phase_since: Timestamp,
+    /// When it was last verified at GitHub.
+    pub verified_at: Option<Timestamp>,
+    /// How its life ended; set when it closes.
+    pub outcome: Option<Outcome>,
+}
+
+impl Instance {
+    /// A new name: nothing outside yet.
+    #[must_use]
+    pub fn pending(name: InstanceName, pool: PoolName, now: Timestamp) -> Self {
+        Self {
+            name,
+            pool,
+            phase: Phase::Pending,
+            registration: Registration::None,
+            environment: Environment::None,
+            runner_id: None,
+            scale_set_id: None,
+            handle: None,
+            backend_identity: None,
+            boot_id: None,
+            job: None,
+            job_started_at: None,
+            job_completed_at: None,
+            job_result: None,
+            job_proven: false,
+            exit: None,
+            reason: None,
+            failure: None,
+            forced: false,
+            unanswered_since: None,
+            clear_lists: 0,
+            last_clear_list_at: None,
+            last_call_at: None,
+            attempts: 0,
+            retry_at: None,
+            last_error: None,
+            created_at: now,
+            phase_since: now,
+            verified_at: None,
+            outcome: None,
+        }
+    }
+
+    /// It takes one of its pool's slots: from its name's commit until its environment is proven ended.
+    #[must_use]
+    pub fn occupies(&self) -> bool {
+        match (self.phase, self.environment) {
+            (Phase::Closed, _) | (_, Environment::Ended | Environment::Gone) => false,
+            // The name was withdrawn before anything was called: nothing can run under it.
+            (Phase::Stopping, Environment::None) => false,
+            (
+                Phase::Pending
+                | Phase::Creating
+                | Phase::Warm
+                | Phase::Starting
+                | Phase::Idle
+                | Phase::Running
+                | Phase::Stopping,
+                Environment::None | Environment::Requested | Environment::Present | Environment::Launched,
+            ) => true,
+        }
+    }
+
+    /// It can serve a job of its pool's demand, or does.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        let phase = match self.phase {
+            Phase::Pending | Phase::Creating | Phase::Warm | Phase::Starting | Phase::Idle | Phase::Running => true,
+            Phase::Stopping | Phase::Closed => false,
+        };
+        phase && self.job_completed_at.is_none() && self.occupies()
+    }
+
+    /// Its environment may be alive, as far as anyone knows.
+    #[must_use]
+    pub fn may_live(&self) -> bool {
+        matches!(self.environment, Environment::Requested | Environment::Present | Environment::Launched)
+    }
+
+    /// Its environment ended and something of it is left at the backend.
+    #[must_use]
+    pub fn is_remains(&self) -> bool {
+        self.phase == Phase::Stopping && self.environment == Environment::Ended
+    }
+
+    /// Its job's start or proof was seen.
+    #[must_use]
+    pub fn had_job(&self) -> bool {
+        self.job.is_some() || self.job_completed_at.is_some() || self.job_proven
+    }
+
+    /// Takes in one observation: changes the facts, and the phase through [`apply`].
+    ///
+    /// # Errors
+    /// [`Refused`] when the observation cannot be true of an instance in this phase; nothing changes.
+    pub fn observe(&mut self, observation: &Observation, now: Timestamp) -> Result<(), Refused> {
+        let next = apply(self.phase, observation)?;
+        // Busy, but its machine is gone: there is nothing to keep running (gate, case d).
+        let next = if matches!(observation, Observation::Busy) && !self.may_live() { self.phase } else { next };
+        self.record(observation, now);
+        if next != self.phase {
+            self.phase = next;
+            self.phase_since = now;
+            self.attempts = 0;
+            self.retry_at = None;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, observation: &Observation, now: Timestamp) {
+        match observation {
+            Observation::CreateBegun => self.environment = Environment::Requested,
+            Observation::Created { handle } => {
+                self.environment = Environment::Present;
+                self.handle = Some(handle.clone());
+                self.last_call_at = Some(now);
+            }
+            Observation::StartBegun { scale_set } => {
+                self.registration = Registration::Requested;
+                self.scale_set_id = Some(*scale_set);
+            }
+            Observation::Registered { runner } => {
+                self.registration = Registration::Registered(*runner);
+                self.runner_id = Some(*runner);
+                self.last_call_at = Some(now);
+            }
+            Observation::LaunchBegun => {
+                self.environment = match self.environment {
+                    Environment::Present => Environment::Launched,
+                    Environment::None => Environment::Requested,
+                    kept @ (Environment::Requested
+                    | Environment::Launched
+                    | Environment::Ended
+                    | Environment::Gone) => kept,
+                };
+            }
+            Observation::Launched { handle } => {
+                if self.may_live() || self.environment == Environment::None {
+                    self.environment = Environment::Launched;
+                }
+                if handle.is_some() {
+                    self.handle.clone_from(handle);
+                }
+                self.last_call_at = Some(now);
+                self.unanswered_since = None;
+            }
+            Observation::Online => self.verified_at = Some(now),
+            Observation::JobStarted { job } => {
+                self.job = Some(job.clone());
+                self.job_started_at = self.job_started_at.or(Some(now));
+            }
+            Observation::JobCompleted { job, result } => {
+                if self.job.is_none() {
+                    self.job.clone_from(job);
+                }
+                self.job_completed_at = self.job_completed_at.or(Some(now));
+                if result.is_some() {
+                    self.job_result.clone_from(result);
+                }
+            }
+            Observation::Ended { exit } => {
+                if self.environment != Environment::Gone {
+                    self.environment = Environment::Ended;
+                }
+                self.exit = self.exit.take().or_else(|| Some(exit.clone()));
+                self.unanswered_since = None;
+            }
+            Observation::EnvironmentGone => {
+                self.environment = Environment::Gone;
+                self.last_call_at = Some(now);
+                self.attempts = 0;
+                self.retry_at = None;
+            }
+            Observation::Deregistered => {
+                self.registration = Registration::Gone;
+                self.attempts = 0;
+                self.retry_at = None;
+            }
+            Observation::RunnerGone => {
+                self.registration = Registration::Gone;
+                self.job_proven = true;
+                self.verified_at = Some(now);
+            }
+            Observation::Busy => {
+                self.verified_at = Some(now);
+                self.reason = None;
+            }
+            Observation::StillRegistered => self.verified_at = Some(now),
+            Observation::Failed { kind, detail } => {
+                self.failure = self.failure.take().or_else(|| Some((*kind, detail.clone())));
+                self.last_call_at = Some(now);
+            }
+            Observation::Unanswered { kind, detail } => {
+                self.failure = self.failure.take().or_else(|| Some((*kind, detail.clone())));
+                self.unanswered_since = Some(now);
+                self.clear_lists = 0;
+                self.last_clear_list_at = None;
+                self.last_call_at = Some(now);
+            }
+            Observation::Removal { reason } => {
+                self.reason = self.reason.or(Some(*reason));
+                self.forced |= reason.opens_gate();
+            }
+            Observation::Closed { outcome } => self.outcome = Some(outcome.clone()),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Nouns and decisions of fleetfoot.
+//!
+//! This room holds what fleetfoot *is*: pools, demand, jobs and instances, and every decision about
+//! them. [`apply`] is the only thing that changes a phase; [`plan()`] is the only thing that decides
+//! what to do next. Both are pure functions of their arguments.
+//!
+//! What it does not know: async, I/O, any clock, chance, serialization, logs. Time comes in as a
+//! [`Timestamp`], names come in from outside, and reasons go out as data ([`Cause`], [`Reason`]).
+//!
+//! Where to start: [`instance`] for the life of an instance, [`plan()`] for the decisions over a pool,
+//! [`sizing`] for how many instances a pool wants and what capacity it advertises.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod backoff;
+pub mod cause;
+pub mod circuit;
+pub mod demand;
+pub mod host;
+pub mod instance;
+pub mod names;
+pub mod phase;
+pub mod plan;
+pub mod pool;
+pub mod removal;
+pub mod sizing;
+pub mod time;
+
+pub use backoff::Backoff;
+pub use cause::{Cause, Reason};
+pub use circuit::Circuit;
+pub use demand::{Demand, Job, JobState, Statistics};
+pub use instance::{Environment, Exit, FailureKind, Instance, Outcome, Registration};
+pub use names::{InstallationId, InstanceName, JobId, NameError, PoolName, RunnerId, ScaleSetId};
+pub use phase::{Observation, Phase, Refused, apply};
+
+pub use pool::{Intent, Pool, PoolSpec, PoolState};
+pub use time::{Span, Timestamp};

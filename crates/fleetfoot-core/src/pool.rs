@@ -1,0 +1,157 @@
+//! A pool: one scale set with its sizing and its backend.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::circuit::Circuit;
+use crate::demand::{Demand, Job};
+use crate::instance::Instance;
+use crate::names::{InstanceName, JobId, PoolName, ScaleSetId};
+use crate::time::{Span, Timestamp};
+
+/// What an operator wants of the pool beside its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Intent {
+    /// Serve jobs.
+    #[default]
+    Active,
+    /// Take no more jobs, let the running ones finish.
+    Draining,
+    /// Not in the configuration any more: drained until its last instance closes.
+    Removed,
+}
+
+impl Intent {
+    /// The word in the store and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// The sizing and the time limits of a pool, from its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// Instances at most.
+    pub max_runners: u32,
+    /// Runners to hold ready on top of demand.
+    pub min_idle: u32,
+    /// A surplus runner is removed after being idle this long.
+    pub idle_timeout: Span,
+    /// A committed name must be started within this time.
+    pub start_timeout: Span,
+    /// An environment must be made within this time.
+    pub create_timeout: Span,
+    /// A launched runner must be online within this time.
+    pub boot_timeout: Span,
+    /// The bound of one delete call.
+    pub stop_timeout: Span,
+    /// A job may run this long; nothing when it may run as long as it likes.
+    pub max_job_duration: Option<Span>,
+    /// An unregistered environment may wait this long.
+    pub warm_ttl: Span,
+    /// Remains (ended, not yet deleted) at most, before nothing more is created.
+    pub remains_max: u32,
+    /// Advertise exactly `max_runners` (under the name `outrunner`).
+    pub advertise_limit: bool,
+}
+
+impl Default for PoolSpec {
+    fn default() -> Self {
+        Self {
+            max_runners: 2,
+            min_idle: 0,
+            idle_timeout: Span::minutes(5),
+            start_timeout: Span::minutes(5),
+            create_timeout: Span::minutes(10),
+            boot_timeout: Span::minutes(5),
+            stop_timeout: Span::minutes(2),
+            max_job_duration: None,
+            warm_ttl: Span::minutes(60),
+            remains_max: 100,
+            advertise_limit: false,
+        }
+    }
+}
+
+/// The pool's own row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name.
+    pub name: PoolName,
+    /// What an operator wants of it.
+    pub intent: Intent,
+    /// The GitHub scope it is registered at.
+    pub config_url: String,
+    /// The runner group's name; empty for the default group.
+    pub runner_group: String,
+    /// GitHub's number of its scale set, once known.
+    pub scale_set_id: Option<ScaleSetId>,
+    /// The message session that is or was open (11.9). No secret.
+    pub session_id: Option<String>,
+    /// Where its credential comes from: a reference, never the credential.
+    pub credential_reference: String,
+    /// The backend connection its environments live at.
+    pub backend_connection: String,
+    /// What GitHub wants.
+    pub demand: Demand,
+    /// Its failures to start.
+    pub circuit: Circuit,
+    /// When the row was made.
+    pub created_at: Timestamp,
+}
+
+impl Pool {
+    /// A new row for `name`.
+    #[must_use]
+    pub fn new(name: PoolName, now: Timestamp) -> Self {
+        Self {
+            name,
+            intent: Intent::Active,
+            config_url: String::new(),
+            runner_group: String::new(),
+            scale_set_id: None,
+            session_id: None,
+            credential_reference: String::new(),
+            backend_connection: String::new(),
+            demand: Demand::default(),
+            circuit: Circuit::default(),
+            created_at: now,
+        }
+    }
+}
+
+/// Everything the store holds of one pool's present: what `plan` reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolState {
+    /// The pool's row.
+    pub pool: Arc<Pool>,
+    /// Its instances that are not closed.
+    pub instances: BTreeMap<InstanceName, Arc<Instance>>,
+    /// Its unfinished jobs.
+    pub jobs: BTreeMap<JobId, Job>,
+}
+
+impl PoolState {
+    /// The state of a pool that has only its row.
+    #[must_use]
+    pub fn new(pool: Pool) -> Self {
+        Self { pool: Arc::new(pool), instances: BTreeMap::new(), jobs: BTreeMap::new() }
+    }
+
+    /// Instances that take a slot.
+    #[must_use]
+    pub fn occupying(&self) -> u32 {
+        crate::demand::count(self.instances.values().filter(|instance| instance.occupies()).count())
+    }
+
+    /// Instances that serve demand.
+    #[must_use]
+    pub fn serving(&self) -> u32 {
+        crate::demand::count(self.instances.values().filter(|instance| instance.serves()).count())
+    }
+}

@@ -1,0 +1,1 @@
+//! GitHub as GitHub speaks: credentials, REST, scale sets and message sessions

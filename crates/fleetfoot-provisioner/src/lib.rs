@@ -1,0 +1,20 @@
+//! The backend contract of fleetfoot.
+//!
+//! A backend makes, lists and deletes *environments*: containers, machines, processes. One trait,
+//! [`Provisioner`], with two shapes of start: *late binding* (`create`, later `launch` with the JIT
+//! config) and *single step* (`create` carries the JIT config). What a backend can do it declares in
+//! its [`Capabilities`]; the [`conformance`] suite runs what is declared against the real thing.
+//!
+//! What this room does not know: GitHub, the store, the controller, any concrete tool.
+//!
+//! Where to start: [`Provisioner`], then [`simulated`], the backend in memory that ships.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod error;
+mod provisioner;
+
+pub use error::{Advice, BackendError, ErrorKind};
+pub use provisioner::{
+    Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Event, EventStream, Finding, Handle, JitConfig,
+    Listing, Provisioner, Reach, Severity,
+};

@@ -1,0 +1,1 @@
+//! A whole GitHub in a box and a stand-in runner
