@@ -1,0 +1,95 @@
+//! Tasks of this repository, run as `cargo xtask TASK`.
+//!
+//! xtask is for developers and the gate: it starts real components for the tests, checks the
+//! house rules that the compiler does not know, and strings the steps of `.ci/run` together.
+//! It knows no room of fleetfoot; what it says about them it reads from `cargo metadata`, from
+//! their sources and from `docs/`. Start at [`ci`] and follow it to the single steps.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a program for developers: it talks on the terminal, starts programs and waits for them"
+)]
+
+mod components;
+mod process;
+mod unix_http;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the fleetfoot repository")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Start the real components that tests drive, and print what tests are told
+    Components(ComponentsArgs),
+}
+
+#[derive(clap::Args)]
+struct ComponentsArgs {
+    /// Install what is missing (Debian or Ubuntu, root)
+    #[arg(long)]
+    install: bool,
+    /// Leave them running; `--stop DIR` ends them
+    #[arg(long)]
+    keep: bool,
+    /// Write the variables to a file that a shell can source
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Stop a set that was kept, by its directory
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["install", "keep", "env_file"])]
+    stop: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Components(args) => components_task(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn components_task(args: &ComponentsArgs) -> Result<()> {
+    if let Some(dir) = &args.stop {
+        return components::stop_kept(dir);
+    }
+    if args.install {
+        components::install(&components::Kind::ALL)?;
+    }
+    let mut set = components::Set::new()?;
+    for kind in components::Kind::ALL {
+        set.start(kind);
+    }
+    let mut text = String::new();
+    for (name, value) in &set.env {
+        text.push_str(&format!("export {name}='{value}'\n"));
+    }
+    text.push_str(&format!("export FLEETFOOT_TEST_REQUIRE='{}'\n", set.up()));
+    for (kind, outcome) in &set.outcomes {
+        println!("# {:12} {outcome:?}", kind.title());
+    }
+    println!("# directory    {}", set.dir().display());
+    if let Some(file) = &args.env_file {
+        std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    print!("{text}");
+    if args.keep {
+        set.keep();
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Just enough HTTP over a Unix socket to ask an engine whether it is there and to remove what
+//! is left in it. HTTP/1.0, so the answer ends with the connection.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Sends one request without a body and returns status and body.
+pub(crate) fn request(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    limit: Duration,
+) -> Result<(u16, String)> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("answer without a head")?;
+    let status = head
+        .split_whitespace()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .context("answer without a status")?;
+    Ok((status, body.to_owned()))
+}
