@@ -21,7 +21,12 @@ impl Backoff {
     /// The wait before attempt number `attempts` + 1.
     #[must_use]
     pub fn wait(self, attempts: u32) -> Span {
-        Span(self.first.0.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(self.longest.0))
+        Span(
+            self.first
+                .0
+                .saturating_mul(1 << attempts.saturating_sub(1).min(20))
+                .min(self.longest.0),
+        )
     }
 }
 

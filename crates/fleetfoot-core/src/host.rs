@@ -1,1 +1,164 @@
-//! Being written.
+//! The host's budget, shared by its pools: who gets the room that is left.
+
+use std::collections::BTreeMap;
+
+use crate::names::PoolName;
+
+/// What the host may carry. `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct HostBudget {
+    /// Instances at most.
+    pub max_instances: Option<u32>,
+    /// Processors at most, in thousandths, over the pools that state theirs.
+    pub millicpus: Option<u64>,
+    /// Memory at most, in MiB, over the pools that state theirs.
+    pub memory_mib: Option<u64>,
+}
+
+/// What one instance of a pool takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footprint {
+    /// Processors in thousandths; 0 when the pool states none.
+    pub millicpus: u64,
+    /// Memory in MiB; 0 when the pool states none.
+    pub memory_mib: u64,
+}
+
+/// One pool's claim on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// What one of its instances takes.
+    pub footprint: Footprint,
+    /// Instances that occupy the host now.
+    pub occupying: u32,
+    /// Further instances it wants.
+    pub missing: u32,
+}
+
+impl HostBudget {
+    /// The budget never says no.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.max_instances.is_none() && self.millicpus.is_none() && self.memory_mib.is_none()
+    }
+
+    /// How many further instances of `footprint` fit beside everything that `claims` occupies.
+    #[must_use]
+    pub fn room(&self, claims: &BTreeMap<PoolName, Claim>, footprint: Footprint) -> u32 {
+        let used = claims
+            .values()
+            .fold(Used::default(), |used, claim| used.plus(claim.footprint, claim.occupying));
+        used.room(self, footprint)
+    }
+
+    /// Deals the free room round robin: every pool that is missing instances gets one in turn, beginning
+    /// with the pool after `last_served`, so none is above its share while another waits.
+    #[must_use]
+    pub fn deal(
+        &self,
+        claims: &BTreeMap<PoolName, Claim>,
+        last_served: Option<&PoolName>,
+    ) -> BTreeMap<PoolName, u32> {
+        let mut grants: BTreeMap<PoolName, u32> = BTreeMap::new();
+        if self.is_unlimited() {
+            return claims.iter().map(|(name, claim)| (name.clone(), claim.missing)).collect();
+        }
+        let mut used = claims
+            .values()
+            .fold(Used::default(), |used, claim| used.plus(claim.footprint, claim.occupying));
+        let mut order: Vec<&PoolName> = claims.keys().collect();
+        if let Some(last) = last_served {
+            let split = order.partition_point(|name| *name <= last);
+            order.rotate_left(split);
+        }
+        // The pool that holds the least goes first; the rotation decides between equals.
+        loop {
+            let next = order
+                .iter()
+                .filter_map(|name| {
+                    let claim = claims.get(*name)?;
+                    let granted = grants.get(*name).copied().unwrap_or(0);
+                    let fits = granted < claim.missing && used.room(self, claim.footprint) > 0;
+                    fits.then_some((claim.occupying.saturating_add(granted), *name, claim))
+                })
+                .min_by_key(|(held, _, _)| *held);
+            let Some((_, name, claim)) = next else { return grants };
+            used = used.plus(claim.footprint, 1);
+            *grants.entry(name.clone()).or_insert(0) += 1;
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Used {
+    instances: u32,
+    millicpus: u64,
+    memory_mib: u64,
+}
+
+impl Used {
+    fn plus(self, footprint: Footprint, count: u32) -> Self {
+        Self {
+            instances: self.instances.saturating_add(count),
+            millicpus: self
+                .millicpus
+                .saturating_add(footprint.millicpus.saturating_mul(u64::from(count))),
+            memory_mib: self
+                .memory_mib
+                .saturating_add(footprint.memory_mib.saturating_mul(u64::from(count))),
+        }
+    }
+
+    fn room(self, budget: &HostBudget, footprint: Footprint) -> u32 {
+        let by = |limit: Option<u64>, used: u64, each: u64| match limit {
+            Some(limit) if each > 0 => limit.saturating_sub(used) / each,
+            Some(_) | None => u64::MAX,
+        };
+        let instances = budget
+            .max_instances
+            .map_or(u64::MAX, |limit| u64::from(limit.saturating_sub(self.instances)));
+        let room = instances
+            .min(by(budget.millicpus, self.millicpus, footprint.millicpus))
+            .min(by(budget.memory_mib, self.memory_mib, footprint.memory_mib));
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> PoolName {
+        PoolName::new(text).unwrap()
+    }
+
+    fn claim(occupying: u32, missing: u32) -> Claim {
+        Claim { occupying, missing, ..Claim::default() }
+    }
+
+    #[test]
+    fn deals_round_robin_and_never_beyond_the_budget() {
+        let budget = HostBudget { max_instances: Some(6), ..HostBudget::default() };
+        let claims = BTreeMap::from([
+            (name("a"), claim(1, 10)),
+            (name("b"), claim(0, 10)),
+            (name("c"), claim(0, 1)),
+        ]);
+        let grants = budget.deal(&claims, Some(&name("a")));
+        assert_eq!(grants, BTreeMap::from([(name("a"), 1), (name("b"), 3), (name("c"), 1)]));
+    }
+
+    #[test]
+    fn memory_counts_per_instance() {
+        let budget = HostBudget { memory_mib: Some(10_000), ..HostBudget::default() };
+        let big = Claim {
+            footprint: Footprint { memory_mib: 4000, ..Footprint::default() },
+            occupying: 1,
+            missing: 3,
+        };
+        let claims = BTreeMap::from([(name("big"), big)]);
+        assert_eq!(budget.deal(&claims, None), BTreeMap::from([(name("big"), 1)]));
+        assert_eq!(budget.room(&claims, big.footprint), 1);
+        assert_eq!(budget.room(&claims, Footprint::default()), u32::MAX);
+    }
+}

@@ -82,7 +82,11 @@ impl FailureKind {
     #[must_use]
     pub fn counts_against_pool(self) -> bool {
         match self {
-            Self::Create | Self::Launch | Self::EarlyExit | Self::BootTimeout | Self::CreateTimeout => true,
+            Self::Create
+            | Self::Launch
+            | Self::EarlyExit
+            | Self::BootTimeout
+            | Self::CreateTimeout => true,
             Self::StartTimeout | Self::Backend | Self::Github => false,
         }
     }
@@ -249,7 +253,10 @@ impl Instance {
                 | Phase::Idle
                 | Phase::Running
                 | Phase::Stopping,
-                Environment::None | Environment::Requested | Environment::Present | Environment::Launched,
+                Environment::None
+                | Environment::Requested
+                | Environment::Present
+                | Environment::Launched,
             ) => true,
         }
     }
@@ -258,7 +265,12 @@ impl Instance {
     #[must_use]
     pub fn serves(&self) -> bool {
         let phase = match self.phase {
-            Phase::Pending | Phase::Creating | Phase::Warm | Phase::Starting | Phase::Idle | Phase::Running => true,
+            Phase::Pending
+            | Phase::Creating
+            | Phase::Warm
+            | Phase::Starting
+            | Phase::Idle
+            | Phase::Running => true,
             Phase::Stopping | Phase::Closed => false,
         };
         phase && self.job_completed_at.is_none() && self.occupies()
@@ -267,7 +279,10 @@ impl Instance {
     /// Its environment may be alive, as far as anyone knows.
     #[must_use]
     pub fn may_live(&self) -> bool {
-        matches!(self.environment, Environment::Requested | Environment::Present | Environment::Launched)
+        matches!(
+            self.environment,
+            Environment::Requested | Environment::Present | Environment::Launched
+        )
     }
 
     /// Its environment ended and something of it is left at the backend.
@@ -289,7 +304,11 @@ impl Instance {
     pub fn observe(&mut self, observation: &Observation, now: Timestamp) -> Result<(), Refused> {
         let next = apply(self.phase, observation)?;
         // Busy, but its machine is gone: there is nothing to keep running (gate, case d).
-        let next = if matches!(observation, Observation::Busy) && !self.may_live() { self.phase } else { next };
+        let next = if matches!(observation, Observation::Busy) && !self.may_live() {
+            self.phase
+        } else {
+            next
+        };
         self.record(observation, now);
         if next != self.phase {
             self.phase = next;

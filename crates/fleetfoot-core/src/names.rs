@@ -13,7 +13,9 @@ pub enum NameError {
     #[error("name `{0}` is longer than 64 characters")]
     TooLong(String),
     /// The text has a character that containers, files or XML cannot carry.
-    #[error("name `{0}` has a character outside [A-Za-z0-9_.-], or does not begin with a letter or digit")]
+    #[error(
+        "name `{0}` has a character outside [A-Za-z0-9_.-], or does not begin with a letter or digit"
+    )]
     Character(String),
 }
 

@@ -155,3 +155,63 @@ impl PoolState {
         crate::demand::count(self.instances.values().filter(|instance| instance.serves()).count())
     }
 }
+
+/// Takes an observation into an instance and what it means into its pool: the circuit counts instance
+/// failures and successes, and jobs known to be over are taken off GitHub's level.
+///
+/// # Errors
+/// [`Refused`](crate::Refused) when the observation cannot be true of the instance; nothing changes.
+pub fn observe(
+    pool: &mut Pool,
+    instance: &mut Instance,
+    observation: &crate::Observation,
+    now: Timestamp,
+) -> Result<(), crate::Refused> {
+    use crate::Observation;
+    let had_success =
+        instance.had_job() || matches!(instance.phase, crate::Phase::Idle | crate::Phase::Running);
+    let had_failure = instance.failure.is_some();
+    instance.observe(observation, now)?;
+    match observation {
+        Observation::Online
+        | Observation::JobStarted { .. }
+        | Observation::JobCompleted { .. }
+        | Observation::RunnerGone => {
+            if !had_success {
+                pool.circuit.succeeded();
+            }
+        }
+        Observation::Failed { kind, detail } | Observation::Unanswered { kind, detail } => {
+            if !had_failure && kind.counts_against_pool() {
+                pool.circuit.failed(detail, now);
+            }
+        }
+        Observation::Removal { reason } => {
+            let counts =
+                matches!(reason, crate::Reason::BootTimeout | crate::Reason::CreateTimeout);
+            if counts && !had_failure && !instance.had_job() {
+                pool.circuit.failed(reason.as_str(), now);
+            }
+        }
+        Observation::CreateBegun
+        | Observation::Created { .. }
+        | Observation::StartBegun { .. }
+        | Observation::Registered { .. }
+        | Observation::LaunchBegun
+        | Observation::Launched { .. }
+        | Observation::Ended { .. }
+        | Observation::EnvironmentGone
+        | Observation::Deregistered
+        | Observation::Busy
+        | Observation::StillRegistered
+        | Observation::Closed { .. } => {}
+    }
+    // The one job of an ended instance is over, whatever GitHub's level still says.
+    let over = instance.had_job() && !instance.occupies() && instance.job_completed_at.is_none();
+    if over && !matches!(observation, Observation::Closed { .. }) {
+        pool.demand.spent.entry(instance.name.clone()).or_insert(now);
+    } else if instance.job_completed_at.is_some() {
+        pool.demand.spent.remove(&instance.name);
+    }
+    Ok(())
+}

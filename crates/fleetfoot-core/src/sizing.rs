@@ -1,1 +1,95 @@
-//! Being written.
+//! How many instances a pool wants, and what capacity it tells GitHub.
+
+use crate::pool::{PoolSpec, PoolState};
+use crate::time::Timestamp;
+
+/// The head count of a pool at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizing {
+    /// Jobs that want a runner.
+    pub open_jobs: u32,
+    /// Instances wanted for them and for `min_idle`, within `max_runners`.
+    pub wanted: u32,
+    /// Instances that serve.
+    pub serving: u32,
+    /// Instances that take a slot.
+    pub occupying: u32,
+    /// Ended instances whose remains are not removed yet.
+    pub remains: u32,
+    /// Ended instances of which nobody knows yet whether their one job ran (11.5).
+    pub undecided: u32,
+}
+
+impl Sizing {
+    /// Counts `state` at `now`.
+    #[must_use]
+    pub fn of(state: &PoolState, spec: &PoolSpec, now: Timestamp) -> Self {
+        let mut sizing =
+            Self { open_jobs: state.pool.demand.open_jobs(&state.jobs, now), ..Self::default() };
+        for instance in state.instances.values() {
+            sizing.serving += u32::from(instance.serves());
+            sizing.occupying += u32::from(instance.occupies());
+            sizing.remains += u32::from(instance.is_remains());
+            sizing.undecided +=
+                u32::from(crate::removal::is_undecided(instance, &state.pool.demand, now));
+        }
+        let level = spec.min_idle.saturating_add(sizing.open_jobs);
+        sizing.wanted = spec.max_runners.min(level);
+        sizing
+    }
+
+    /// Instances missing, before the host, the budgets and the circuit have their say.
+    #[must_use]
+    pub fn missing(&self, spec: &PoolSpec) -> u32 {
+        let unserved = self.wanted.saturating_sub(self.serving).saturating_sub(self.undecided);
+        unserved.min(spec.max_runners.saturating_sub(self.occupying))
+    }
+
+    /// Instances beyond what is wanted.
+    #[must_use]
+    pub fn surplus(&self) -> u32 {
+        self.serving.saturating_sub(self.wanted)
+    }
+}
+
+/// The capacity to advertise in a poll: never 0, since a poll that says 0 excludes the set for good
+/// from the jobs queued meanwhile; never more than can really run.
+///
+/// `host_room` is what the host can still take beside everything that occupies it now, surplus idle
+/// runners of other pools counted as room. `impaired` is true while the circuit is open or the backend
+/// has been unreachable for more than a minute.
+#[must_use]
+pub fn advertised_capacity(spec: &PoolSpec, occupying: u32, host_room: u32, impaired: bool) -> u32 {
+    if spec.advertise_limit {
+        return spec.max_runners;
+    }
+    if impaired {
+        return 1;
+    }
+    spec.max_runners.min(occupying.saturating_add(host_room)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capacity_is_truthful_and_never_zero() {
+        let spec = PoolSpec { max_runners: 10, ..PoolSpec::default() };
+        let table = [
+            // occupying, host room, impaired, advertised
+            (0, u32::MAX, false, 10),
+            (0, 3, false, 3),
+            (4, 3, false, 7),
+            (9, 3, false, 10),
+            (0, 0, false, 1),
+            (4, 0, false, 4),
+            (4, 9, true, 1),
+        ];
+        for (occupying, room, impaired, advertised) in table {
+            assert_eq!(advertised_capacity(&spec, occupying, room, impaired), advertised);
+        }
+        let outrunner = PoolSpec { advertise_limit: true, max_runners: 0, ..spec };
+        assert_eq!(advertised_capacity(&outrunner, 0, 0, true), 0);
+    }
+}

@@ -1,0 +1,81 @@
+//! What the controller tells about itself: the state of its listeners and why things wait.
+//!
+//! Not stored: it is true of the running process only. The server shows it beside the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cause::Cause;
+use crate::names::PoolName;
+use crate::sizing::Sizing;
+use crate::time::Timestamp;
+
+/// Where a pool's listener is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ListenerState {
+    /// Not begun, or looking up its scale set.
+    #[default]
+    Opening,
+    /// Another session holds the scale set; it asks again, without end.
+    Standby {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A session is open and polled.
+    Connected,
+    /// Waits after a failure.
+    Backoff {
+        /// When it tries again.
+        until: Timestamp,
+        /// What failed, one line.
+        detail: String,
+    },
+    /// Closed on purpose: drained, removed, or the controller is stopping.
+    Closed,
+}
+
+impl ListenerState {
+    /// The word in the API and in metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Standby { .. } => "standby",
+            Self::Connected => "connected",
+            Self::Backoff { .. } => "backoff",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// One pool of the running controller.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoolHealth {
+    /// Its listener.
+    pub listener: ListenerState,
+    /// Its first poll was opened since the start.
+    pub polled: bool,
+    /// The last plan's head count.
+    pub sizing: Sizing,
+    /// Why demand is not served at once, as of the last plan.
+    pub causes: Vec<Cause>,
+    /// The capacity last advertised.
+    pub advertised: u32,
+    /// Its limit.
+    pub max_runners: u32,
+}
+
+/// The running controller.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Every pool's first poll was opened.
+    pub ready: bool,
+    /// The controller is stopping.
+    pub stopping: bool,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The last reconciliation pass of any pool.
+    pub last_pass_at: Timestamp,
+    /// Its pools.
+    pub pools: BTreeMap<PoolName, Arc<PoolHealth>>,
+}
