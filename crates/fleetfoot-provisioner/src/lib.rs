@@ -3,7 +3,7 @@
 //! A backend makes, lists and deletes *environments*: containers, machines, processes. One trait,
 //! [`Provisioner`], with two shapes of start: *late binding* (`create`, later `launch` with the JIT
 //! config) and *single step* (`create` carries the JIT config). What a backend can do it declares in
-//! its [`Capabilities`]; the [`conformance`] suite runs what is declared against the real thing.
+//! its [`Capabilities`]; the conformance suite runs what is declared against the real thing.
 //!
 //! What this room does not know: GitHub, the store, the controller, any concrete tool.
 //!
@@ -12,6 +12,8 @@
 
 mod error;
 mod provisioner;
+pub mod simulated;
+mod tasks;
 
 pub use error::{Advice, BackendError, ErrorKind};
 pub use provisioner::{

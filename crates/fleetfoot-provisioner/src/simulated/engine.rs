@@ -1,0 +1,464 @@
+//! The engine: environments in memory, and the knobs that make it slow or wrong.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fleetfoot_core::{Exit, InstallationId, InstanceName, PoolName};
+use futures_util::StreamExt as _;
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::time::Instant;
+
+use super::faults::{Fault, Latency, Operation, Rule};
+use crate::error::{BackendError, ErrorKind};
+use crate::provisioner::{EnvironmentInfo, EnvironmentState, Event, EventStream, Handle, JitConfig, Listing};
+use crate::tasks;
+
+const CALLS_MAX: usize = 200_000;
+const LINES_MAX: usize = 1000;
+const EVENTS_MAX: usize = 8192;
+
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
+#[derive(Debug, Clone)]
+pub(super) enum Request {
+    Create { installation: InstallationId, pool: PoolName, name: InstanceName, jit: Option<JitConfig> },
+    Launch { installation: InstallationId, name: InstanceName, jit: JitConfig },
+    Delete { installation: InstallationId, name: InstanceName },
+    List { installation: InstallationId },
+    Logs { installation: InstallationId, name: InstanceName, lines: usize },
+}
+
+impl Request {
+    pub(super) fn operation(&self) -> Operation {
+        match self {
+            Self::Create { .. } => Operation::Create,
+            Self::Launch { .. } => Operation::Launch,
+            Self::Delete { .. } => Operation::Delete,
+            Self::List { .. } => Operation::List,
+            Self::Logs { .. } => Operation::Logs,
+        }
+    }
+
+    pub(super) fn name(&self) -> Option<&InstanceName> {
+        match self {
+            Self::Create { name, .. }
+            | Self::Launch { name, .. }
+            | Self::Delete { name, .. }
+            | Self::Logs { name, .. } => Some(name),
+            Self::List { .. } => None,
+        }
+    }
+
+    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> BackendError {
+        let error = BackendError::new(self.operation().phrase(), kind, message);
+        match self.name() {
+            Some(name) => error.about(name),
+            None => error,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Answer {
+    Handle(Handle),
+    Done,
+    Listing(Listing),
+    Logs(String),
+}
+
+/// A call that the engine received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// What was asked.
+    pub operation: Operation,
+    /// About which instance.
+    pub name: Option<InstanceName>,
+    /// When it was received.
+    pub received: Instant,
+    /// The same as microseconds since 1970, to compare with other processes.
+    pub received_unix_us: u64,
+}
+
+struct Environment {
+    installation: InstallationId,
+    pool: PoolName,
+    handle: Handle,
+    state: EnvironmentState,
+    jit: Option<JitConfig>,
+    lines: VecDeque<String>,
+}
+
+type Hook = Arc<dyn Fn(&InstanceName, &JitConfig) + Send + Sync>;
+
+struct State {
+    identity: String,
+    environments: BTreeMap<InstanceName, Environment>,
+    next_handle: u64,
+    latency: Latency,
+    rules: Vec<Rule>,
+    hook: Option<Hook>,
+    calls: VecDeque<Call>,
+    peaks: BTreeMap<PoolName, usize>,
+}
+
+struct Shared {
+    serial: u64,
+    state: Mutex<State>,
+    events: broadcast::Sender<(Option<InstallationId>, Event)>,
+    frozen: watch::Sender<bool>,
+}
+
+/// Environments in memory. Clones are handles of the same engine.
+#[derive(Clone)]
+pub struct SimulatedEngine(Arc<Shared>);
+
+impl fmt::Debug for SimulatedEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimulatedEngine({})", self.0.serial)
+    }
+}
+
+impl Default for SimulatedEngine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimulatedEngine {
+    /// An empty engine that answers at once.
+    #[must_use]
+    pub fn new() -> Self {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let state = State {
+            identity: format!("simulated-{serial}"),
+            environments: BTreeMap::new(),
+            next_handle: 1,
+            latency: Latency::default(),
+            rules: Vec::new(),
+            hook: None,
+            calls: VecDeque::new(),
+            peaks: BTreeMap::new(),
+        };
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (frozen, _) = watch::channel(false);
+        Self(Arc::new(Shared { serial, state: Mutex::new(state), events, frozen }))
+    }
+
+    pub(super) fn serial(&self) -> u64 {
+        self.0.serial
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets how long calls take.
+    pub fn set_latency(&self, latency: Latency) {
+        self.state().latency = latency;
+    }
+
+    /// Adds a rule; the first one that speaks of a call decides.
+    pub fn add_rule(&self, rule: Rule) {
+        self.state().rules.push(rule);
+    }
+
+    /// Everything goes well again, as far as rules are concerned.
+    pub fn clear_rules(&self) {
+        self.state().rules.clear();
+    }
+
+    /// Frozen: no call acts or answers; thawed, those in flight land, whether or not their callers still wait.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.0.frozen.send_replace(frozen);
+    }
+
+    /// Another engine answers at the same address from now on, or the first one again.
+    pub fn set_identity(&self, identity: &str) {
+        identity.clone_into(&mut self.state().identity);
+    }
+
+    /// Who plays the runner: called after each launch, outside the engine's lock.
+    pub fn on_launch(&self, hook: impl Fn(&InstanceName, &JitConfig) + Send + Sync + 'static) {
+        self.state().hook = Some(Arc::new(hook));
+    }
+
+    /// Event streams break and begin again.
+    pub fn break_watch(&self) {
+        let _ = self.0.events.send((None, Event::Resynced));
+    }
+
+    /// The runner of `name` ends. False if nothing lives there.
+    pub fn end(&self, name: &InstanceName, exit: Exit) -> bool {
+        let mut state = self.state();
+        let Some(environment) = state.environments.get_mut(name) else { return false };
+        if environment.state != EnvironmentState::Running {
+            return false;
+        }
+        environment.state = EnvironmentState::Ended(exit.clone());
+        let installation = environment.installation.clone();
+        drop(state);
+        let _ = self.0.events.send((Some(installation), Event::Ended { name: name.clone(), exit }));
+        true
+    }
+
+    /// The runner of `name` prints a line.
+    pub fn log(&self, name: &InstanceName, line: &str) {
+        if let Some(environment) = self.state().environments.get_mut(name) {
+            if environment.lines.len() == LINES_MAX {
+                environment.lines.pop_front();
+            }
+            environment.lines.push_back(line.to_owned());
+        }
+    }
+
+    /// Puts an environment there by other hands: a stray of ours, or something of another installation.
+    pub fn insert(
+        &self,
+        installation: &InstallationId,
+        pool: &PoolName,
+        name: &InstanceName,
+        environment_state: EnvironmentState,
+    ) {
+        self.state().insert(installation, pool, name, environment_state, None);
+    }
+
+    /// Takes an environment away by other hands. False if it was not there.
+    pub fn remove(&self, name: &InstanceName) -> bool {
+        self.state().environments.remove(name).is_some()
+    }
+
+    /// Everything there, of every installation.
+    #[must_use]
+    pub fn environments(&self) -> Vec<(InstallationId, EnvironmentInfo)> {
+        let state = self.state();
+        state.environments.iter().map(|(name, it)| (it.installation.clone(), it.info(name))).collect()
+    }
+
+    /// The JIT config that `name` was launched with.
+    #[must_use]
+    pub fn jit(&self, name: &InstanceName) -> Option<JitConfig> {
+        self.state().environments.get(name).and_then(|it| it.jit.clone())
+    }
+
+    /// The most environments of `pool` that lived (made or running) at one time.
+    #[must_use]
+    pub fn peak(&self, pool: &PoolName) -> usize {
+        self.state().peaks.get(pool).copied().unwrap_or(0)
+    }
+
+    /// The calls received, oldest first (the last 200,000).
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.iter().cloned().collect()
+    }
+
+    /// When the first `create` of `name` was received.
+    #[must_use]
+    pub fn create_received(&self, name: &InstanceName) -> Option<Call> {
+        let state = self.state();
+        let mut calls = state.calls.iter();
+        calls.find(|call| call.operation == Operation::Create && call.name.as_ref() == Some(name)).cloned()
+    }
+
+    /// The exits of one installation's environments.
+    pub(super) fn events(&self, installation: &InstallationId) -> EventStream {
+        let start = (self.0.events.subscribe(), installation.clone());
+        futures_util::stream::unfold(start, |(mut receiver, installation)| async move {
+            loop {
+                match receiver.recv().await {
+                    Ok((of, event)) if of.as_ref().is_none_or(|of| *of == installation) => {
+                        return Some((event, (receiver, installation)));
+                    }
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        return Some((Event::Resynced, (receiver, installation)));
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// One call. Once received it goes on without its caller, as in an engine that is a process of its own.
+    pub(super) async fn call(&self, request: Request) -> Result<Answer, BackendError> {
+        let (fault, latency) = self.receive(&request);
+        if fault == Some(Fault::Hang) {
+            return std::future::pending().await;
+        }
+        if fault.is_none() && latency.is_zero() && !*self.0.frozen.borrow() {
+            return self.act(request);
+        }
+        let lost = request.error(ErrorKind::Unanswered, "the engine is gone");
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let engine = self.clone();
+        tasks::start(async move {
+            let mut frozen = engine.0.frozen.subscribe();
+            let _ = frozen.wait_for(|frozen| !frozen).await;
+            if !latency.is_zero() {
+                tokio::time::sleep(latency).await;
+            }
+            let answer = match fault {
+                None => engine.act(request),
+                Some(Fault::Fail(kind, message)) => Err(request.error(kind, message)),
+                Some(Fault::LostAnswer) => {
+                    let lost = request.error(ErrorKind::Unanswered, "the answer was lost");
+                    engine.act(request).and(Err(lost))
+                }
+                Some(Fault::LandLate(after)) => {
+                    tokio::time::sleep(after).await;
+                    let _ = engine.act(request);
+                    // The channel stays open until the caller gives up: no answer at all.
+                    return answer_tx_closed(answer_tx).await;
+                }
+                Some(Fault::Hang) => return,
+            };
+            let _ = answer_tx.send(answer);
+        });
+        answer_rx.await.unwrap_or(Err(lost))
+    }
+
+    fn receive(&self, request: &Request) -> (Option<Fault>, std::time::Duration) {
+        let (operation, name) = (request.operation(), request.name());
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let call = Call {
+            operation,
+            name: name.cloned(),
+            received: Instant::now(),
+            received_unix_us: u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX),
+        };
+        let mut state = self.state();
+        if state.calls.len() == CALLS_MAX {
+            state.calls.pop_front();
+        }
+        state.calls.push_back(call);
+        let pool = match request {
+            Request::Create { pool, .. } => Some(pool.clone()),
+            Request::Launch { name, .. } | Request::Delete { name, .. } | Request::Logs { name, .. } => {
+                state.environments.get(name).map(|it| it.pool.clone())
+            }
+            Request::List { .. } => None,
+        };
+        let fault = state.rules.iter_mut().find_map(|rule| rule.matches(operation, pool.as_ref(), name));
+        (fault, state.latency.of(operation))
+    }
+
+    fn act(&self, request: Request) -> Result<Answer, BackendError> {
+        let mut state = self.state();
+        match &request {
+            Request::Create { installation, pool, name, jit } => {
+                if state.environments.get(name).is_some_and(|it| it.installation != *installation) {
+                    return Err(request.error(ErrorKind::NameTaken, "the name belongs to something else"));
+                }
+                if !state.environments.contains_key(name) {
+                    state.insert(installation, pool, name, EnvironmentState::Created, None);
+                }
+                let Some(it) = state.environments.get_mut(name) else { return Ok(Answer::Done) };
+                let handle = it.handle.clone();
+                let launched = match jit {
+                    Some(jit) if it.state == EnvironmentState::Created => it.launch(jit),
+                    Some(_) | None => false,
+                };
+                self.play(state, launched, name);
+                Ok(Answer::Handle(handle))
+            }
+            Request::Launch { installation, name, jit } => {
+                let ours = state.environments.get_mut(name).filter(|it| it.installation == *installation);
+                let Some(it) = ours else {
+                    return Err(request.error(ErrorKind::Instance, "no such environment"));
+                };
+                if !it.launch(jit) {
+                    return Err(request.error(ErrorKind::Instance, "it was launched before"));
+                }
+                self.play(state, true, name);
+                Ok(Answer::Done)
+            }
+            Request::Delete { installation, name } => {
+                if state.environments.get(name).is_none_or(|it| it.installation != *installation) {
+                    return Ok(Answer::Done);
+                }
+                drop(state);
+                self.end(name, Exit { code: Some(143), out_of_memory: false, message: None });
+                self.remove(name);
+                Ok(Answer::Done)
+            }
+            Request::List { installation } => {
+                let ours = state.environments.iter().filter(|(_, it)| it.installation == *installation);
+                let environments = ours.map(|(name, it)| it.info(name)).collect();
+                Ok(Answer::Listing(Listing { identity: state.identity.clone(), environments }))
+            }
+            Request::Logs { installation, name, lines } => {
+                let Some(it) = state.environments.get(name).filter(|it| it.installation == *installation) else {
+                    return Err(request.error(ErrorKind::Instance, "no such environment"));
+                };
+                let skipped = it.lines.len().saturating_sub(*lines);
+                let tail: Vec<&str> = it.lines.iter().skip(skipped).map(String::as_str).collect();
+                Ok(Answer::Logs(tail.join("\n")))
+            }
+        }
+    }
+
+    /// Lets the runner begin, outside the lock.
+    fn play(&self, state: MutexGuard<'_, State>, launched: bool, name: &InstanceName) {
+        let hook = state.hook.clone().filter(|_| launched);
+        let jit = state.environments.get(name).and_then(|it| it.jit.clone());
+        drop(state);
+        if let (Some(hook), Some(jit)) = (hook, jit) {
+            hook(name, &jit);
+        }
+    }
+}
+
+async fn answer_tx_closed<T>(mut sender: oneshot::Sender<T>) {
+    sender.closed().await;
+}
+
+impl State {
+    fn insert(
+        &mut self,
+        installation: &InstallationId,
+        pool: &PoolName,
+        name: &InstanceName,
+        state: EnvironmentState,
+        jit: Option<JitConfig>,
+    ) {
+        let handle = Handle(format!("simulated-{:08}", self.next_handle));
+        self.next_handle += 1;
+        let (installation, of_pool) = (installation.clone(), pool.clone());
+        let environment = Environment { installation, pool: of_pool, handle, state, jit, lines: VecDeque::new() };
+        self.environments.insert(name.clone(), environment);
+        let live = self.environments.values().filter(|it| it.pool == *pool && it.lives()).count();
+        let peak = self.peaks.entry(pool.clone()).or_default();
+        *peak = live.max(*peak);
+    }
+}
+
+impl Environment {
+    fn lives(&self) -> bool {
+        match self.state {
+            EnvironmentState::Created | EnvironmentState::Running => true,
+            EnvironmentState::Ended(_) => false,
+        }
+    }
+
+    fn launch(&mut self, jit: &JitConfig) -> bool {
+        if self.state != EnvironmentState::Created {
+            return false;
+        }
+        self.state = EnvironmentState::Running;
+        self.jit = Some(jit.clone());
+        true
+    }
+
+    fn info(&self, name: &InstanceName) -> EnvironmentInfo {
+        EnvironmentInfo {
+            name: name.clone(),
+            pool: Some(self.pool.clone()),
+            handle: self.handle.clone(),
+            state: self.state.clone(),
+        }
+    }
+}
