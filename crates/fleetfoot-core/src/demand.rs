@@ -11,6 +11,12 @@ pub const ASSIGNED_ITEMS_HOLD: Span = Span::minutes(2);
 /// How long a job that certainly ran is taken off GitHub's level when no newer word of GitHub comes.
 pub const SPENT_HOLD: Span = Span::minutes(5);
 
+/// How long a finished job is remembered against messages that come again.
+pub const FINISHED_HOLD: Span = Span::minutes(10);
+
+/// Finished jobs remembered at most.
+pub const FINISHED_MAX: usize = 1000;
+
 /// The statistics of a scale set, as GitHub states them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
@@ -78,6 +84,8 @@ pub struct Demand {
     pub last_message_id: Option<i64>,
     /// Instances whose one job is over though GitHub's level may still count it, and since when.
     pub spent: BTreeMap<InstanceName, Timestamp>,
+    /// Jobs that ended a short while ago: a message that comes again must not open them again.
+    pub finished: BTreeMap<JobId, Timestamp>,
 }
 
 impl Demand {
@@ -94,6 +102,20 @@ impl Demand {
     pub fn session_lost(&mut self) {
         self.known = false;
         self.last_message_id = None;
+    }
+
+    /// A job ended: it is remembered for a while, within bounds.
+    pub fn finish(&mut self, job: &JobId, now: Timestamp) {
+        self.finished.insert(job.clone(), now);
+        if self.finished.len() > FINISHED_MAX / 2 {
+            self.finished.retain(|_, at| at.age(now) < FINISHED_HOLD);
+        }
+        while self.finished.len() > FINISHED_MAX {
+            let oldest = self.finished.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone());
+            if let Some(id) = oldest {
+                self.finished.remove(&id);
+            }
+        }
     }
 
     /// New statistics of the open session.

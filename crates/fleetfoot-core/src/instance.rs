@@ -347,7 +347,8 @@ impl Instance {
                 };
             }
             Observation::Launched { handle } => {
-                if self.may_live() || self.environment == Environment::None {
+                // A late landing shows up as launched again; what ended stays ended.
+                if self.environment != Environment::Ended {
                     self.environment = Environment::Launched;
                 }
                 if handle.is_some() {
