@@ -12,12 +12,18 @@
     reason = "a program for developers: it talks on the terminal, starts programs and waits for them"
 )]
 
+mod ci;
 mod components;
+mod conformance;
 mod process;
+mod tests_run;
+mod tidy;
 mod unix_http;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -31,6 +37,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run all tests against the real components of this machine
+    Test(tests_run::Args),
+    /// Check the house rules: who may know whom, file lengths, forbidden words, stale snapshots
+    Tidy {
+        /// Shrink the list of long files to what they are today
+        #[arg(long)]
+        update: bool,
+    },
+    /// Check that the tables in docs/conformance name tests that exist
+    Conformance,
+    /// Run every step of the gate
+    Ci,
     /// Start the real components that tests drive, and print what tests are told
     Components(ComponentsArgs),
 }
@@ -52,9 +70,14 @@ struct ComponentsArgs {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().task {
+    let task = Cli::parse().task;
+    let result = process::note_interrupts().and_then(|()| match task {
+        Task::Test(args) => test_task(&args),
+        Task::Tidy { update } => tidy::run(update),
+        Task::Conformance => conformance::run(),
+        Task::Ci => ci::run(),
         Task::Components(args) => components_task(&args),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,6 +85,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn test_task(args: &tests_run::Args) -> Result<()> {
+    let (count, result) = tests_run::run(args);
+    println!("{count}");
+    result
 }
 
 fn components_task(args: &ComponentsArgs) -> Result<()> {
@@ -77,19 +106,23 @@ fn components_task(args: &ComponentsArgs) -> Result<()> {
     }
     let mut text = String::new();
     for (name, value) in &set.env {
-        text.push_str(&format!("export {name}='{value}'\n"));
+        let _ = writeln!(text, "export {name}='{value}'");
     }
-    text.push_str(&format!("export FLEETFOOT_TEST_REQUIRE='{}'\n", set.up()));
-    for (kind, outcome) in &set.outcomes {
-        println!("# {:12} {outcome:?}", kind.title());
+    let _ = writeln!(text, "export FLEETFOOT_TEST_REQUIRE='{}'", set.up());
+    for line in components::table(&set.outcomes).lines() {
+        println!("# {line}");
     }
-    println!("# directory    {}", set.dir().display());
+    println!("# directory: {}", set.dir().display());
+    print!("{text}");
     if let Some(file) = &args.env_file {
         std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    print!("{text}");
     if args.keep {
-        set.keep();
+        return set.keep();
+    }
+    println!("# Ctrl-C stops them");
+    while !process::is_interrupted() {
+        std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
 }

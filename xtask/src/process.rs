@@ -3,8 +3,11 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +15,22 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How often a level is looked at while we wait for it.
 const POLL: Duration = Duration::from_millis(50);
+
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on SIGINT and SIGTERM are noted instead of ending us, so that what we started is
+/// stopped in order. Every wait for a child looks at the note.
+pub(crate) fn note_interrupts() -> Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED))?;
+    }
+    Ok(())
+}
+
+/// Whether we were asked to end.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// Looks at `level` until it holds or `limit` is over. Says whether it came to hold.
 pub(crate) fn wait_until(limit: Duration, mut level: impl FnMut() -> bool) -> bool {
@@ -39,10 +58,8 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 /// Runs a command to its end, quietly. On failure its output is part of the error.
 pub(crate) fn run_quiet(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
     if !output.status.success() {
         bail!(
             "`{shown}` failed ({}): {}{}",
@@ -54,16 +71,56 @@ pub(crate) fn run_quiet(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command to its end with our own standard streams.
+/// Runs a command to its end with our own standard streams. Asked to end ourselves, we pass it on.
 pub(crate) fn run_loud(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .status()
+    let child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
+    wait_for(child, &shown)
+}
+
+/// As [`run_loud`], and `line` sees each line of the standard output.
+pub(crate) fn run_watched(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
+    let shown = show(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
         .with_context(|| format!("cannot start `{shown}`"))?;
-    if !status.success() {
-        bail!("`{shown}` failed ({status})");
+    let pipe = child.stdout.take().context("the child has no standard output")?;
+    // The lines come through a thread of their own: the wait below must not hang on a pipe that a
+    // grandchild holds open.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for text in BufReader::new(pipe).lines().map_while(Result::ok) {
+            println!("{text}");
+            if sender.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    let result = wait_for(child, &shown);
+    while let Ok(text) = receiver.recv_timeout(Duration::from_secs(1)) {
+        line(&text);
     }
-    Ok(())
+    result
+}
+
+fn wait_for(mut child: Child, shown: &str) -> Result<()> {
+    let mut passed_on = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if status.success() {
+                return Ok(());
+            }
+            bail!("`{shown}` failed ({status})");
+        }
+        if is_interrupted() && !passed_on {
+            passed_on = true;
+            if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
 /// A command line as a person would type it.
@@ -103,12 +160,7 @@ impl Daemon {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self {
-            name,
-            child,
-            log: log.to_owned(),
-            stop_signal,
-        })
+        Ok(Self { name, child, log: log.to_owned(), stop_signal })
     }
 
     /// The daemon's pid.
@@ -129,18 +181,17 @@ impl Daemon {
                 return true;
             }
             ended = child.try_wait().ok().flatten();
-            ended.is_some()
+            ended.is_some() || is_interrupted()
         });
+        if is_interrupted() {
+            self.stop(Duration::from_secs(10));
+            bail!("interrupted");
+        }
         match (came, ended) {
             (true, None) => Ok(()),
             (_, Some(status)) => bail!("{} ended at once ({status}): {}", self.name, self.tail()),
             (false, None) => {
-                bail!(
-                    "{} is not ready after {} s: {}",
-                    self.name,
-                    limit.as_secs(),
-                    self.tail()
-                )
+                bail!("{} is not ready after {} s: {}", self.name, limit.as_secs(), self.tail())
             }
         }
     }
@@ -166,20 +217,37 @@ impl Daemon {
     }
 }
 
-/// Every process whose command line names `dir`, a directory that only we use.
+/// What components and tests start; anything else that names a directory of ours only looks at it.
+const STARTED_BY_US: &[&str] = &[
+    "catatonit",
+    "conmon",
+    "containerd",
+    "containerd-shim",
+    "containerd-shim-runc-v2",
+    "docker-init",
+    "dockerd",
+    "fleetfoot",
+    "mariadbd",
+    "podman",
+    "postgres",
+    "run.sh",
+    "runc",
+];
+
+/// Every process of [`STARTED_BY_US`] whose command line names `dir`, a directory that only we use.
 pub(crate) fn processes_naming(dir: &Path) -> Vec<Pid> {
-    let needle = dir.to_string_lossy().into_owned();
+    let needle = format!("{}/", dir.display());
     let me = std::process::id().cast_signed();
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| *pid != me)
         .filter(|pid| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&needle))
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            let program = line.split('\0').next().and_then(|path| path.rsplit('/').next());
+            line.contains(&needle) && program.is_some_and(|name| STARTED_BY_US.contains(&name))
         })
         .filter_map(Pid::from_raw)
         .collect()

@@ -16,10 +16,5 @@ pub(crate) fn start() -> Result<Started, NotStarted> {
     let version = run_quiet(Command::new(&bwrap).arg("--version"))?;
     let version = version.trim().trim_start_matches("bubblewrap ").to_owned();
     let env = vec![("FLEETFOOT_TEST_BWRAP", bwrap.display().to_string())];
-    Ok(Started {
-        version,
-        env,
-        daemon: None,
-        engine: None,
-    })
+    Ok(Started { version, env, daemon: None, engine: None })
 }

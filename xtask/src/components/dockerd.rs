@@ -44,9 +44,7 @@ exec dockerd --data-root "$dir/data" --exec-root "$dir/exec" -p "$dir/pid" -H "u
 "#;
 
 pub(crate) fn is_found() -> bool {
-    ["dockerd", "containerd", "runc"]
-        .iter()
-        .all(|name| find_program(name).is_some())
+    ["dockerd", "containerd", "runc"].iter().all(|name| find_program(name).is_some())
 }
 
 pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
@@ -56,12 +54,8 @@ pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
     let script = dir.join("dockerd.sh");
     std::fs::write(&script, SCRIPT)?;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
-    let mut daemon = Daemon::start(
-        "dockerd",
-        Command::new(&script).arg(dir),
-        &dir.join("log"),
-        Signal::TERM,
-    )?;
+    let mut daemon =
+        Daemon::start("dockerd", Command::new(&script).arg(dir), &dir.join("log"), Signal::TERM)?;
     let socket = dir.join("d.sock");
     daemon.wait_ready(Duration::from_secs(60), || answers(&socket))?;
     let env = vec![
@@ -69,12 +63,7 @@ pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
         ("FLEETFOOT_TEST_DOCKERD_PID", daemon.pid().to_string()),
         ("FLEETFOOT_TEST_DOCKERD", script.display().to_string()),
     ];
-    Ok(Started {
-        version: version(&socket),
-        env,
-        daemon: Some(daemon),
-        engine: Some(socket),
-    })
+    Ok(Started { version: version(&socket), env, daemon: Some(daemon), engine: Some(socket) })
 }
 
 /// Whether an engine answers.

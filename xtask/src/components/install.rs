@@ -12,19 +12,11 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs the packages of the kinds that are not found. Needs Debian or Ubuntu, and root.
 pub(crate) fn install(kinds: &[Kind]) -> Result<()> {
-    let missing: Vec<Kind> = kinds
-        .iter()
-        .copied()
-        .filter(|kind| !kind.is_found())
-        .collect();
+    let missing: Vec<Kind> = kinds.iter().copied().filter(|kind| !kind.is_found()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let words = missing
-        .iter()
-        .map(|kind| kind.title())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let words = missing.iter().map(|kind| kind.title()).collect::<Vec<_>>().join(", ");
     if !is_root() {
         bail!("cannot install {words}: needs root");
     }
@@ -81,9 +73,7 @@ pub(crate) fn as_nobody(program: &Path) -> Command {
     // setpriv replaces itself: the child's pid is the program's own.
     let mut command = Command::new("setpriv");
     let id = NOBODY.to_string();
-    command
-        .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"])
-        .arg(program);
+    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]).arg(program);
     command.env("HOME", "/nonexistent");
     command
 }

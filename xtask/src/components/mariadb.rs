@@ -59,10 +59,5 @@ pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
     let version = run_quiet(as_user("mariadb").args(client).arg("SELECT VERSION()"))?;
     let url = format!("mysql://fleetfoot:fleetfoot@127.0.0.1:{port}/fleetfoot");
     let env = vec![("FLEETFOOT_TEST_MARIADB_URL", url)];
-    Ok(Started {
-        version: version.trim().into(),
-        env,
-        daemon: Some(daemon),
-        engine: None,
-    })
+    Ok(Started { version: version.trim().into(), env, daemon: Some(daemon), engine: None })
 }

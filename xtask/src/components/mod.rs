@@ -11,11 +11,13 @@ mod mariadb;
 mod podman;
 mod postgres;
 mod set;
+mod table;
 
 use std::path::PathBuf;
 
 pub(crate) use install::install;
 pub(crate) use set::{Set, stop_kept};
+pub(crate) use table::table;
 
 /// A kind of component that tests know how to drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +36,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are started.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Docker,
-        Self::Podman,
-        Self::Bubblewrap,
-        Self::Postgres,
-        Self::MariaDb,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Docker, Self::Podman, Self::Bubblewrap, Self::Postgres, Self::MariaDb];
 
     /// The word that stands for it in `FLEETFOOT_TEST_REQUIRE`.
     pub(crate) fn word(self) -> &'static str {
@@ -144,7 +141,5 @@ fn is_root() -> bool {
 
 /// A loopback port that is free right now.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
-        .local_addr()?
-        .port())
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

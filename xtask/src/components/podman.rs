@@ -24,9 +24,7 @@ lock_type = "file"
 "#;
 
 pub(crate) fn is_found() -> bool {
-    ["podman", "runc", "conmon"]
-        .iter()
-        .all(|name| find_program(name).is_some())
+    ["podman", "runc", "conmon"].iter().all(|name| find_program(name).is_some())
 }
 
 pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
@@ -55,10 +53,5 @@ pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
         ("FLEETFOOT_TEST_PODMAN_PID", daemon.pid().to_string()),
     ];
     let version = dockerd::version(&socket);
-    Ok(Started {
-        version,
-        env,
-        daemon: Some(daemon),
-        engine: Some(socket),
-    })
+    Ok(Started { version, env, daemon: Some(daemon), engine: Some(socket) })
 }

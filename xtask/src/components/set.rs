@@ -27,20 +27,15 @@ pub(crate) struct Set {
 }
 
 impl Set {
-    /// A new directory with nothing in it yet.
+    /// A new directory with nothing in it yet. Sets of runs that were killed are cleared first.
     pub(crate) fn new() -> Result<Self> {
+        clear_abandoned();
         let dir = make_short_dir()?;
         let tests_dir = dir.join("t");
         std::fs::create_dir(&tests_dir)?;
         std::fs::set_permissions(&tests_dir, std::fs::Permissions::from_mode(0o1777))?;
         let env = BTreeMap::from([("FLEETFOOT_TEST_DIR", tests_dir.display().to_string())]);
-        Ok(Self {
-            dir,
-            started: Vec::new(),
-            outcomes: Vec::new(),
-            env,
-            keep: false,
-        })
+        Ok(Self { dir, started: Vec::new(), outcomes: Vec::new(), env, keep: false })
     }
 
     /// The directory of this set.
@@ -48,21 +43,21 @@ impl Set {
         &self.dir
     }
 
+    /// Where tests put what they make.
+    pub(crate) fn tests_dir(&self) -> PathBuf {
+        self.dir.join("t")
+    }
+
     /// Starts what is found of one kind.
     pub(crate) fn start(&mut self, kind: Kind) {
-        let outcome = if kind.is_found() {
-            self.start_found(kind)
-        } else {
-            Outcome::NotFound
-        };
+        let outcome = if kind.is_found() { self.start_found(kind) } else { Outcome::NotFound };
         self.outcomes.push((kind, outcome));
     }
 
     fn start_found(&mut self, kind: Kind) -> Outcome {
         let dir = self.dir.join(kind.word());
-        let result = std::fs::create_dir(&dir)
-            .map_err(NotStarted::from)
-            .and_then(|()| match kind {
+        let result =
+            std::fs::create_dir(&dir).map_err(NotStarted::from).and_then(|()| match kind {
                 Kind::Docker => super::dockerd::start(&dir),
                 Kind::Podman => super::podman::start(&dir),
                 Kind::Bubblewrap => super::bubblewrap::start(),
@@ -77,27 +72,24 @@ impl Set {
                 Outcome::Up { version }
             }
             Err(NotStarted::Skipped(reason)) => Outcome::Skipped { reason },
-            Err(NotStarted::Failed(error)) => Outcome::Failed {
-                reason: format!("{error:#}"),
-            },
+            Err(NotStarted::Failed(error)) => Outcome::Failed { reason: format!("{error:#}") },
         }
     }
 
     /// The words of the components that came up, for `FLEETFOOT_TEST_REQUIRE`.
     pub(crate) fn up(&self) -> String {
-        let up = self
-            .outcomes
-            .iter()
-            .filter_map(|(kind, outcome)| match outcome {
-                Outcome::Up { .. } => Some(kind.word()),
-                Outcome::NotFound | Outcome::Skipped { .. } | Outcome::Failed { .. } => None,
-            });
+        let up = self.outcomes.iter().filter_map(|(kind, outcome)| match outcome {
+            Outcome::Up { .. } => Some(kind.word()),
+            Outcome::NotFound | Outcome::Skipped { .. } | Outcome::Failed { .. } => None,
+        });
         up.collect::<Vec<_>>().join(",")
     }
 
     /// Leaves everything running when this value goes.
-    pub(crate) fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) -> Result<()> {
         self.keep = true;
+        std::fs::write(self.dir.join(MARKER), KEPT)?;
+        Ok(())
     }
 
     /// Stops what was started, newest first, and removes the directory.
@@ -124,10 +116,7 @@ impl Drop for Set {
 
 /// Stops a set that an earlier run was told to keep, by the directory it lives in.
 pub(crate) fn stop_kept(dir: &Path) -> Result<()> {
-    let name = dir
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     anyhow::ensure!(
         name.starts_with(DIR_PREFIX) && dir.join(MARKER).is_file(),
         "{} is not a directory of ours",
@@ -146,7 +135,23 @@ pub(crate) fn stop_kept(dir: &Path) -> Result<()> {
 }
 
 const DIR_PREFIX: &str = "ffx-";
+/// A file in each directory of ours: the pid of the run it belongs to, or [`KEPT`].
 const MARKER: &str = "made-by-xtask";
+const KEPT: &str = "kept";
+
+/// Clears the directories of runs that were killed and could not do it themselves.
+fn clear_abandoned() {
+    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let is_ours = entry.file_name().to_string_lossy().starts_with(DIR_PREFIX);
+        let Ok(owner) = std::fs::read_to_string(dir.join(MARKER)) else { continue };
+        let is_run = owner.bytes().all(|byte| byte.is_ascii_digit()) && !owner.is_empty();
+        if is_ours && is_run && !Path::new("/proc").join(&owner).exists() {
+            eprintln!("xtask: clearing {} of a run that was killed", dir.display());
+            clear(&dir);
+        }
+    }
+}
 
 /// A new directory right under /tmp: a socket path has room for 107 bytes only.
 fn make_short_dir() -> Result<PathBuf> {
@@ -156,7 +161,7 @@ fn make_short_dir() -> Result<PathBuf> {
         match std::fs::create_dir(&dir) {
             Ok(()) => {
                 std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))?;
-                std::fs::write(dir.join(MARKER), "")?;
+                std::fs::write(dir.join(MARKER), me.to_string())?;
                 return Ok(dir);
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -175,10 +180,7 @@ fn remove_containers(socket: &Path) {
     let Ok(containers) = serde_json::from_str::<Vec<serde_json::Value>>(&body) else {
         return;
     };
-    for id in containers
-        .iter()
-        .filter_map(|container| container["Id"].as_str())
-    {
+    for id in containers.iter().filter_map(|container| container["Id"].as_str()) {
         let path = format!("/containers/{id}?force=1&v=1");
         let _ = unix_http::request(socket, "DELETE", &path, limit);
     }
@@ -210,11 +212,7 @@ fn unmount_below(dir: &Path) {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     // Later mounts lie upon earlier ones.
-    for point in points
-        .filter(|point| point.starts_with(&prefix))
-        .collect::<Vec<_>>()
-        .iter()
-        .rev()
+    for point in points.filter(|point| point.starts_with(&prefix)).collect::<Vec<_>>().iter().rev()
     {
         let _ = run_quiet(std::process::Command::new("umount").args(["-l", point]));
     }

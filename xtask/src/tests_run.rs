@@ -1,0 +1,153 @@
+//! `cargo xtask test`: all tests, against the real components of this machine.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::components::{self, Kind, Outcome, Set, table};
+use crate::process::{is_interrupted, run_loud, run_watched};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install and start what is missing (Debian or Ubuntu, root); fail if one does not come up
+    #[arg(long)]
+    install: bool,
+    /// Build the release binary too, for the tests that run it
+    #[arg(long)]
+    release: bool,
+    /// Test only these packages
+    #[arg(short, long, value_name = "PACKAGE")]
+    package: Vec<String>,
+    /// Run only tests whose names contain one of these
+    filters: Vec<String>,
+}
+
+impl Args {
+    /// What the gate asks for.
+    pub(crate) fn for_ci() -> Self {
+        Self { install: true, release: true, package: Vec::new(), filters: Vec::new() }
+    }
+}
+
+/// Tests that ran, as the test programs counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+impl Count {
+    /// Adds what a closing line of a test program says; other lines change nothing.
+    fn add_line(&mut self, line: &str) {
+        let Some((_, rest)) = line.split_once("test result: ") else { return };
+        for part in rest.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let number = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+            match words.next() {
+                Some("passed") => self.passed += number,
+                Some("failed") => self.failed += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+/// Runs the tests and prints the table of components; the count is right even if some failed.
+pub(crate) fn run(args: &Args) -> (Count, Result<()>) {
+    let mut count = Count::default();
+    let result = run_with(args, &mut count);
+    (count, result)
+}
+
+fn run_with(args: &Args, count: &mut Count) -> Result<()> {
+    if args.install {
+        components::install(&Kind::ALL)?;
+    }
+    // Compiling needs no component, so they wait until that is done.
+    let mut tests = cargo_test(args);
+    run_loud(cargo_test(args).arg("--no-run"))?;
+    let release = args.release.then(build_release).transpose()?;
+
+    let mut set = Set::new()?;
+    for kind in Kind::ALL {
+        if is_interrupted() {
+            bail!("interrupted");
+        }
+        set.start(kind);
+    }
+    let mut required = set.up();
+    if let Some(binary) = &release {
+        required.push_str(",release");
+        tests.env("FLEETFOOT_TEST_RELEASE", binary);
+    }
+    tests.envs(&set.env).env("FLEETFOOT_TEST_REQUIRE", required);
+    // What a test leaves in its temporary directory goes with ours.
+    tests.env("TMPDIR", set.tests_dir());
+    tests.arg("--no-fail-fast").arg("--").args(&args.filters);
+    let result = run_watched(&mut tests, |line| count.add_line(line));
+    set.stop();
+    println!("\n{}", table(&set.outcomes));
+    result?;
+    check_outcomes(args, &set)
+}
+
+fn cargo_test(args: &Args) -> Command {
+    let mut command = Command::new("cargo");
+    command.arg("test");
+    if args.package.is_empty() {
+        command.arg("--workspace");
+    }
+    for package in &args.package {
+        command.args(["--package", package]);
+    }
+    command
+}
+
+fn build_release() -> Result<PathBuf> {
+    run_loud(Command::new("cargo").args(["build", "--release", "--package", "fleetfoot"]))?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let binary = target.join("release/fleetfoot");
+    binary.canonicalize().with_context(|| format!("{} was not built", binary.display()))
+}
+
+/// With `--install` nothing may be missing; without it, nothing that was found may have failed.
+fn check_outcomes(args: &Args, set: &Set) -> Result<()> {
+    for (kind, outcome) in &set.outcomes {
+        match outcome {
+            Outcome::Up { .. } => {}
+            Outcome::NotFound | Outcome::Skipped { .. } if !args.install => {}
+            Outcome::NotFound | Outcome::Skipped { .. } | Outcome::Failed { .. } => {
+                bail!("{} did not come up", kind.title());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_summed() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.01s",
+            "test a::failed ... ok",
+            "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s",
+        ] {
+            count.add_line(line);
+        }
+        assert_eq!(count, Count { passed: 7, failed: 2 });
+        assert_eq!(count.to_string(), "7 passed, 2 failed");
+    }
+}
