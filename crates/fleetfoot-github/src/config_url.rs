@@ -1,0 +1,285 @@
+//! The address that scale sets are registered at: an organization, a repository or an enterprise.
+
+use std::fmt;
+
+use url::Url;
+
+/// Set (to anything), it makes every host count as a GitHub Enterprise Server.
+const FORCE_GHES_ENV: &str = "GITHUB_ACTIONS_FORCE_GHES";
+
+/// A checked configuration URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConfigUrl {
+    /// As given, less one trailing slash; this is what the registration body carries.
+    text: String,
+    url: Url,
+    scope: Scope,
+    hosted: bool,
+}
+
+/// What a configuration URL points to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// `https://host/<organization>`.
+    Organization {
+        /// Its login.
+        organization: String,
+    },
+    /// `https://host/<owner>/<repository>`.
+    Repository {
+        /// The owner's login.
+        owner: String,
+        /// The repository's name.
+        repository: String,
+    },
+    /// `https://host/enterprises/<enterprise>`.
+    Enterprise {
+        /// Its slug.
+        enterprise: String,
+    },
+}
+
+/// Why a text is not a configuration URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigUrlError {
+    /// It has no path, an empty part, or too many parts.
+    #[error(
+        "failed to parse githubConfigURL: {url:?}: invalid config URL, should point to an enterprise, org, or repository"
+    )]
+    Path {
+        /// The text as given.
+        url: String,
+    },
+    /// It is no URL at all.
+    #[error("failed to parse githubConfigURL: failed to parse URL: {reason}")]
+    Syntax {
+        /// What the parser says.
+        reason: String,
+    },
+    /// It has no scheme, or one that is not HTTP.
+    #[error(
+        "failed to parse githubConfigURL: {url:?}: it must begin with https:// (for example https://github.com/{example})"
+    )]
+    Scheme {
+        /// The text as given.
+        url: String,
+        /// What to write after the host.
+        example: String,
+    },
+    /// Plain HTTP to github.com or GHE.com.
+    #[error(
+        "failed to parse githubConfigURL: {url:?}: {host} needs https://, a token must not travel in the clear"
+    )]
+    Insecure {
+        /// The text as given.
+        url: String,
+        /// The host.
+        host: String,
+    },
+}
+
+impl ConfigUrl {
+    /// Parses a configuration URL.
+    ///
+    /// `github.com`, `www.github.com`, `github.localhost` and `*.ghe.com` are GitHub's own hosts
+    /// unless the variable `GITHUB_ACTIONS_FORCE_GHES` is set; all others are GitHub Enterprise
+    /// Server.
+    pub fn parse(text: &str) -> Result<Self, ConfigUrlError> {
+        Self::parse_with(text, std::env::var_os(FORCE_GHES_ENV).is_some())
+    }
+
+    fn parse_with(given: &str, force_ghes: bool) -> Result<Self, ConfigUrlError> {
+        let text = given.strip_suffix('/').unwrap_or(given);
+        if let Some(reason) = syntax_problem(text) {
+            return Err(ConfigUrlError::Syntax { reason: format!("parse {text:?}: {reason}") });
+        }
+        let Some((_, rest)) = text.split_once("://") else {
+            return Err(scheme_problem(given, text));
+        };
+        // Split the text, not the parsed URL: the parser would quietly remove `.` and `..` parts.
+        let path_end = rest.find(['?', '#']).unwrap_or(rest.len());
+        let path = rest[..path_end].split_once('/').map_or("", |(_, path)| path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let url = Url::parse(text).map_err(|error| ConfigUrlError::Syntax {
+            reason: format!("parse {text:?}: {error}"),
+        })?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(scheme_problem(given, text));
+        }
+        let scope =
+            Scope::parse(path).ok_or_else(|| ConfigUrlError::Path { url: given.to_owned() })?;
+        let host = url.host_str().unwrap_or_default();
+        if host.is_empty() {
+            return Err(ConfigUrlError::Syntax { reason: format!("parse {text:?}: no host") });
+        }
+        if url.scheme() == "http" && is_github_host(host) && !is_localhost(host) {
+            let (url, host) = (given.to_owned(), host.to_owned());
+            return Err(ConfigUrlError::Insecure { url, host });
+        }
+        let hosted = !force_ghes && is_github_host(host);
+        Ok(Self { text: text.to_owned(), scope, hosted, url })
+    }
+
+    /// The URL as given, less one trailing slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What it points to.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The host, without its port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
+    /// Whether this is a GitHub Enterprise Server, which offers jobs instead of assigning them.
+    #[must_use]
+    pub fn is_ghes(&self) -> bool {
+        !self.hosted
+    }
+
+    /// Whether it is reached over TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// The page of a workflow run.
+    #[must_use]
+    pub fn run_page(&self, owner: &str, repository: &str, run_id: i64) -> String {
+        let mut page = self.url.clone();
+        page.set_query(None);
+        page.set_fragment(None);
+        page.set_path(&format!("/{owner}/{repository}/actions/runs/{run_id}"));
+        page.to_string()
+    }
+
+    /// The address of a REST call; `path` begins with a slash.
+    pub(crate) fn api(&self, path: &str) -> Url {
+        let mut api = self.url.clone();
+        api.set_query(None);
+        api.set_fragment(None);
+        if self.hosted {
+            let host = self.host();
+            let host = host.strip_prefix("www.").unwrap_or(host);
+            // Cannot fail: `api.` before a valid domain name is a valid domain name.
+            let _ = api.set_host(Some(&format!("api.{host}")));
+            api.set_path(path);
+        } else {
+            api.set_path(&format!("/api/v3{path}"));
+        }
+        api
+    }
+}
+
+impl fmt::Display for ConfigUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::str::FromStr for ConfigUrl {
+    type Err = ConfigUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl Scope {
+    fn parse(path: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
+            return None;
+        }
+        match parts.as_slice() {
+            [organization] => Some(Self::Organization { organization: (*organization).to_owned() }),
+            [first, enterprise] if first.eq_ignore_ascii_case("enterprises") => {
+                Some(Self::Enterprise { enterprise: (*enterprise).to_owned() })
+            }
+            [owner, repository] => Some(Self::Repository {
+                owner: (*owner).to_owned(),
+                repository: (*repository).to_owned(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Where its runners live in the REST API.
+    pub(crate) fn rest_path(&self) -> String {
+        match self {
+            Self::Organization { organization } => format!("/orgs/{organization}"),
+            Self::Repository { owner, repository } => format!("/repos/{owner}/{repository}"),
+            Self::Enterprise { enterprise } => format!("/enterprises/{enterprise}"),
+        }
+    }
+
+    /// The permissions that managing its runners needs, for people.
+    pub(crate) fn permission(&self) -> &'static str {
+        match self {
+            Self::Organization { .. } => {
+                "organization permission `Self-hosted runners: read and write`, or `admin:org` for a classic token"
+            }
+            Self::Repository { .. } => {
+                "repository permission `Administration: read and write`, or `repo` for a classic token"
+            }
+            Self::Enterprise { .. } => "`manage_runners:enterprise` for a classic token",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Organization { organization } => write!(f, "organization {organization}"),
+            Self::Repository { owner, repository } => write!(f, "repository {owner}/{repository}"),
+            Self::Enterprise { enterprise } => write!(f, "enterprise {enterprise}"),
+        }
+    }
+}
+
+fn scheme_problem(given: &str, text: &str) -> ConfigUrlError {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let example = match bare.split_once('/') {
+        Some((host, path)) if host.contains('.') => path,
+        _ => bare,
+    };
+    ConfigUrlError::Scheme { url: given.to_owned(), example: example.to_owned() }
+}
+
+/// What Go's parser refuses and a browser's parser would repair.
+fn syntax_problem(text: &str) -> Option<&'static str> {
+    if text.starts_with(char::is_whitespace) || text.chars().any(|c| c.is_ascii_control()) {
+        return Some("blanks or control characters are not allowed");
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let is_escape = rest.as_bytes().get(at + 1..at + 3);
+        if !is_escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+            return Some("invalid URL escape");
+        }
+        rest = &rest[at + 3..];
+    }
+    None
+}
+
+fn is_github_host(host: &str) -> bool {
+    // `github.com.` (a fully qualified name) is the same host.
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    matches!(host.as_str(), "github.com" | "www.github.com" | "github.localhost")
+        || host.ends_with(".ghe.com")
+}
+
+fn is_localhost(host: &str) -> bool {
+    host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("github.localhost")
+}
+
+#[cfg(test)]
+#[path = "config_url_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+use super::*;
+
+fn parse(text: &str) -> Result<ConfigUrl, ConfigUrlError> {
+    ConfigUrl::parse_with(text, false)
+}
+
+fn org(name: &str) -> Scope {
+    Scope::Organization { organization: name.into() }
+}
+
+fn repository(owner: &str, name: &str) -> Scope {
+    Scope::Repository { owner: owner.into(), repository: name.into() }
+}
+
+#[test]
+fn the_grammar() {
+    for (text, scope, api) in [
+        ("https://github.com/acme", org("acme"), "https://api.github.com/x"),
+        ("https://github.com/acme/", org("acme"), "https://api.github.com/x"),
+        ("https://www.github.com/acme", org("acme"), "https://api.github.com/x"),
+        ("https://GitHub.com/acme", org("acme"), "https://api.github.com/x"),
+        ("https://github.com/acme/app", repository("acme", "app"), "https://api.github.com/x"),
+        ("https://github.com/acme?a=b#c", org("acme"), "https://api.github.com/x"),
+        (
+            "https://github.com/enterprises/big",
+            Scope::Enterprise { enterprise: "big".into() },
+            "https://api.github.com/x",
+        ),
+        ("https://github.com/enterprises", org("enterprises"), "https://api.github.com/x"),
+        ("http://github.localhost/acme", org("acme"), "http://api.github.localhost/x"),
+        ("https://acme.ghe.com/acme", org("acme"), "https://api.acme.ghe.com/x"),
+        ("https://ghe.com/acme", org("acme"), "https://ghe.com/api/v3/x"),
+        ("https://git.acme.example/o/r", repository("o", "r"), "https://git.acme.example/api/v3/x"),
+        ("http://127.0.0.1:4100/acme", org("acme"), "http://127.0.0.1:4100/api/v3/x"),
+        ("http://[::1]:4100/acme", org("acme"), "http://[::1]:4100/api/v3/x"),
+        ("https://github.com:8443/acme", org("acme"), "https://api.github.com:8443/x"),
+    ] {
+        let url = parse(text).expect(text);
+        assert_eq!(url.scope(), &scope, "{text}");
+        assert_eq!(url.api("/x").as_str(), api, "{text}");
+    }
+}
+
+#[test]
+fn the_environment_forces_ghes() {
+    let url = ConfigUrl::parse_with("https://github.com/acme", true).unwrap();
+    assert_eq!(url.api("/x").as_str(), "https://github.com/api/v3/x");
+    assert!(url.is_ghes());
+    // Even then a token does not go to github.com in the clear.
+    assert!(ConfigUrl::parse_with("http://github.com/acme", true).is_err());
+}
+
+#[test]
+fn what_is_sent_is_what_was_given_less_a_slash() {
+    assert_eq!(parse("https://github.com/acme/").unwrap().as_str(), "https://github.com/acme");
+    assert_eq!(parse("https://github.com/a?b=c").unwrap().as_str(), "https://github.com/a?b=c");
+}
+
+#[test]
+fn refusals() {
+    let path = |url: &str| {
+        format!(
+            "failed to parse githubConfigURL: \"{url}\": invalid config URL, should point to an enterprise, org, or repository"
+        )
+    };
+    for bad in [
+        "https://github.com",
+        "https://github.com/",
+        "https://github.com//",
+        "https://github.com/a/b/c",
+        "https://github.com//b",
+        "https://github.com/a//b",
+        "https://github.com/a/../b",
+        "https://github.com/enterprises/a/b",
+    ] {
+        assert_eq!(parse(bad).unwrap_err().to_string(), path(bad));
+    }
+    for bad in [
+        " https://github.com/acme",
+        "https://github.com:port/acme",
+        "https://github.com/%zz",
+        "https://github.com/a\nb",
+        "https://:80/acme",
+    ] {
+        let text = parse(bad).unwrap_err().to_string();
+        assert!(
+            text.starts_with("failed to parse githubConfigURL: failed to parse URL: parse "),
+            "{text}"
+        );
+    }
+    for (bad, example) in [
+        ("acme", "acme"),
+        ("acme/app", "acme/app"),
+        ("github.com/acme", "acme"),
+        ("ftp://github.com/acme", "acme"),
+        ("", ""),
+    ] {
+        let text = parse(bad).unwrap_err().to_string();
+        assert!(text.ends_with(&format!("https://github.com/{example})")), "{text}");
+    }
+    for bad in ["http://github.com/acme", "http://www.github.com./acme", "http://x.ghe.com/acme"] {
+        let text = parse(bad).unwrap_err().to_string();
+        assert!(text.contains("needs https://"), "{text}");
+    }
+}
+
+#[test]
+fn pages_of_runs() {
+    let url = parse("http://127.0.0.1:4100/acme?x=1").unwrap();
+    assert_eq!(url.run_page("acme", "app", 7), "http://127.0.0.1:4100/acme/app/actions/runs/7");
+}

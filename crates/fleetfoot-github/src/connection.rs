@@ -1,0 +1,388 @@
+//! One configuration URL with one credential: the calls.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::Method;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
+
+use crate::admin::{Admin, Call, bounded, system_info};
+use crate::app::{AppSigner, LentSigner};
+use crate::budget::{Budget, BudgetState};
+use crate::config_url::ConfigUrl;
+use crate::credentials::Credentials;
+use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
+use crate::http::{Answer, Http};
+use crate::nouns::{Jit, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, user_labels};
+use crate::session::{Session, from_crate, no_retries};
+use crate::wire;
+
+const SETS: &str = "_apis/runtime/runnerscalesets";
+const GROUPS: &str = "_apis/runtime/runnergroups/";
+const RUNNERS: &str = "_apis/distributedtask/pools/0/agents";
+
+/// Sessions that are being opened at once; two thousand at a start take turns.
+const OPENING_MAX: usize = 64;
+/// Waiting for a turn included.
+const OPEN_MAX: Duration = Duration::from_secs(60);
+
+/// The way to one organization, repository or enterprise with one credential. Cheap to clone;
+/// clones share tokens, limits and connections, so all pools of the pair should share one.
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: Http,
+    url: ConfigUrl,
+    admin: Admin,
+    budget: Arc<Budget>,
+    opening: Semaphore,
+    sessions: Mutex<Option<SessionClient>>,
+}
+
+/// Crate `scaleset`'s client, and the token it was made with.
+struct SessionClient {
+    client: scaleset::Client,
+    token: Option<SecretString>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("url", &self.inner.url.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Checks the credential as far as that goes without a request. Sends nothing.
+    pub fn new(http: &Http, url: &ConfigUrl, credentials: &Credentials) -> Result<Self> {
+        Ok(Self {
+            inner: Arc::new(Inner {
+                http: http.clone(),
+                url: url.clone(),
+                admin: Admin::new(http, url, credentials)?,
+                budget: http.budget(&credentials.key()),
+                opening: Semaphore::new(OPENING_MAX),
+                sessions: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Its configuration URL.
+    #[must_use]
+    pub fn url(&self) -> &ConfigUrl {
+        &self.inner.url
+    }
+
+    pub(crate) fn admin(&self) -> &Admin {
+        &self.inner.admin
+    }
+
+    /// What the credential may still ask for, as far as GitHub has told.
+    #[must_use]
+    pub fn budget(&self) -> BudgetState {
+        self.inner.budget.state()
+    }
+
+    /// Seconds by which this machine's clock is ahead of GitHub's, once an answer has told.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<i64> {
+        self.admin().clock.ahead_seconds()
+    }
+
+    /// Finds a runner group by its name.
+    pub async fn runner_group(&self, name: &str) -> Result<Option<RunnerGroup>> {
+        const OPERATION: &str = "get the runner group";
+        let answer = self.get(OPERATION, GROUPS, &[("groupName", name)]).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let groups: wire::List<wire::Group> =
+            wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
+        let Some(group) = only_one(OPERATION, groups)? else {
+            return Ok(None);
+        };
+        let allows_public_repositories = self.allows_public_repositories(&group.name).await;
+        Ok(Some(RunnerGroup {
+            id: group.id,
+            name: group.name,
+            is_default: group.is_default_group,
+            allows_public_repositories,
+        }))
+    }
+
+    /// Finds a scale set by its group and name.
+    pub async fn scale_set(&self, group_id: i64, name: &str) -> Result<Option<ScaleSet>> {
+        const OPERATION: &str = "get the scale set";
+        let group = group_id.to_string();
+        let query = [("runnerGroupId", group.as_str()), ("name", name)];
+        let answer = self.get(OPERATION, SETS, &query).await?;
+        let sets: wire::List<wire::ScaleSetBody> =
+            wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
+        Ok(only_one(OPERATION, sets)?.map(Into::into))
+    }
+
+    /// Creates a scale set, with labels of type `User` and runner updates disabled. If another was
+    /// faster, that one is returned.
+    pub async fn create_scale_set(&self, spec: &ScaleSetSpec) -> Result<ScaleSet> {
+        const OPERATION: &str = "create the scale set";
+        let name_as_label = std::slice::from_ref(&spec.name);
+        let labels = if spec.labels.is_empty() { name_as_label } else { &spec.labels };
+        let body = wire::NewScaleSet {
+            name: &spec.name,
+            runner_group_id: spec.group_id,
+            labels: user_labels(labels),
+            runner_setting: wire::RunnerSetting { disable_update: true },
+        };
+        let body = wire::write(OPERATION, &body)?;
+        let answer = self.send(OPERATION, Method::POST, SETS.to_owned(), Some(body)).await?;
+        if matches!(answer.status, 400 | 409)
+            && let Some(existing) = self.scale_set(spec.group_id, &spec.name).await?
+        {
+            return Ok(existing);
+        }
+        let set: wire::ScaleSetBody =
+            wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
+        Ok(set.into())
+    }
+
+    /// Replaces the labels of a scale set and sends everything else back as received.
+    pub async fn update_scale_set_labels(&self, id: i64, labels: &[String]) -> Result<ScaleSet> {
+        const OPERATION: &str = "update the scale set's labels";
+        let path = format!("{SETS}/{id}");
+        let answer = self.get(OPERATION, &path, &[]).await?;
+        let mut set: serde_json::Value =
+            wire::read(OPERATION, &success(OPERATION, answer, Subject::ScaleSet)?)?;
+        set["labels"] = serde_json::json!(user_labels(labels));
+        let body = wire::write(OPERATION, &set)?;
+        let answer = self.send(OPERATION, Method::PATCH, path, Some(body)).await?;
+        let set: wire::ScaleSetBody =
+            wire::read(OPERATION, &success(OPERATION, answer, Subject::ScaleSet)?)?;
+        Ok(set.into())
+    }
+
+    /// Deletes a scale set; one that is gone is fine.
+    pub async fn delete_scale_set(&self, id: i64) -> Result<()> {
+        const OPERATION: &str = "delete the scale set";
+        let answer = self.delete(OPERATION, format!("{SETS}/{id}")).await?;
+        gone(OPERATION, answer, Subject::ScaleSet)
+    }
+
+    /// Opens the message session of a scale set. `owner` names this machine, for people.
+    ///
+    /// It is not retried when its answer is lost: a second one would conflict with the first, which
+    /// then has to lapse.
+    pub async fn open_session(&self, set_id: i64, owner: &str) -> Result<Session> {
+        const OPERATION: &str = "open a message session";
+        let opened = bounded(OPERATION, OPEN_MAX, async {
+            let _turn = self.inner.opening.acquire().await;
+            self.admin().breaker.check()?;
+            // Makes the way in first: our own token calls share failures, the crate's do not.
+            self.admin().reach(OPERATION).await?;
+            let client = self.session_client(OPERATION)?;
+            client
+                .create_message_session(scaleset::ScaleSetId(set_id), owner)
+                .await
+                .map_err(|error| from_crate(OPERATION, Subject::ScaleSet, error))
+        })
+        .await;
+        if let Err(error) = &opened
+            && *error.kind() == ErrorKind::Unauthorized
+        {
+            self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        let inner = opened?;
+        let id = inner.info().session_id.as_str().to_owned();
+        let session = Session::new(inner, self.clone(), set_id);
+        if session.is_err() && !id.is_empty() {
+            // It cannot be used, but it would be in the way of the next one.
+            let _ = self.delete_session(set_id, &id).await;
+        }
+        session
+    }
+
+    /// Deletes a session by its saved id, so that a new one can be opened; one that is gone is
+    /// fine, and so is one whose scale set is gone.
+    pub async fn delete_session(&self, set_id: i64, session_id: &str) -> Result<()> {
+        const OPERATION: &str = "delete a message session";
+        // The id becomes a part of a path.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if session_id.is_empty() || !session_id.chars().all(is_plain) {
+            let detail = "the session id has unexpected characters";
+            return Err(GithubError::new(OPERATION, ErrorKind::Settings, detail));
+        }
+        let answer =
+            self.delete(OPERATION, format!("{SETS}/{set_id}/sessions/{session_id}")).await?;
+        gone(OPERATION, answer, Subject::Session)
+    }
+
+    /// Registers a runner and gets its JIT config. At most one request reaches GitHub (two if it
+    /// refused the first one's token): a config whose answer was lost cannot be had again.
+    pub async fn jit_config(&self, set_id: i64, runner_name: &str) -> Result<Jit> {
+        const OPERATION: &str = "get a JIT config";
+        let body = wire::write(OPERATION, &wire::NewJit { name: runner_name, work_folder: "" })?;
+        let path = format!("{SETS}/{set_id}/generatejitconfig");
+        let answer = {
+            let _place = self.inner.budget.take(OPERATION).await?;
+            self.send(OPERATION, Method::POST, path, Some(body)).await?
+        };
+        let answer = success(OPERATION, answer, Subject::ScaleSet).inspect_err(|error| {
+            if let ErrorKind::RateLimited { retry_after } = error.kind() {
+                self.inner.budget.limited(*retry_after);
+            }
+        })?;
+        self.inner.budget.note(&answer);
+        let jit: wire::JitBody = wire::read(OPERATION, &answer)?;
+        match jit.runner {
+            Some(runner) if !jit.config.expose_secret().is_empty() => {
+                Ok(Jit { runner_id: runner.id, config: jit.config })
+            }
+            _ => {
+                let detail = "the JIT config or its runner is missing";
+                Err(GithubError::new(OPERATION, ErrorKind::Unusable, detail))
+            }
+        }
+    }
+
+    /// Looks a runner up by its number.
+    pub async fn runner_by_id(&self, id: i64) -> Result<Option<Runner>> {
+        const OPERATION: &str = "look up a runner";
+        let answer = self.get(OPERATION, &format!("{RUNNERS}/{id}"), &[]).await?;
+        match success(OPERATION, answer, Subject::Other) {
+            Ok(answer) => Ok(Some(wire::read::<wire::RunnerBody>(OPERATION, &answer)?.into())),
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks a runner up by its exact name.
+    pub async fn runner_by_name(&self, name: &str) -> Result<Option<Runner>> {
+        const OPERATION: &str = "look up a runner";
+        let answer = self.get(OPERATION, RUNNERS, &[("agentName", name)]).await?;
+        let runners: wire::List<wire::RunnerBody> =
+            wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
+        let exact = runners.value.into_iter().find(|runner| runner.name.eq_ignore_ascii_case(name));
+        Ok(exact.map(Into::into))
+    }
+
+    /// Removes a runner's registration, unless it has a job.
+    pub async fn remove_runner(&self, id: i64) -> Result<Removal> {
+        const OPERATION: &str = "remove a runner";
+        let answer = self.delete(OPERATION, format!("{RUNNERS}/{id}")).await?;
+        if answer.status == 422 {
+            return Ok(Removal::Busy);
+        }
+        match success(OPERATION, answer, Subject::Other) {
+            Ok(_) => Ok(Removal::Gone),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => Ok(Removal::Gone),
+                ErrorKind::RunnerBusy => Ok(Removal::Busy),
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn get(
+        &self,
+        operation: &'static str,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Answer> {
+        self.admin()
+            .call_again(|| Call {
+                operation,
+                method: Method::GET,
+                path: path.to_owned(),
+                query,
+                body: None,
+            })
+            .await
+    }
+
+    async fn delete(&self, operation: &'static str, path: String) -> Result<Answer> {
+        self.admin()
+            .call_again(|| Call {
+                operation,
+                method: Method::DELETE,
+                path: path.clone(),
+                query: &[],
+                body: None,
+            })
+            .await
+    }
+
+    async fn send(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: String,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer> {
+        self.admin().call(Call { operation, method, path, query: &[], body }).await
+    }
+
+    /// Crate `scaleset`'s client for sessions, made again when the token has changed.
+    fn session_client(&self, operation: &'static str) -> Result<scaleset::Client> {
+        let token = self.admin().personal_token()?;
+        let mut slot = self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = slot.as_ref()
+            && exposed(&known.token) == exposed(&token)
+        {
+            return Ok(known.client.clone());
+        }
+        let failed = |error| from_crate(operation, Subject::Other, error);
+        let credentials = match (&token, self.admin().app()) {
+            (None, Some((id, signer))) => app_credentials(id, signer).map_err(failed)?,
+            _ => scaleset::Credentials::personal_access_token(exposed(&token).unwrap_or_default())
+                .map_err(failed)?,
+        };
+        let url = &self.inner.url;
+        let client = scaleset::Client::builder(url.as_str(), credentials)
+            .http_client(self.inner.http.clients(url.is_secure())?.polls)
+            .system_info(system_info())
+            .retry_policy(no_retries())
+            .allow_http(true)
+            .build()
+            .map_err(failed)?;
+        *slot = Some(SessionClient { client: client.clone(), token });
+        Ok(client)
+    }
+}
+
+fn app_credentials(
+    installation_id: i64,
+    signer: &Arc<AppSigner>,
+) -> scaleset::Result<scaleset::Credentials> {
+    let signer = LentSigner(Arc::clone(signer));
+    scaleset::Credentials::github_app_with_provider(installation_id, signer)
+}
+
+fn exposed(token: &Option<SecretString>) -> Option<&str> {
+    token.as_ref().map(ExposeSecret::expose_secret)
+}
+
+fn success(operation: &'static str, answer: Answer, subject: Subject) -> Result<Answer> {
+    if answer.is_success() { Ok(answer) } else { Err(refused(operation, &answer, subject)) }
+}
+
+/// The end of a deletion: gone is gone, whoever did it.
+fn gone(operation: &'static str, answer: Answer, subject: Subject) -> Result<()> {
+    match success(operation, answer, subject) {
+        Ok(_) => Ok(()),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::SessionGone | ErrorKind::ScaleSetGone => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+fn only_one<T>(operation: &'static str, list: wire::List<T>) -> Result<Option<T>> {
+    if list.value.len() > 1 {
+        let detail = format!("{} of that name", list.value.len());
+        return Err(GithubError::new(operation, ErrorKind::Unusable, detail));
+    }
+    Ok(list.value.into_iter().next())
+}

@@ -1,0 +1,384 @@
+//! The HTTP clients of the process, and one sent request.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, Client, ClientBuilder, Request};
+
+use crate::budget::Budget;
+use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, transport};
+use crate::resolver::SharedResolver;
+
+/// One attempt of a control call. Polls have their own, longer bound.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Probes start after 15 idle seconds, and an unanswered probe may be repeated: with a user timeout
+/// of 30 s, reqwest's default, one lost probe resets a healthy poll at its 45th second.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Idle control connections kept after a burst; more would only cost memory.
+const CONTROL_IDLE_MAX: usize = 32;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+const SETUP: &str = "set up the HTTP client";
+
+/// How to reach GitHub.
+#[derive(Clone, Default)]
+pub struct HttpSettings {
+    /// A proxy for all requests; without it `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` count.
+    pub proxy: Option<String>,
+    /// A file of PEM certificates to trust besides the system's.
+    pub extra_ca: Option<PathBuf>,
+}
+
+impl fmt::Debug for HttpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A proxy address may hold a password.
+        f.debug_struct("HttpSettings")
+            .field("proxy", &self.proxy.as_ref().map(|_| "…"))
+            .field("extra_ca", &self.extra_ca)
+            .finish()
+    }
+}
+
+/// Which certificate authorities are trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roots {
+    /// Those of this machine.
+    System,
+    /// Mozilla's list, compiled in, because this machine has none (a container from scratch).
+    BuiltIn,
+    /// None: only plain HTTP is spoken, so they were not loaded.
+    None,
+}
+
+/// The HTTP clients of the process: one pair for TLS and one for plain HTTP, each made when it is
+/// first needed (the certificate store is the largest thing in a small process).
+#[derive(Clone)]
+pub struct Http {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: HttpSettings,
+    extra_ca: Vec<Certificate>,
+    plain: Mutex<Option<Clients>>,
+    tls: Mutex<Option<Clients>>,
+    resolver: SharedResolver,
+    budgets: Mutex<Vec<(String, Weak<Budget>)>>,
+}
+
+/// Polls and control calls never share connections: see `lib.rs`.
+#[derive(Debug, Clone)]
+pub(crate) struct Clients {
+    pub(crate) polls: Client,
+    pub(crate) control: Client,
+    roots: Roots,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+impl Http {
+    /// Checks the settings and reads the CA file. Sends nothing.
+    pub fn new(settings: HttpSettings) -> Result<Self> {
+        let extra_ca = read_ca(&settings)?;
+        if let Some(proxy) = &settings.proxy {
+            check_proxy(proxy)?;
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                extra_ca,
+                plain: Mutex::default(),
+                tls: Mutex::default(),
+                resolver: SharedResolver::default(),
+                budgets: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Which authorities requests to an address of that kind trust. Makes the client.
+    pub fn roots(&self, secure: bool) -> Result<Roots> {
+        Ok(self.clients(secure)?.roots)
+    }
+
+    pub(crate) fn clients(&self, secure: bool) -> Result<Clients> {
+        let slot = if secure { &self.inner.tls } else { &self.inner.plain };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clients) = slot.as_ref() {
+            return Ok(clients.clone());
+        }
+        let clients = if secure { self.tls_clients()? } else { self.plain_clients()? };
+        *slot = Some(clients.clone());
+        Ok(clients)
+    }
+
+    /// The budget of a credential, shared by all connections that use it.
+    pub(crate) fn budget(&self, credential: &str) -> Arc<Budget> {
+        let mut budgets = self.inner.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.retain(|(_, budget)| budget.strong_count() > 0);
+        let known = budgets.iter().find(|(key, _)| key == credential);
+        if let Some(budget) = known.and_then(|(_, budget)| budget.upgrade()) {
+            return budget;
+        }
+        let budget = Arc::new(Budget::default());
+        budgets.push((credential.to_owned(), Arc::downgrade(&budget)));
+        budget
+    }
+
+    fn plain_clients(&self) -> Result<Clients> {
+        let none = || Vec::<Certificate>::new();
+        Ok(Clients {
+            polls: build(self.polls()?.tls_certs_only(none()))?,
+            control: build(self.control()?.tls_certs_only(none()))?,
+            roots: Roots::None,
+        })
+    }
+
+    fn tls_clients(&self) -> Result<Clients> {
+        let extra = &self.inner.extra_ca;
+        let system = self.polls()?.tls_certs_merge(extra.clone()).build();
+        let (polls, roots) = match system {
+            Ok(polls) => (polls, Roots::System),
+            Err(reason) => {
+                tracing::debug!(%reason, "no certificates on this system");
+                let polls = self.polls()?.tls_certs_only(self.built_in_roots());
+                (build(polls)?, Roots::BuiltIn)
+            }
+        };
+        let control = match roots {
+            Roots::System => self.control()?.tls_certs_merge(extra.clone()),
+            Roots::BuiltIn | Roots::None => self.control()?.tls_certs_only(self.built_in_roots()),
+        };
+        let extra_ca = self.inner.settings.extra_ca.as_ref().map(|path| path.display().to_string());
+        match roots {
+            Roots::System => {
+                tracing::info!(roots = "system", extra_ca, "certificate authorities loaded");
+            }
+            Roots::BuiltIn | Roots::None => {
+                tracing::info!(roots = "built in", extra_ca, "certificate authorities loaded");
+            }
+        }
+        Ok(Clients { polls, control: build(control)?, roots })
+    }
+
+    fn built_in_roots(&self) -> Vec<Certificate> {
+        webpki_root_certs::TLS_SERVER_ROOT_CERTS
+            .iter()
+            .filter_map(|der| Certificate::from_der(der).ok())
+            .chain(self.inner.extra_ca.iter().cloned())
+            .collect()
+    }
+
+    /// Long polls: a connection each, over HTTP/1.
+    fn polls(&self) -> Result<ClientBuilder> {
+        Ok(self.common()?.http1_only())
+    }
+
+    /// Control calls: bursts of a hundred, then nothing.
+    fn control(&self) -> Result<ClientBuilder> {
+        Ok(self.common()?.pool_max_idle_per_host(CONTROL_IDLE_MAX))
+    }
+
+    fn common(&self) -> Result<ClientBuilder> {
+        let builder = scaleset::http_client_builder()
+            .timeout(CONTROL_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_keepalive(KEEPALIVE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .dns_resolver(self.inner.resolver.clone());
+        #[cfg(target_os = "linux")]
+        let builder = builder.tcp_user_timeout(USER_TIMEOUT);
+        Ok(match &self.inner.settings.proxy {
+            Some(proxy) => builder.proxy(check_proxy(proxy)?),
+            None => builder,
+        })
+    }
+}
+
+fn build(builder: ClientBuilder) -> Result<Client> {
+    builder
+        .build()
+        .map_err(|source| GithubError::with_source(SETUP, ErrorKind::Settings, "", source))
+}
+
+fn check_proxy(address: &str) -> Result<reqwest::Proxy> {
+    reqwest::Proxy::all(address).map_err(|source| {
+        let detail = "`github.proxy` is no proxy address (write http://host:port)";
+        GithubError::with_source(SETUP, ErrorKind::Settings, detail, source)
+    })
+}
+
+fn read_ca(settings: &HttpSettings) -> Result<Vec<Certificate>> {
+    let Some(path) = &settings.extra_ca else {
+        return Ok(Vec::new());
+    };
+    let wrong = |what: &str| format!("CA file `{}` {what}", path.display());
+    let pem = std::fs::read(path).map_err(|source| {
+        GithubError::with_source(SETUP, ErrorKind::Settings, wrong("cannot be read"), source)
+    })?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|source| {
+        GithubError::with_source(SETUP, ErrorKind::Settings, wrong("is not PEM"), source)
+    })?;
+    if certificates.is_empty() {
+        let detail = wrong("holds no certificate");
+        return Err(GithubError::new(SETUP, ErrorKind::Settings, detail));
+    }
+    Ok(certificates)
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Without the byte order mark that the service sometimes sends.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+    }
+
+    /// The id by which GitHub's support finds the request.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        let id = self.header("ActivityId").or_else(|| self.header("X-GitHub-Request-Id"));
+        id.filter(|id| !id.is_empty())
+    }
+
+    /// How long GitHub wants us to wait, if this answer limits the rate: any 429, or a 403 that
+    /// says so in one of three ways.
+    pub(crate) fn rate_limit(&self, message: &str) -> Option<Duration> {
+        let spent = self.header("x-ratelimit-remaining") == Some("0");
+        let stated = self.headers.contains_key(RETRY_AFTER);
+        let secondary = message.to_ascii_lowercase().contains("secondary rate");
+        if self.status != 429 && !(self.status == 403 && (spent || stated || secondary)) {
+            return None;
+        }
+        let reset = || self.rate_limit_reset().filter(|_| spent);
+        Some(self.retry_after().or_else(reset).unwrap_or(RETRY_AFTER_DEFAULT))
+    }
+
+    /// Calls left in GitHub's window, where it says.
+    pub(crate) fn rate_limit_remaining(&self) -> Option<u32> {
+        self.header("x-ratelimit-remaining")?.parse().ok()
+    }
+
+    /// Time until GitHub's window begins anew.
+    pub(crate) fn rate_limit_reset(&self) -> Option<Duration> {
+        let reset: u64 = self.header("x-ratelimit-reset")?.parse().ok()?;
+        let at = UNIX_EPOCH.checked_add(Duration::from_secs(reset))?;
+        at.duration_since(SystemTime::now()).ok()
+    }
+
+    /// Seconds, or a date.
+    fn retry_after(&self) -> Option<Duration> {
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        if let Ok(seconds) = text.parse::<u64>() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        let wait = at.duration_since(jiff::Timestamp::now());
+        Duration::try_from(wait).ok()
+    }
+}
+
+/// Sends one request and reads its whole answer.
+pub(crate) async fn send(
+    client: &Client,
+    request: Request,
+    operation: &'static str,
+) -> Result<Answer> {
+    let failed = |error: reqwest::Error| transport(operation, error.without_url());
+    let response = client.execute(request).await.map_err(failed)?;
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
+    let body: Vec<u8> = response.bytes().await.map_err(failed)?.into();
+    let body = match body.strip_prefix(b"\xEF\xBB\xBF") {
+        Some(rest) => rest.to_vec(),
+        None => body,
+    };
+    Ok(Answer { status, headers, body })
+}
+
+/// An `Authorization` value that no log prints.
+pub(crate) fn authorization(
+    operation: &'static str,
+    scheme: &str,
+    token: &str,
+) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("{scheme} {token}")).map_err(|_| {
+        let detail = "it holds characters that HTTP cannot carry (a line break inside?)";
+        GithubError::new(operation, ErrorKind::Credentials, detail)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &str)]) -> Answer {
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        Answer { status, headers: headers.collect(), body: Vec::new() }
+    }
+
+    #[test]
+    fn rate_limits_are_recognized() {
+        let seconds =
+            |answer: Answer, message: &str| answer.rate_limit(message).map(|d| d.as_secs());
+        assert_eq!(seconds(answer(429, &[]), ""), Some(60));
+        assert_eq!(seconds(answer(429, &[("retry-after", "7")]), ""), Some(7));
+        assert_eq!(seconds(answer(403, &[("retry-after", "3600")]), ""), Some(3600));
+        assert_eq!(seconds(answer(403, &[]), ""), None);
+        assert_eq!(seconds(answer(403, &[]), "You exceeded a Secondary Rate limit"), Some(60));
+        assert_eq!(seconds(answer(500, &[("retry-after", "7")]), ""), None);
+        let past = answer(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]);
+        assert_eq!(seconds(past, ""), Some(60));
+        let reset = (jiff::Timestamp::now().as_second() + 100).to_string();
+        let spent = answer(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", &reset)]);
+        assert!((98..=100).contains(&seconds(spent, "").unwrap()));
+    }
+
+    #[test]
+    fn settings_are_checked_at_once() {
+        let wrong_proxy = HttpSettings { proxy: Some("::".into()), extra_ca: None };
+        assert_eq!(Http::new(wrong_proxy).unwrap_err().kind(), &ErrorKind::Settings);
+        let missing = HttpSettings { proxy: None, extra_ca: Some("/no/such/ca.pem".into()) };
+        let text = Http::new(missing).unwrap_err().chain();
+        assert!(text.contains("CA file `/no/such/ca.pem` cannot be read"), "{text}");
+        let not_pem = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(not_pem.path(), "hello").unwrap();
+        let not_pem = HttpSettings { proxy: None, extra_ca: Some(not_pem.path().into()) };
+        assert!(Http::new(not_pem).unwrap_err().chain().contains("CA file"));
+    }
+
+    #[test]
+    fn a_proxy_password_is_not_printed() {
+        let settings = HttpSettings { proxy: Some("http://u:secret@p:1".into()), extra_ca: None };
+        assert!(!format!("{:?}", Http::new(settings).unwrap()).contains("secret"));
+    }
+
+    #[test]
+    fn plain_http_loads_no_roots_and_tls_finds_some() {
+        let http = Http::new(HttpSettings::default()).unwrap();
+        assert_eq!(http.roots(false).unwrap(), Roots::None);
+        assert_ne!(http.roots(true).unwrap(), Roots::None);
+        assert!(http.built_in_roots().len() > 50);
+    }
+}

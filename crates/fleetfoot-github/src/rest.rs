@@ -1,0 +1,99 @@
+//! The few calls of GitHub's public REST API that the scale set service has no answer for.
+
+use crate::config_url::Scope;
+use crate::connection::Connection;
+use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
+use crate::wire;
+
+const PAGE_SIZE: usize = 100;
+/// More than GitHub lets register in one scope.
+const PAGES_MAX: usize = 1_000;
+
+/// A runner as the REST API lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerStatus {
+    /// Its number.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected.
+    pub online: bool,
+    /// Whether it has a job.
+    pub busy: bool,
+}
+
+impl Connection {
+    /// All runners of the scope: a complete list or an error.
+    pub async fn list_runners(&self) -> Result<Vec<RunnerStatus>> {
+        const OPERATION: &str = "list the runners";
+        let base = format!("{}/actions/runners", self.url().scope().rest_path());
+        let mut runners: Vec<RunnerStatus> = Vec::new();
+        for page in 1..=PAGES_MAX {
+            let path = format!("{base}?per_page={PAGE_SIZE}&page={page}");
+            let answer = self.admin().rest(OPERATION, &path).await?;
+            if !answer.is_success() {
+                let error = refused(OPERATION, &answer, Subject::Other);
+                return Err(name_permission(error, self.url().scope()));
+            }
+            let listed: wire::RestRunners = wire::read(OPERATION, &answer)?;
+            let is_last = listed.runners.len() < PAGE_SIZE;
+            runners.extend(listed.runners.into_iter().map(Into::into));
+            if is_last {
+                // Runners come and go between two pages; those that came show up in the next list,
+                // but a page that is short by itself must not look like the end.
+                let distinct = distinct_by_id(runners);
+                if distinct.len() < listed.total_count {
+                    let detail = format!("{} of {}", distinct.len(), listed.total_count);
+                    return Err(GithubError::new(OPERATION, ErrorKind::Unusable, detail));
+                }
+                return Ok(distinct);
+            }
+        }
+        Err(GithubError::new(OPERATION, ErrorKind::Unusable, "it does not end"))
+    }
+
+    /// Whether public repositories may use a runner group. Best effort: a token that manages
+    /// runners may still not be allowed to look.
+    pub(crate) async fn allows_public_repositories(&self, group: &str) -> Option<bool> {
+        const OPERATION: &str = "get the runner group's visibility";
+        let scope = self.url().scope();
+        if matches!(scope, Scope::Repository { .. }) {
+            return None;
+        }
+        let path = format!("{}/actions/runner-groups?per_page=100", scope.rest_path());
+        let answer = self.admin().rest(OPERATION, &path).await.ok()?;
+        if !answer.is_success() {
+            return None;
+        }
+        let groups: wire::RestGroups = wire::read(OPERATION, &answer).ok()?;
+        groups
+            .runner_groups
+            .into_iter()
+            .find(|known| known.name.eq_ignore_ascii_case(group))?
+            .allows_public_repositories
+    }
+}
+
+fn distinct_by_id(mut runners: Vec<RunnerStatus>) -> Vec<RunnerStatus> {
+    runners.sort_by_key(|runner| runner.id);
+    runners.dedup_by_key(|runner| runner.id);
+    runners
+}
+
+fn name_permission(error: GithubError, scope: &Scope) -> GithubError {
+    match error.kind() {
+        ErrorKind::Forbidden { permission: None } | ErrorKind::NotFound => {
+            let permission = Some(scope.permission().to_owned());
+            let kind = ErrorKind::Forbidden { permission };
+            GithubError::new(error.operation(), kind, format!("for {scope}"))
+        }
+        _ => error,
+    }
+}
+
+impl From<wire::RestRunner> for RunnerStatus {
+    fn from(body: wire::RestRunner) -> Self {
+        let online = body.status.eq_ignore_ascii_case("online");
+        Self { id: body.id, name: body.name, online, busy: body.busy }
+    }
+}
