@@ -1,0 +1,432 @@
+//! The checked configuration: every value is usable as it stands.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::findings::Position;
+pub use super::units::{Cpus, DiskShare};
+
+/// A whole file, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file it came from, as the operator named it.
+    pub path: PathBuf,
+    /// Where runners without a `url` of their own register.
+    pub url: Option<String>,
+    /// Token file for runners without a credential of their own.
+    pub token_file: Option<PathBuf>,
+    /// The `state_dir` key.
+    pub state_dir: Option<PathBuf>,
+    /// Where to serve health and metrics over TCP.
+    pub listen: Option<Listen>,
+    /// Limits of this machine.
+    pub host: HostLimits,
+    /// GitHub settings of the whole file.
+    pub github: GithubSettings,
+    /// What is logged.
+    pub log: LogSettings,
+    /// The pools, in the order of their names.
+    pub runners: Vec<RunnerConfig>,
+}
+
+impl Config {
+    /// The runner of that name.
+    #[must_use]
+    pub fn runner(&self, name: &str) -> Option<&RunnerConfig> {
+        self.runners.iter().find(|runner| runner.name == name)
+    }
+}
+
+/// Where to serve health and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; not loopback only with a token and the operator's explicit word.
+    pub address: SocketAddr,
+    /// File of the bearer token that callers must send.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Limits of this machine over all pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Most instances at once.
+    pub max_instances: Option<u32>,
+    /// Processors given out in all.
+    pub cpus: Option<Cpus>,
+    /// Bytes of memory given out in all.
+    pub memory: Option<u64>,
+    /// Disk that stays free.
+    pub min_free_disk: DiskShare,
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        HostLimits {
+            max_instances: None,
+            cpus: None,
+            memory: None,
+            min_free_disk: DiskShare::Percent(5),
+        }
+    }
+}
+
+/// How to reach GitHub and who we are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GithubSettings {
+    /// A GitHub App as the credential.
+    pub app: Option<AppSettings>,
+    /// Base of the REST API, where it cannot be derived from the URL.
+    pub api_url: Option<String>,
+    /// Certificate authorities to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// HTTP proxy for calls to GitHub.
+    pub proxy: Option<String>,
+}
+
+/// A GitHub App.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppSettings {
+    /// What signs its tokens as `iss`: the App's number or its client id.
+    pub issuer: String,
+    /// The installation in an organization or account.
+    pub installation_id: u64,
+    /// The private key; without it the systemd credential `github-app-key`.
+    pub private_key_file: Option<PathBuf>,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// The least important line.
+    pub level: LogLevel,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The least important line that is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// We carried on.
+    Warn,
+    /// A phase changed.
+    #[default]
+    Info,
+    /// For finding faults.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The same as a `tracing` level.
+    #[must_use]
+    pub fn as_tracing(self) -> tracing::Level {
+        match self {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Trace => tracing::Level::TRACE,
+        }
+    }
+}
+
+/// One pool of runners.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunnerConfig {
+    /// The pool's name: scale set name at GitHub, beginning of instance names.
+    pub name: String,
+    /// Where the name stands in the file.
+    pub position: Position,
+    /// The runner's own `url`.
+    pub url: Option<String>,
+    /// The runner's own `token_file`.
+    pub token_file: Option<PathBuf>,
+    /// GitHub settings, those of the top filled in.
+    pub github: GithubSettings,
+    /// Whether `github.app` stands in this very runner and not at the top.
+    pub own_app: bool,
+    /// Labels, without repetitions.
+    pub labels: Vec<String>,
+    /// Most instances at once, the default filled in.
+    pub max_runners: u32,
+    /// Runner group by name; `None` is GitHub's default group.
+    pub runner_group: Option<String>,
+    /// Runners kept ready without a job.
+    pub min_idle: u32,
+    /// The bounds of every phase.
+    pub timeouts: Timeouts,
+    /// A job that runs longer is ended.
+    pub max_job_duration: Option<Duration>,
+    /// Ended environments that may wait to be removed.
+    pub remains_max: u32,
+    /// Proxy to pass into instances.
+    pub proxy: Option<InstanceProxy>,
+    /// Certificate authorities to make known inside instances.
+    pub ca_file: Option<PathBuf>,
+    /// What runs the jobs.
+    pub backend: Backend,
+}
+
+/// How long each phase of an instance may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Surplus runner without a job.
+    pub idle: Duration,
+    /// Committed but not begun.
+    pub start: Duration,
+    /// Environment being made.
+    pub create: Duration,
+    /// Launched but not online.
+    pub boot: Duration,
+    /// One attempt to remove.
+    pub stop: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            idle: Duration::from_secs(5 * 60),
+            start: Duration::from_secs(5 * 60),
+            create: Duration::from_secs(10 * 60),
+            boot: Duration::from_secs(5 * 60),
+            stop: Duration::from_secs(2 * 60),
+        }
+    }
+}
+
+/// Proxy settings inside instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstanceProxy {
+    /// What fleetfoot itself uses.
+    Ours,
+    /// Values of `http_proxy`, `https_proxy` and `no_proxy`.
+    Explicit {
+        /// Value of `http_proxy`.
+        http: Option<String>,
+        /// Value of `https_proxy`.
+        https: Option<String>,
+        /// Value of `no_proxy`.
+        no_proxy: Option<String>,
+    },
+}
+
+/// What runs the jobs of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backend {
+    /// Containers.
+    Docker(DockerConfig),
+    /// Processes in clean directories.
+    Process(ProcessConfig),
+    /// Virtual machines of libvirt; parsed, run by a later release.
+    Libvirt(LibvirtConfig),
+    /// Virtual machines of Tart; parsed, run by a later release.
+    Tart(TartConfig),
+    /// Nothing at all.
+    Simulated(SimulatedConfig),
+}
+
+impl Backend {
+    /// The backend's key in the file.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Backend::Docker(_) => "docker",
+            Backend::Process(_) => "process",
+            Backend::Libvirt(_) => "libvirt",
+            Backend::Tart(_) => "tart",
+            Backend::Simulated(_) => "simulated",
+        }
+    }
+}
+
+/// The `docker` backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DockerConfig {
+    /// Image reference.
+    pub image: String,
+    /// The runner's program inside the image.
+    pub runner_cmd: String,
+    /// Bind mounts.
+    pub mounts: Vec<BindMount>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// User of the runner.
+    pub user: Option<String>,
+    /// Network.
+    pub network: Option<String>,
+    /// Processors per container.
+    pub cpus: Option<Cpus>,
+    /// Bytes of memory per container.
+    pub memory: Option<u64>,
+    /// Most processes per container.
+    pub pids: Option<u32>,
+    /// Directories in memory.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: Option<u64>,
+    /// Runtime of the engine.
+    pub runtime: Option<String>,
+    /// Capabilities to take away.
+    pub cap_drop: Vec<String>,
+    /// Security options.
+    pub security_opt: Vec<String>,
+    /// Bytes of output kept by the engine.
+    pub log_max_size: Option<u64>,
+    /// When to pull.
+    pub pull: PullPolicy,
+    /// File with registry credentials, in the form of Docker's `config.json`.
+    pub registry_auth: Option<PathBuf>,
+    /// Address of the engine.
+    pub host: Option<String>,
+    /// How the one-use credential goes in.
+    pub jit: JitDelivery,
+}
+
+/// A directory or file of the host inside a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindMount {
+    /// Path on the host.
+    pub source: String,
+    /// Path in the container.
+    pub target: String,
+    /// Whether the container may only read it.
+    pub read_only: bool,
+}
+
+/// A directory in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Path in the container.
+    pub path: String,
+    /// Mount options, such as `size=1g`; may be empty.
+    pub options: String,
+}
+
+/// When to pull an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// When it is absent.
+    #[default]
+    Missing,
+    /// At every start and change.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// How the one-use credential goes into a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JitDelivery {
+    /// As the variable `ACTIONS_RUNNER_INPUT_JITCONFIG`.
+    #[default]
+    Env,
+    /// As `--jitconfig <JIT>`, as the original does; readable in the process list.
+    Argument,
+}
+
+/// The `process` backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessConfig {
+    /// Where a clean runner comes from.
+    pub source: RunnerSource,
+    /// The runner's program, relative to its directory.
+    pub runner_cmd: String,
+    /// What keeps a job away from the machine.
+    pub sandbox: Sandbox,
+    /// First and last user id of instances.
+    pub uid_range: Option<(u32, u32)>,
+    /// Processors per instance.
+    pub cpus: Option<Cpus>,
+    /// Bytes of memory per instance.
+    pub memory: Option<u64>,
+    /// Most processes per instance.
+    pub pids: Option<u32>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Where a clean runner comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunnerSource {
+    /// An unpacked directory.
+    Directory(PathBuf),
+    /// A `.tar.gz`.
+    Archive(PathBuf),
+}
+
+/// What keeps a job away from the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Nothing but the user id.
+    #[default]
+    None,
+    /// bubblewrap.
+    Bubblewrap,
+}
+
+/// The `libvirt` backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibvirtConfig {
+    /// Base image.
+    pub path: PathBuf,
+    /// The runner's program.
+    pub runner_cmd: String,
+    /// Socket of libvirtd.
+    pub socket: PathBuf,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Source of the one mount.
+    pub mount: Option<String>,
+}
+
+/// The `tart` backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TartConfig {
+    /// Registry reference or local name.
+    pub image: String,
+    /// The runner's program.
+    pub runner_cmd: String,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Shared directories.
+    pub mounts: Vec<TartMount>,
+}
+
+/// A directory of the host inside a virtual machine of Tart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TartMount {
+    /// Name of the share.
+    pub name: String,
+    /// Path on the host.
+    pub source: String,
+    /// Whether the machine may only read it.
+    pub read_only: bool,
+}
+
+/// The `simulated` backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimulatedConfig {
+    /// How long creating seems to take.
+    pub create_time: Duration,
+    /// How long removing seems to take.
+    pub delete_time: Duration,
+}
