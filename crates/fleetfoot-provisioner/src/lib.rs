@@ -3,13 +3,14 @@
 //! A backend makes, lists and deletes *environments*: containers, machines, processes. One trait,
 //! [`Provisioner`], with two shapes of start: *late binding* (`create`, later `launch` with the JIT
 //! config) and *single step* (`create` carries the JIT config). What a backend can do it declares in
-//! its [`Capabilities`]; the conformance suite runs what is declared against the real thing.
+//! its [`Capabilities`]; the [`conformance`] suite runs what is declared against the real thing.
 //!
 //! What this room does not know: GitHub, the store, the controller, any concrete tool.
 //!
 //! Where to start: [`Provisioner`], then [`simulated`], the backend in memory that ships.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod conformance;
 mod error;
 mod provisioner;
 pub mod simulated;
@@ -17,6 +18,6 @@ mod tasks;
 
 pub use error::{Advice, BackendError, ErrorKind};
 pub use provisioner::{
-    Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Event, EventStream, Finding, Handle, JitConfig,
-    Listing, Provisioner, Reach, Severity,
+    Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Event, EventStream, Finding,
+    Handle, JitConfig, Listing, Provisioner, Reach, Severity,
 };

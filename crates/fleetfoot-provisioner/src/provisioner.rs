@@ -172,10 +172,19 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
 
     /// Makes the environment. `jit` is given exactly if the backend is single step; then the runner is
     /// launched as well.
-    async fn create(&self, spec: &EnvironmentSpec, jit: Option<&JitConfig>) -> Result<Handle, BackendError>;
+    async fn create(
+        &self,
+        spec: &EnvironmentSpec,
+        jit: Option<&JitConfig>,
+    ) -> Result<Handle, BackendError>;
 
     /// Launches the runner in an environment made before. Single-step backends refuse.
-    async fn launch(&self, spec: &EnvironmentSpec, handle: &Handle, jit: &JitConfig) -> Result<(), BackendError>;
+    async fn launch(
+        &self,
+        spec: &EnvironmentSpec,
+        handle: &Handle,
+        jit: &JitConfig,
+    ) -> Result<(), BackendError>;
 
     /// Stops and removes the environment and everything of it.
     async fn delete(&self, name: &InstanceName) -> Result<(), BackendError>;

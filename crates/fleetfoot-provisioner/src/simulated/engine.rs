@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::faults::{Fault, Latency, Operation, Rule};
 use crate::error::{BackendError, ErrorKind};
-use crate::provisioner::{EnvironmentInfo, EnvironmentState, Event, EventStream, Handle, JitConfig, Listing};
+use crate::provisioner::{
+    EnvironmentInfo, EnvironmentState, Event, EventStream, Handle, JitConfig, Listing,
+};
 use crate::tasks;
 
 const CALLS_MAX: usize = 200_000;
@@ -24,11 +26,29 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug, Clone)]
 pub(super) enum Request {
-    Create { installation: InstallationId, pool: PoolName, name: InstanceName, jit: Option<JitConfig> },
-    Launch { installation: InstallationId, name: InstanceName, jit: JitConfig },
-    Delete { installation: InstallationId, name: InstanceName },
-    List { installation: InstallationId },
-    Logs { installation: InstallationId, name: InstanceName, lines: usize },
+    Create {
+        installation: InstallationId,
+        pool: PoolName,
+        name: InstanceName,
+        jit: Option<JitConfig>,
+    },
+    Launch {
+        installation: InstallationId,
+        name: InstanceName,
+        jit: JitConfig,
+    },
+    Delete {
+        installation: InstallationId,
+        name: InstanceName,
+    },
+    List {
+        installation: InstallationId,
+    },
+    Logs {
+        installation: InstallationId,
+        name: InstanceName,
+        lines: usize,
+    },
 }
 
 impl Request {
@@ -234,7 +254,11 @@ impl SimulatedEngine {
     #[must_use]
     pub fn environments(&self) -> Vec<(InstallationId, EnvironmentInfo)> {
         let state = self.state();
-        state.environments.iter().map(|(name, it)| (it.installation.clone(), it.info(name))).collect()
+        state
+            .environments
+            .iter()
+            .map(|(name, it)| (it.installation.clone(), it.info(name)))
+            .collect()
     }
 
     /// The JIT config that `name` was launched with.
@@ -260,7 +284,9 @@ impl SimulatedEngine {
     pub fn create_received(&self, name: &InstanceName) -> Option<Call> {
         let state = self.state();
         let mut calls = state.calls.iter();
-        calls.find(|call| call.operation == Operation::Create && call.name.as_ref() == Some(name)).cloned()
+        calls
+            .find(|call| call.operation == Operation::Create && call.name.as_ref() == Some(name))
+            .cloned()
     }
 
     /// The exits of one installation's environments.
@@ -337,12 +363,13 @@ impl SimulatedEngine {
         state.calls.push_back(call);
         let pool = match request {
             Request::Create { pool, .. } => Some(pool.clone()),
-            Request::Launch { name, .. } | Request::Delete { name, .. } | Request::Logs { name, .. } => {
-                state.environments.get(name).map(|it| it.pool.clone())
-            }
+            Request::Launch { name, .. }
+            | Request::Delete { name, .. }
+            | Request::Logs { name, .. } => state.environments.get(name).map(|it| it.pool.clone()),
             Request::List { .. } => None,
         };
-        let fault = state.rules.iter_mut().find_map(|rule| rule.matches(operation, pool.as_ref(), name));
+        let fault =
+            state.rules.iter_mut().find_map(|rule| rule.matches(operation, pool.as_ref(), name));
         (fault, state.latency.of(operation))
     }
 
@@ -351,7 +378,9 @@ impl SimulatedEngine {
         match &request {
             Request::Create { installation, pool, name, jit } => {
                 if state.environments.get(name).is_some_and(|it| it.installation != *installation) {
-                    return Err(request.error(ErrorKind::NameTaken, "the name belongs to something else"));
+                    return Err(
+                        request.error(ErrorKind::NameTaken, "the name belongs to something else")
+                    );
                 }
                 if !state.environments.contains_key(name) {
                     state.insert(installation, pool, name, EnvironmentState::Created, None);
@@ -366,7 +395,8 @@ impl SimulatedEngine {
                 Ok(Answer::Handle(handle))
             }
             Request::Launch { installation, name, jit } => {
-                let ours = state.environments.get_mut(name).filter(|it| it.installation == *installation);
+                let ours =
+                    state.environments.get_mut(name).filter(|it| it.installation == *installation);
                 let Some(it) = ours else {
                     return Err(request.error(ErrorKind::Instance, "no such environment"));
                 };
@@ -386,12 +416,15 @@ impl SimulatedEngine {
                 Ok(Answer::Done)
             }
             Request::List { installation } => {
-                let ours = state.environments.iter().filter(|(_, it)| it.installation == *installation);
+                let ours =
+                    state.environments.iter().filter(|(_, it)| it.installation == *installation);
                 let environments = ours.map(|(name, it)| it.info(name)).collect();
                 Ok(Answer::Listing(Listing { identity: state.identity.clone(), environments }))
             }
             Request::Logs { installation, name, lines } => {
-                let Some(it) = state.environments.get(name).filter(|it| it.installation == *installation) else {
+                let Some(it) =
+                    state.environments.get(name).filter(|it| it.installation == *installation)
+                else {
                     return Err(request.error(ErrorKind::Instance, "no such environment"));
                 };
                 let skipped = it.lines.len().saturating_sub(*lines);
@@ -428,7 +461,8 @@ impl State {
         let handle = Handle(format!("simulated-{:08}", self.next_handle));
         self.next_handle += 1;
         let (installation, of_pool) = (installation.clone(), pool.clone());
-        let environment = Environment { installation, pool: of_pool, handle, state, jit, lines: VecDeque::new() };
+        let environment =
+            Environment { installation, pool: of_pool, handle, state, jit, lines: VecDeque::new() };
         self.environments.insert(name.clone(), environment);
         let live = self.environments.values().filter(|it| it.pool == *pool && it.lives()).count();
         let peak = self.peaks.entry(pool.clone()).or_default();

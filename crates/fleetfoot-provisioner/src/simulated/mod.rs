@@ -22,7 +22,8 @@ pub use wire::serve;
 
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{
-    Capabilities, EnvironmentSpec, EventStream, Finding, Handle, JitConfig, Listing, Provisioner, Reach, Severity,
+    Capabilities, EnvironmentSpec, EventStream, Finding, Handle, JitConfig, Listing, Provisioner,
+    Reach, Severity,
 };
 use engine::{Answer, Request};
 use wire::Client;
@@ -62,7 +63,11 @@ impl SimulatedProvisioner {
     /// A provisioner over an engine that [`serve`]s on the Unix socket `path`, usually in another process.
     /// Connects with the first call, and again when the connection breaks.
     #[must_use]
-    pub fn remote(path: impl Into<std::path::PathBuf>, installation: InstallationId, binding: Binding) -> Self {
+    pub fn remote(
+        path: impl Into<std::path::PathBuf>,
+        installation: InstallationId,
+        binding: Binding,
+    ) -> Self {
         let path = path.into();
         let connection = format!("simulated:{}", path.display());
         Self { transport: Transport::There(Client::new(path)), installation, binding, connection }
@@ -81,7 +86,11 @@ fn refuse(operation: &'static str, spec: &EnvironmentSpec, message: &str) -> Bac
 }
 
 fn odd(operation: &'static str) -> BackendError {
-    BackendError::new(operation, ErrorKind::Backend, "the simulated engine gave an answer of another kind")
+    BackendError::new(
+        operation,
+        ErrorKind::Backend,
+        "the simulated engine gave an answer of another kind",
+    )
 }
 
 #[async_trait]
@@ -102,9 +111,15 @@ impl Provisioner for SimulatedProvisioner {
         &self.connection
     }
 
-    async fn create(&self, spec: &EnvironmentSpec, jit: Option<&JitConfig>) -> Result<Handle, BackendError> {
+    async fn create(
+        &self,
+        spec: &EnvironmentSpec,
+        jit: Option<&JitConfig>,
+    ) -> Result<Handle, BackendError> {
         match (self.binding, jit) {
-            (Binding::SingleStep, None) => return Err(refuse("create environment", spec, "no JIT config given")),
+            (Binding::SingleStep, None) => {
+                return Err(refuse("create environment", spec, "no JIT config given"));
+            }
             (Binding::LateBinding, Some(_)) => {
                 return Err(refuse("create environment", spec, "JIT config given too early"));
             }
@@ -122,7 +137,12 @@ impl Provisioner for SimulatedProvisioner {
         }
     }
 
-    async fn launch(&self, spec: &EnvironmentSpec, _: &Handle, jit: &JitConfig) -> Result<(), BackendError> {
+    async fn launch(
+        &self,
+        spec: &EnvironmentSpec,
+        _: &Handle,
+        jit: &JitConfig,
+    ) -> Result<(), BackendError> {
         if self.binding == Binding::SingleStep {
             return Err(refuse("launch runner", spec, "a single-step backend launches in create"));
         }

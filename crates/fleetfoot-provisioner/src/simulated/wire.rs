@@ -114,9 +114,13 @@ fn op(operation: Operation) -> &'static str {
 impl Ask {
     fn of(id: u64, request: &Request) -> Self {
         let (installation, pool, jit, lines) = match request {
-            Request::Create { installation, pool, jit, .. } => (installation, Some(pool), jit.as_ref(), None),
+            Request::Create { installation, pool, jit, .. } => {
+                (installation, Some(pool), jit.as_ref(), None)
+            }
             Request::Launch { installation, jit, .. } => (installation, None, Some(jit), None),
-            Request::Delete { installation, .. } | Request::List { installation } => (installation, None, None, None),
+            Request::Delete { installation, .. } | Request::List { installation } => {
+                (installation, None, None, None)
+            }
             Request::Logs { installation, lines, .. } => (installation, None, None, Some(*lines)),
         };
         Self {
@@ -158,11 +162,15 @@ impl Tell {
             Ok(Answer::Handle(handle)) => tell.handle = Some(handle.0),
             Ok(Answer::Logs(text)) => tell.logs = Some(text),
             Ok(Answer::Listing(listing)) => {
-                let environments = listing.environments.into_iter().map(WireEnvironment::of).collect();
+                let environments =
+                    listing.environments.into_iter().map(WireEnvironment::of).collect();
                 tell.listing = Some(WireListing { identity: listing.identity, environments });
             }
             Err(error) => {
-                tell.error = Some(Failure { kind: kind_word(error.kind).to_owned(), message: error.message });
+                tell.error = Some(Failure {
+                    kind: kind_word(error.kind).to_owned(),
+                    message: error.message,
+                });
             }
         }
         tell
@@ -170,15 +178,22 @@ impl Tell {
 
     fn event(event: Event) -> Self {
         let event = match event {
-            Event::Ended { name, exit } => WireEvent { name: Some(name.to_string()), exit: Some(exit.into()) },
+            Event::Ended { name, exit } => {
+                WireEvent { name: Some(name.to_string()), exit: Some(exit.into()) }
+            }
             Event::Resynced => WireEvent { name: None, exit: None },
         };
         Self { event: Some(event), ..Self::default() }
     }
 
-    fn answer(self, operation: Operation, name: Option<&InstanceName>) -> Result<Answer, BackendError> {
+    fn answer(
+        self,
+        operation: Operation,
+        name: Option<&InstanceName>,
+    ) -> Result<Answer, BackendError> {
         if let Some(failure) = self.error {
-            let error = BackendError::new(operation.phrase(), kind_of(&failure.kind), failure.message);
+            let error =
+                BackendError::new(operation.phrase(), kind_of(&failure.kind), failure.message);
             return Err(match name {
                 Some(name) => error.about(name),
                 None => error,
@@ -189,7 +204,11 @@ impl Tell {
             Self { logs: Some(text), .. } => Answer::Logs(text),
             Self { listing: Some(listing), .. } => Answer::Listing(Listing {
                 identity: listing.identity,
-                environments: listing.environments.into_iter().filter_map(WireEnvironment::info).collect(),
+                environments: listing
+                    .environments
+                    .into_iter()
+                    .filter_map(WireEnvironment::info)
+                    .collect(),
             }),
             Self { .. } => Answer::Done,
         })

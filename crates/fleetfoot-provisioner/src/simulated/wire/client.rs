@@ -61,10 +61,17 @@ impl fmt::Debug for Client {
 
 impl Client {
     pub(in crate::simulated) fn new(path: PathBuf) -> Self {
-        Self(Arc::new(Shared { path, next_id: AtomicU64::new(1), connection: tokio::sync::Mutex::new(None) }))
+        Self(Arc::new(Shared {
+            path,
+            next_id: AtomicU64::new(1),
+            connection: tokio::sync::Mutex::new(None),
+        }))
     }
 
-    pub(in crate::simulated) async fn call(&self, request: Request) -> Result<Answer, BackendError> {
+    pub(in crate::simulated) async fn call(
+        &self,
+        request: Request,
+    ) -> Result<Answer, BackendError> {
         let operation = request.operation();
         let connection = self.connection(operation.phrase()).await?;
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
@@ -73,7 +80,10 @@ impl Client {
     }
 
     /// Events of one installation; a broken connection is made again and told by [`Event::Resynced`].
-    pub(in crate::simulated) async fn events(&self, installation: &InstallationId) -> Result<EventStream, BackendError> {
+    pub(in crate::simulated) async fn events(
+        &self,
+        installation: &InstallationId,
+    ) -> Result<EventStream, BackendError> {
         let receiver = self.subscribe(installation).await?;
         let start = (self.clone(), installation.clone(), receiver);
         Ok(futures_util::stream::unfold(start, |(client, installation, mut receiver)| async move {
@@ -95,7 +105,10 @@ impl Client {
         .boxed())
     }
 
-    async fn subscribe(&self, installation: &InstallationId) -> Result<broadcast::Receiver<Event>, BackendError> {
+    async fn subscribe(
+        &self,
+        installation: &InstallationId,
+    ) -> Result<broadcast::Receiver<Event>, BackendError> {
         // A connection of its own: it ends with the stream that reads it.
         let connection = self.open("watch environments").await?;
         let receiver = connection.events.subscribe();
@@ -114,7 +127,9 @@ impl Client {
 
     async fn connection(&self, operation: &'static str) -> Result<Connection, BackendError> {
         let mut held = self.0.connection.lock().await;
-        if let Some(connection) = held.as_ref().filter(|it| !it.waiting.closed.load(Ordering::Acquire)) {
+        if let Some(connection) =
+            held.as_ref().filter(|it| !it.waiting.closed.load(Ordering::Acquire))
+        {
             return Ok(connection.clone());
         }
         let connection = self.open(operation).await?;
@@ -139,9 +154,12 @@ impl Client {
 
 impl Connection {
     async fn ask(&self, operation: &'static str, ask: &Ask) -> Result<Tell, BackendError> {
-        let unanswered = || BackendError::new(operation, ErrorKind::Unanswered, "the simulated engine went away");
-        let mut line = serde_json::to_vec(ask)
-            .map_err(|error| BackendError::new(operation, ErrorKind::Instance, error.to_string()))?;
+        let unanswered = || {
+            BackendError::new(operation, ErrorKind::Unanswered, "the simulated engine went away")
+        };
+        let mut line = serde_json::to_vec(ask).map_err(|error| {
+            BackendError::new(operation, ErrorKind::Instance, error.to_string())
+        })?;
         line.push(b'\n');
         let (tell_tx, tell_rx) = oneshot::channel();
         self.waiting.answers().insert(ask.id, tell_tx);

@@ -61,7 +61,8 @@ async fn receive(ask: Ask, engine: &SimulatedEngine, tell_tx: &mpsc::Sender<Tell
         return;
     }
     let Some(request) = ask.request() else {
-        let error = Failure { kind: "backend".to_owned(), message: "request not understood".to_owned() };
+        let error =
+            Failure { kind: "backend".to_owned(), message: "request not understood".to_owned() };
         let _ = tell_tx.send(Tell { id: Some(id), error: Some(error), ..Tell::default() }).await;
         return;
     };
