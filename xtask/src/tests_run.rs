@@ -92,6 +92,7 @@ fn run_with(args: &Args, count: &mut Count) -> Result<()> {
     tests.env("TMPDIR", set.tests_dir());
     tests.arg("--no-fail-fast").arg("--").args(&args.filters);
     let result = run_watched(&mut tests, |line| count.add_line(line));
+    set.take_usage();
     set.stop();
     println!("\n{}", table(&set.outcomes));
     result?;

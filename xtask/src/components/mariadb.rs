@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{NotStarted, Started, free_port, install};
+use super::{NotStarted, Started, free_port, install, usage};
 use crate::process::{Daemon, find_program, run_quiet};
 
 /// A TCP client is `user@127.0.0.1` here, since names are not resolved.
@@ -60,4 +60,11 @@ pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
     let url = format!("mysql://fleetfoot:fleetfoot@127.0.0.1:{port}/fleetfoot");
     let env = vec![("FLEETFOOT_TEST_MARIADB_URL", url)];
     Ok(Started { version: version.trim().into(), env, daemon: Some(daemon), engine: None })
+}
+
+/// One value from the server that lives in `dir`.
+pub(super) fn query(dir: &Path, sql: &str) -> anyhow::Result<String> {
+    let program = find_program("mariadb").unwrap_or_else(|| "mariadb".into());
+    let socket = format!("--socket={}", dir.join("s").display());
+    usage::client(&program, &["--no-defaults", &socket, "-u", "root", "-N", "-e", sql])
 }

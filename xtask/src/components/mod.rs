@@ -12,6 +12,7 @@ mod podman;
 mod postgres;
 mod set;
 mod table;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -92,6 +93,8 @@ pub(crate) enum Outcome {
     Up {
         /// Its version, in its own words.
         version: String,
+        /// What tests made it do, known when it is stopped.
+        usage: Option<Usage>,
     },
     /// Its programs are not here.
     NotFound,
@@ -105,6 +108,13 @@ pub(crate) enum Outcome {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// What tests made a component do, in its own count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    count: u64,
+    noun: &'static str,
 }
 
 /// A component that came up: what tests are told, and what is to be stopped.

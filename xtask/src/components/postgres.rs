@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{NotStarted, Started, free_port, install};
+use super::{NotStarted, Started, free_port, install, usage};
 use crate::process::{Daemon, find_program, run_quiet};
 
 pub(crate) fn is_found() -> bool {
@@ -57,4 +57,12 @@ pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
     let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
     let env = vec![("FLEETFOOT_TEST_POSTGRES_URL", url)];
     Ok(Started { version, env, daemon: Some(daemon), engine: None })
+}
+
+/// One value from the server that lives in `dir`.
+pub(super) fn query(dir: &Path, sql: &str) -> anyhow::Result<String> {
+    let psql = program("psql").unwrap_or_else(|| "psql".into());
+    let port = std::fs::read_to_string(dir.join("data/postmaster.pid")).unwrap_or_default();
+    let port = port.lines().nth(3).unwrap_or_default().to_owned();
+    usage::client(&psql, &["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-Atc", sql])
 }

@@ -8,17 +8,24 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
-use super::{Kind, NotStarted, Outcome, Started};
+use super::{Kind, NotStarted, Outcome, Started, Usage, usage};
 use crate::process::{end, find_program, processes_naming, run_quiet, wait_until};
 use crate::unix_http;
 
 /// How long a component may take to end before it is ended by force.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// A component that is up, and what it had counted before the tests.
+struct Running {
+    kind: Kind,
+    started: Started,
+    counted_before: u64,
+}
+
 /// The components of one run. Dropping it stops them and removes their directory.
 pub(crate) struct Set {
     dir: PathBuf,
-    started: Vec<Started>,
+    started: Vec<Running>,
     /// What became of each kind.
     pub(crate) outcomes: Vec<(Kind, Outcome)>,
     /// What tests are told.
@@ -68,8 +75,9 @@ impl Set {
             Ok(started) => {
                 let version = started.version.clone();
                 self.env.extend(started.env.iter().cloned());
-                self.started.push(started);
-                Outcome::Up { version }
+                let counted_before = usage::count(kind, &dir).unwrap_or(0);
+                self.started.push(Running { kind, started, counted_before });
+                Outcome::Up { version, usage: None }
             }
             Err(NotStarted::Skipped(reason)) => Outcome::Skipped { reason },
             Err(NotStarted::Failed(error)) => Outcome::Failed { reason: format!("{error:#}") },
@@ -92,9 +100,23 @@ impl Set {
         Ok(())
     }
 
+    /// Asks each component what it did for the tests.
+    pub(crate) fn take_usage(&mut self) {
+        for running in &self.started {
+            let kind = running.kind;
+            let Some(now) = usage::count(kind, &self.dir.join(kind.word())) else { continue };
+            let count = now.saturating_sub(running.counted_before + usage::own(kind));
+            for (of, outcome) in &mut self.outcomes {
+                if let (true, Outcome::Up { usage, .. }) = (*of == kind, outcome) {
+                    *usage = Some(Usage { count, noun: usage::noun(kind) });
+                }
+            }
+        }
+    }
+
     /// Stops what was started, newest first, and removes the directory.
     pub(crate) fn stop(&mut self) {
-        while let Some(mut started) = self.started.pop() {
+        while let Some(Running { mut started, .. }) = self.started.pop() {
             if let Some(socket) = &started.engine {
                 remove_containers(socket);
             }
