@@ -227,6 +227,7 @@ const STARTED_BY_US: &[&str] = &[
     "docker-init",
     "dockerd",
     "fleetfoot",
+    "fleetfoot-process-shim",
     "mariadbd",
     "podman",
     "postgres",
@@ -251,6 +252,13 @@ pub(crate) fn processes_naming(dir: &Path) -> Vec<Pid> {
         })
         .filter_map(Pid::from_raw)
         .collect()
+}
+
+/// A process in words: its pid and its command line.
+pub(crate) fn command_line(pid: Pid) -> String {
+    let number = pid.as_raw_nonzero();
+    let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    format!("{number} {}", String::from_utf8_lossy(&line).replace('\0', " "))
 }
 
 /// Ends a process that is known to be ours, by its pid.

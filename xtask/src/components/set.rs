@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use super::{Kind, NotStarted, Outcome, Started, Usage, usage};
-use crate::process::{end, find_program, processes_naming, run_quiet, wait_until};
+use crate::process::{command_line, end, find_program, processes_naming, run_quiet, wait_until};
 use crate::unix_http;
 
 /// How long a component may take to end before it is ended by force.
@@ -123,6 +123,9 @@ impl Set {
             if let Some(daemon) = &mut started.daemon {
                 daemon.stop(STOP_LIMIT);
             }
+        }
+        for pid in processes_naming(&self.tests_dir()) {
+            eprintln!("xtask: a test left this behind: {}", command_line(pid));
         }
         clear(&self.dir);
     }

@@ -27,7 +27,7 @@ pub(super) fn check(root: &Path, files: &[RustFile]) -> Result<Vec<String>> {
         check_file(file, &mut findings);
     }
     for (page, must) in
-        [("ARCHITECTURE.md", "invariant"), ("README.md", "cargo run --release -- demo")]
+        [("ARCHITECTURE.md", "## Invariants"), ("README.md", "cargo run --release -- demo")]
     {
         let text = std::fs::read_to_string(root.join(page)).unwrap_or_default();
         if !text.contains(must) {
