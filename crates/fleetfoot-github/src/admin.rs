@@ -5,14 +5,12 @@
 //! the last would hear of an outage after hours.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
@@ -22,28 +20,22 @@ use crate::breaker::Breaker;
 use crate::clock::{CORRECTED_SECONDS_MAX, Clock};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
-use crate::error::{ErrorKind, GithubError, Result, Subject, detail, refused};
+use crate::error::{ErrorKind, GithubError, Result};
 use crate::http::{Answer, Http, authorization, send};
-use crate::wire;
+use crate::single_flight::SingleFlight;
 
 /// The longest that a control call may hold its caller, waiting for a token included.
 const CALL_MAX: Duration = Duration::from_secs(45);
-/// A token is renewed this long before its end.
-const MARGIN: Duration = Duration::from_secs(60);
-/// For a token that does not say when it ends.
-const LIFETIME_DEFAULT: Duration = Duration::from_secs(30 * 60);
-/// A fresh registration token is not usable everywhere at once.
-const REGISTRATION_TRIES: u32 = 3;
 
-const GITHUB_JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const GITHUB_JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const API_VERSION: &str = "6.0-preview";
 
 pub(crate) struct Admin {
     http: Http,
-    url: ConfigUrl,
-    credentials: Credentials,
-    signer: Option<Arc<AppSigner>>,
+    pub(crate) url: ConfigUrl,
+    pub(crate) credentials: Credentials,
+    pub(crate) signer: Option<Arc<AppSigner>>,
     user_agent: HeaderValue,
     pub(crate) clock: Arc<Clock>,
     pub(crate) breaker: Breaker,
@@ -61,17 +53,17 @@ impl fmt::Debug for Admin {
 
 /// What opens GitHub's REST API.
 #[derive(Debug)]
-struct Bearer {
-    token: SecretString,
-    fresh_until: Option<Instant>,
+pub(crate) struct Bearer {
+    pub(crate) token: SecretString,
+    pub(crate) fresh_until: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct AdminToken {
-    authorization: HeaderValue,
+pub(crate) struct AdminToken {
+    pub(crate) authorization: HeaderValue,
     /// The root of the scale set service for this connection.
-    service: String,
-    fresh_until: Instant,
+    pub(crate) service: String,
+    pub(crate) fresh_until: Instant,
 }
 
 /// One call to the scale set service.
@@ -181,7 +173,7 @@ impl Admin {
         bounded(operation, CALL_MAX, self.rest_twice(operation, Method::GET, path)).await
     }
 
-    async fn rest_twice(
+    pub(crate) async fn rest_twice(
         &self,
         operation: &'static str,
         method: Method,
@@ -197,7 +189,7 @@ impl Admin {
         self.rest_once(operation, method, path, &bearer.token).await
     }
 
-    async fn rest_once(
+    pub(crate) async fn rest_once(
         &self,
         operation: &'static str,
         method: Method,
@@ -214,7 +206,11 @@ impl Admin {
         self.send(request, operation).await
     }
 
-    async fn send(&self, mut request: Request, operation: &'static str) -> Result<Answer> {
+    pub(crate) async fn send(
+        &self,
+        mut request: Request,
+        operation: &'static str,
+    ) -> Result<Answer> {
         request.headers_mut().insert(USER_AGENT, self.user_agent.clone());
         let clients = self.http.clients(request.url().scheme() == "https")?;
         let answer = send(&clients.control, request, operation).await?;
@@ -241,20 +237,6 @@ impl Admin {
         self.renewing.run(fresh, &self.bearer, self.new_bearer(operation)).await
     }
 
-    async fn new_bearer(&self, operation: &'static str) -> Result<Bearer> {
-        match (&self.credentials, &self.signer) {
-            (Credentials::App { installation_id, .. }, Some(signer)) => {
-                self.installation_token(operation, *installation_id, signer).await
-            }
-            (Credentials::Token(source), _) => {
-                Ok(Bearer { token: source.read()?, fresh_until: None })
-            }
-            (Credentials::App { .. }, None) => {
-                Err(GithubError::new(operation, ErrorKind::Credentials, "no key"))
-            }
-        }
-    }
-
     /// Forgets a bearer that was refused; says whether there is a chance for another one.
     fn another_bearer(&self, refused: &Arc<Bearer>) -> bool {
         let changed = match &self.credentials {
@@ -267,45 +249,6 @@ impl Admin {
             take_if_same(&self.bearer, refused);
         }
         changed
-    }
-
-    async fn installation_token(
-        &self,
-        operation: &'static str,
-        installation: i64,
-        signer: &AppSigner,
-    ) -> Result<Bearer> {
-        let path = format!("/app/installations/{installation}/access_tokens");
-        let corrected = self.clock.ahead_seconds().is_some();
-        let mut answer = self.signed(operation, &path, signer).await?;
-        if answer.status == 401 && !corrected {
-            // The answer has told GitHub's time: signing again corrects a small difference and
-            // reports a large one.
-            answer = self.signed(operation, &path, signer).await?;
-        }
-        if answer.status == 201 || answer.status == 200 {
-            let token: wire::Token = wire::read(operation, &answer)?;
-            let left = token.expires_at.map(|end| end.as_second() - self.clock.github_seconds());
-            return Ok(Bearer { token: token.token, fresh_until: Some(fresh_until(left)) });
-        }
-        let explain = match answer.status {
-            401 => "the App's id or private key is wrong",
-            404 => "the App has no such installation",
-            _ => return Err(refused(operation, &answer, Subject::Other)),
-        };
-        let said = detail(answer.status, &wire::Exception::read(&answer.body), answer.request_id());
-        let kind = ErrorKind::Unauthorized;
-        Err(GithubError::new(operation, kind, format!("{explain} ({said})")))
-    }
-
-    async fn signed(
-        &self,
-        operation: &'static str,
-        path: &str,
-        signer: &AppSigner,
-    ) -> Result<Answer> {
-        let statement = SecretString::from(signer.sign()?);
-        self.rest_once(operation, Method::POST, path, &statement).await
     }
 
     async fn token(&self, operation: &'static str) -> Result<Arc<AdminToken>> {
@@ -321,166 +264,10 @@ impl Admin {
         self.connecting.run(fresh, &self.token, connect).await
     }
 
-    async fn connect(&self, operation: &'static str) -> Result<AdminToken> {
-        let registration = self.registration_token(operation).await?;
-        let mut attempt = 1;
-        let answer = loop {
-            let answer = self.register(operation, &registration).await;
-            let is_early = match &answer {
-                Ok(answer) => {
-                    matches!(answer.status, 401 | 403 | 500..=599)
-                        && answer.rate_limit("").is_none()
-                }
-                Err(error) => *error.kind() == ErrorKind::Unreachable,
-            };
-            if !is_early || attempt == REGISTRATION_TRIES {
-                break answer?;
-            }
-            tokio::time::sleep(backoff(
-                Duration::from_millis(300),
-                Duration::from_secs(2),
-                attempt,
-            ))
-            .await;
-            attempt += 1;
-        };
-        if !answer.is_success() {
-            return Err(refused(operation, &answer, Subject::Other));
-        }
-        let connection: wire::AdminConnection = wire::read(operation, &answer)?;
-        self.admin_token(operation, connection)
-    }
-
-    fn admin_token(
-        &self,
-        operation: &'static str,
-        connection: wire::AdminConnection,
-    ) -> Result<AdminToken> {
-        let token = connection.token.expose_secret();
-        if connection.url.is_empty() || token.is_empty() {
-            let detail = "the registration names no service address or no token";
-            return Err(GithubError::new(operation, ErrorKind::Unusable, detail));
-        }
-        let service = Url::parse(&connection.url).map_err(|source| {
-            let detail = "the registration names no valid service address";
-            GithubError::with_source(operation, ErrorKind::Unusable, detail, source)
-        })?;
-        if service.scheme() != "https" && self.url.is_secure() {
-            let detail = "the registration names a service address without https";
-            return Err(GithubError::new(operation, ErrorKind::Unusable, detail));
-        }
-        let left = expiry(token).map(|end| end - self.clock.github_seconds());
-        tracing::debug!(url = %self.url, seconds_left = left, "connected to the scale set service");
-        Ok(AdminToken {
-            authorization: authorization(operation, "Bearer", token)?,
-            service: connection.url,
-            fresh_until: fresh_until(left),
-        })
-    }
-
-    async fn registration_token(&self, operation: &'static str) -> Result<SecretString> {
-        let path = format!("{}/actions/runners/registration-token", self.url.scope().rest_path());
-        let answer = self.rest_twice(operation, Method::POST, &path).await?;
-        if answer.is_success() {
-            return Ok(wire::read::<wire::Token>(operation, &answer)?.token);
-        }
-        let exception = wire::Exception::read(&answer.body);
-        if matches!(answer.status, 403 | 404) && answer.rate_limit(&exception.message).is_none() {
-            return Err(self.no_permission(operation, &answer, &exception));
-        }
-        if answer.status == 401 {
-            let said = detail(answer.status, &exception, answer.request_id());
-            let detail = match &self.credentials {
-                Credentials::Token(source) => format!("{} ({said})", source.name()),
-                Credentials::App { .. } => said,
-            };
-            return Err(GithubError::new(operation, ErrorKind::Unauthorized, detail));
-        }
-        Err(refused(operation, &answer, Subject::Other))
-    }
-
-    /// GitHub hides with 404 what a token may not see.
-    fn no_permission(
-        &self,
-        operation: &'static str,
-        answer: &Answer,
-        exception: &wire::Exception,
-    ) -> GithubError {
-        let scope = self.url.scope();
-        let stated = answer.header("x-accepted-github-permissions").filter(|it| !it.is_empty());
-        let permission = Some(stated.unwrap_or(scope.permission()).to_owned());
-        let said = detail(answer.status, exception, answer.request_id());
-        let detail = match answer.status {
-            404 => format!("or {scope} does not exist ({said})"),
-            _ => format!("for {scope} ({said})"),
-        };
-        GithubError::new(operation, ErrorKind::Forbidden { permission }, detail)
-    }
-
-    async fn register(
-        &self,
-        operation: &'static str,
-        registration: &SecretString,
-    ) -> Result<Answer> {
-        let body = wire::RegistrationBody { url: self.url.as_str(), runner_event: "register" };
-        let body = wire::write(operation, &body)?;
-        let mut request = Request::new(Method::POST, self.url.api("/actions/runner-registration"));
-        let headers = request.headers_mut();
-        let value = authorization(operation, "RemoteAuth", registration.expose_secret())?;
-        headers.insert(AUTHORIZATION, value);
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(ACCEPT, GITHUB_JSON);
-        *request.body_mut() = Some(body.into());
-        self.send(request, operation).await
-    }
-
     /// Makes the way in, or finds it made.
     pub(crate) async fn reach(&self, operation: &'static str) -> Result<String> {
         bounded(operation, CALL_MAX, async { Ok(self.token(operation).await?.service.clone()) })
             .await
-    }
-}
-
-/// Lets one caller fetch what many want, and shares the outcome with those who waited.
-#[derive(Debug, Default)]
-struct SingleFlight {
-    lock: tokio::sync::Mutex<Option<GithubError>>,
-    flights: AtomicU64,
-}
-
-impl SingleFlight {
-    async fn run<T>(
-        &self,
-        fresh: impl Fn() -> Option<Arc<T>>,
-        slot: &RwLock<Option<Arc<T>>>,
-        fetch: impl Future<Output = Result<T>>,
-    ) -> Result<Arc<T>> {
-        if let Some(value) = fresh() {
-            return Ok(value);
-        }
-        let seen = self.flights.load(Ordering::Acquire);
-        let mut last_failure = self.lock.lock().await;
-        if let Some(value) = fresh() {
-            return Ok(value);
-        }
-        if self.flights.load(Ordering::Acquire) != seen
-            && let Some(failure) = last_failure.as_ref()
-        {
-            return Err(failure.clone());
-        }
-        let outcome = fetch.await.map(Arc::new);
-        self.flights.fetch_add(1, Ordering::Release);
-        match outcome {
-            Ok(value) => {
-                *last_failure = None;
-                *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&value));
-                Ok(value)
-            }
-            Err(failure) => {
-                *last_failure = Some(failure.clone());
-                Err(failure)
-            }
-        }
     }
 }
 
@@ -505,24 +292,6 @@ fn take_if_same<T>(slot: &RwLock<Option<Arc<T>>>, old: &Arc<T>) {
     if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, old)) {
         *slot = None;
     }
-}
-
-fn fresh_until(seconds_left: Option<i64>) -> Instant {
-    let left = seconds_left
-        .map_or(LIFETIME_DEFAULT, |left| Duration::from_secs(u64::try_from(left).unwrap_or(0)));
-    // A week bounds nonsense, and keeps the sum below the end of time.
-    let left = left.min(Duration::from_secs(7 * 24 * 3600));
-    Instant::now() + left.saturating_sub(MARGIN)
-}
-
-/// When a token says that it ends; nobody verifies it here.
-fn expiry(token: &str) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: i64,
-    }
-    let claims = jsonwebtoken::dangerous::insecure_decode_claims::<Claims>(token).ok()?;
-    Some(claims.exp)
 }
 
 fn service_url(call: &Call<'_>, service: &str) -> Result<Url> {

@@ -21,8 +21,8 @@ mod tests {
     #[test]
     fn stays_between_its_bounds_and_grows() {
         let (base, max) = (Duration::from_secs(1), Duration::from_secs(60));
-        for failures in 0..80 {
-            let ceiling = base.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(max);
+        for failures in 0..80u32 {
+            let ceiling = base.saturating_mul(1u32 << failures.saturating_sub(1).min(6)).min(max);
             for _ in 0..50 {
                 let wait = backoff(base, max, failures);
                 assert!(wait <= ceiling && wait >= ceiling / 11, "{failures}: {wait:?}");

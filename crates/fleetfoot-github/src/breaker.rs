@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::backoff::backoff;
-use crate::error::{ErrorKind, GithubError, Result};
+use crate::error::{GithubError, Result};
 
 const FAILURES_MAX: u32 = 4;
 const SAME_FAILURE: Duration = Duration::from_millis(200);
@@ -64,10 +64,7 @@ impl Breaker {
         state.failed_at = Some(now);
         state.failures = state.failures.saturating_add(1);
         if state.failures >= FAILURES_MAX {
-            let stated = match reason.kind() {
-                ErrorKind::RateLimited { retry_after } => *retry_after,
-                _ => Duration::ZERO,
-            };
+            let stated = reason.retry_after().unwrap_or_default();
             let pause = backoff(OPEN_BASE, OPEN_MAX, state.failures - FAILURES_MAX + 1);
             state.open = Some((now + pause.max(stated), reason.clone()));
         }
@@ -77,6 +74,7 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn failure() -> GithubError {
         GithubError::new("test", ErrorKind::Unreachable, "")

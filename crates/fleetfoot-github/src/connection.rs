@@ -230,8 +230,8 @@ impl Connection {
             self.send(OPERATION, Method::POST, path, Some(body)).await?
         };
         let answer = success(OPERATION, answer, Subject::ScaleSet).inspect_err(|error| {
-            if let ErrorKind::RateLimited { retry_after } = error.kind() {
-                self.inner.budget.limited(*retry_after);
+            if let Some(retry_after) = error.retry_after() {
+                self.inner.budget.limited(retry_after);
             }
         })?;
         self.inner.budget.note(&answer);
@@ -275,14 +275,16 @@ impl Connection {
         if answer.status == 422 {
             return Ok(Removal::Busy);
         }
-        match success(OPERATION, answer, Subject::Other) {
-            Ok(_) => Ok(Removal::Gone),
-            Err(error) => match error.kind() {
-                ErrorKind::NotFound => Ok(Removal::Gone),
-                ErrorKind::RunnerBusy => Ok(Removal::Busy),
-                _ => Err(error),
-            },
+        let Err(error) = success(OPERATION, answer, Subject::Other) else {
+            return Ok(Removal::Gone);
+        };
+        if *error.kind() == ErrorKind::RunnerBusy {
+            return Ok(Removal::Busy);
         }
+        if *error.kind() == ErrorKind::NotFound {
+            return Ok(Removal::Gone);
+        }
+        Err(error)
     }
 
     async fn get(
@@ -370,13 +372,14 @@ fn success(operation: &'static str, answer: Answer, subject: Subject) -> Result<
 
 /// The end of a deletion: gone is gone, whoever did it.
 fn gone(operation: &'static str, answer: Answer, subject: Subject) -> Result<()> {
-    match success(operation, answer, subject) {
-        Ok(_) => Ok(()),
-        Err(error) => match error.kind() {
-            ErrorKind::NotFound | ErrorKind::SessionGone | ErrorKind::ScaleSetGone => Ok(()),
-            _ => Err(error),
-        },
-    }
+    let Err(error) = success(operation, answer, subject) else {
+        return Ok(());
+    };
+    let is_gone = matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::SessionGone | ErrorKind::ScaleSetGone
+    );
+    if is_gone { Ok(()) } else { Err(error) }
 }
 
 fn only_one<T>(operation: &'static str, list: wire::List<T>) -> Result<Option<T>> {

@@ -159,6 +159,15 @@ impl GithubError {
         }
     }
 
+    /// How long GitHub wants us to wait, if it limits the rate.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let ErrorKind::RateLimited { retry_after } = &self.inner.kind else {
+            return None;
+        };
+        Some(*retry_after)
+    }
+
     /// Whether the call may have taken effect although it failed: the answer was lost, or came from
     /// something between GitHub and us.
     #[must_use]

@@ -53,6 +53,8 @@ mod nouns;
 mod resolver;
 mod rest;
 mod session;
+mod single_flight;
+mod tokens;
 mod wire;
 
 pub use backoff::backoff;

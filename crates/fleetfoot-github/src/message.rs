@@ -138,7 +138,7 @@ impl Message {
                 job: item.job.into(),
             }),
             // A kind of message that nobody knew when this was written.
-            _ => {}
+            scaleset::JobMessage::Unknown | _ => {}
         }
     }
 }

@@ -81,14 +81,12 @@ fn distinct_by_id(mut runners: Vec<RunnerStatus>) -> Vec<RunnerStatus> {
 }
 
 fn name_permission(error: GithubError, scope: &Scope) -> GithubError {
-    match error.kind() {
-        ErrorKind::Forbidden { permission: None } | ErrorKind::NotFound => {
-            let permission = Some(scope.permission().to_owned());
-            let kind = ErrorKind::Forbidden { permission };
-            GithubError::new(error.operation(), kind, format!("for {scope}"))
-        }
-        _ => error,
+    let unnamed = ErrorKind::Forbidden { permission: None };
+    if *error.kind() != unnamed && *error.kind() != ErrorKind::NotFound {
+        return error;
     }
+    let kind = ErrorKind::Forbidden { permission: Some(scope.permission().to_owned()) };
+    GithubError::new(error.operation(), kind, format!("for {scope}"))
 }
 
 impl From<wire::RestRunner> for RunnerStatus {

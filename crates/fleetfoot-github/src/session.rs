@@ -163,32 +163,31 @@ pub(crate) fn from_crate(
         let kind = classify(api.status.as_u16(), exception, subject);
         return GithubError::new(operation, kind, api_detail(api));
     }
+    if error.is_timeout() {
+        return GithubError::with_source(operation, ErrorKind::Timeout, "", error);
+    }
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is foreign and open")]
     match error {
         scaleset::Error::Transport { source, .. } => {
             let source = source.without_url();
             GithubError::with_source(operation, transport_kind(&source), "", source)
         }
-        scaleset::Error::MaxElapsedExceeded { .. } => {
-            GithubError::new(operation, ErrorKind::Timeout, "")
-        }
         scaleset::Error::Jwt(source) => match source.downcast::<GithubError>() {
             Ok(error) => *error,
             Err(source) => GithubError::with_source(operation, ErrorKind::Credentials, "", source),
         },
-        scaleset::Error::UnexpectedResponse(_) if subject == Subject::Session => {
-            GithubError::with_source(operation, ErrorKind::SessionGone, "unusable answer", error)
+        scaleset::Error::InvalidCredentials(_) => {
+            GithubError::with_source(operation, ErrorKind::Credentials, "", error)
         }
-        error => GithubError::with_source(operation, unusable_or_local(&error), "", error),
-    }
-}
-
-fn unusable_or_local(error: &scaleset::Error) -> ErrorKind {
-    match error {
-        scaleset::Error::InvalidCredentials(_) => ErrorKind::Credentials,
         scaleset::Error::InvalidConfigUrl { .. }
         | scaleset::Error::InvalidInput(_)
-        | scaleset::Error::HttpClient(_) => ErrorKind::Settings,
-        _ => ErrorKind::Unusable,
+        | scaleset::Error::HttpClient(_) => {
+            GithubError::with_source(operation, ErrorKind::Settings, "", error)
+        }
+        scaleset::Error::UnexpectedResponse(_) if subject == Subject::Session => {
+            GithubError::with_source(operation, ErrorKind::SessionGone, "", error)
+        }
+        error => GithubError::with_source(operation, ErrorKind::Unusable, "", error),
     }
 }
 
