@@ -1,0 +1,186 @@
+//! The box in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::config::{BoxConfig, Settings};
+use crate::control::ControlClient;
+use crate::faults::Fault;
+use crate::http;
+use crate::model::{BoxState, ExpireRequest, QueueJobs, Summary};
+use crate::state::{Shared, timers_run};
+use crate::tasks::Task;
+
+/// Why a box could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The address is not to be had.
+    #[error("failed to bind {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A wait that did not see what it waited for. Carries the last summary.
+#[derive(Debug, Error)]
+#[error("waited {waited:?} in vain, last seen {summary:?}")]
+pub struct WaitedInVain {
+    /// How long.
+    pub waited: Duration,
+    /// What was there at the end.
+    pub summary: Summary,
+}
+
+/// A running box. Dropping it ends it, and every connection with it.
+pub struct GithubBox {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    _tasks: [Task; 2],
+}
+
+impl std::fmt::Debug for GithubBox {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("GithubBox").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl GithubBox {
+    /// Binds, and serves in tasks of the current runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start(config: BoxConfig) -> Result<Self, StartError> {
+        let address = config.address;
+        let bind = |source| StartError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let shared = Arc::new(Shared::new(config.settings));
+        let timers = Task::start(timers_run(Arc::clone(&shared)));
+        let server = Task::start(http::serve(Arc::clone(&shared), listener));
+        Ok(Self { shared, address, _tasks: [timers, server] })
+    }
+
+    /// The address that is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://address`, from this machine.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        format!("http://{address}")
+    }
+
+    /// The configuration URL of a scope (`org`, `owner/repo`, `enterprises/name`).
+    #[must_use]
+    pub fn config_url(&self, scope: &str) -> String {
+        format!("{}/{scope}", self.url())
+    }
+
+    /// A client of the control API, as another process would use.
+    #[must_use]
+    pub fn control(&self) -> ControlClient {
+        ControlClient::new(&self.url())
+    }
+
+    /// Everything, at this instant.
+    #[must_use]
+    pub fn state(&self) -> BoxState {
+        self.shared.lock().view()
+    }
+
+    /// The counts, at this instant.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.shared.lock().summary()
+    }
+
+    /// Queues jobs; their numbers.
+    pub fn queue_jobs(&self, jobs: &QueueJobs) -> Vec<u64> {
+        self.shared.lock().queue_jobs(jobs)
+    }
+
+    /// Cancels a job; false if it is unknown or has ended.
+    pub fn cancel_job(&self, id: u64) -> bool {
+        self.shared.lock().cancel_job(id)
+    }
+
+    /// Makes a scale set vanish; false if it is not there.
+    pub fn vanish(&self, scope: &str, scale_set: &str) -> bool {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        match state.find_set(tenant, None, scale_set) {
+            Some(id) => state.remove_set(id, "vanished"),
+            None => false,
+        }
+    }
+
+    /// Expires tokens or sessions; false if the scale set is not there.
+    pub fn expire(&self, request: &ExpireRequest) -> bool {
+        self.shared.lock().expire(request)
+    }
+
+    /// Adds a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.shared.lock().faults.add(fault);
+    }
+
+    /// Removes all faults.
+    pub fn clear_faults(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// How the box behaves now.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.shared.lock().settings.clone()
+    }
+
+    /// Changes how the box behaves.
+    pub fn change(&self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.shared.lock().settings);
+    }
+
+    /// Forgets everything but the settings.
+    pub fn reset(&self) {
+        self.shared.lock().reset();
+    }
+
+    /// Waits until the state is as wanted, looking after each change.
+    ///
+    /// # Errors
+    /// When the time is over first.
+    pub async fn wait_until(
+        &self,
+        timeout: Duration,
+        mut wanted: impl FnMut(&BoxState) -> bool,
+    ) -> Result<BoxState, WaitedInVain> {
+        let mut changes = self.shared.lock().subscribe();
+        let looked = tokio::time::timeout(timeout, async {
+            loop {
+                changes.borrow_and_update();
+                let state = self.state();
+                if wanted(&state) {
+                    return state;
+                }
+                // Time passes too: a lapse or an expiry need not be a change.
+                let _ = tokio::time::timeout(Duration::from_millis(50), changes.changed()).await;
+            }
+        })
+        .await;
+        looked.map_err(|_| WaitedInVain { waited: timeout, summary: self.summary() })
+    }
+}

@@ -1,0 +1,274 @@
+//! The HTTP face: every request is read, counted, delayed, struck by a fault or not, and answered.
+
+mod answer;
+mod connection;
+mod control;
+mod polls;
+mod rest;
+mod route;
+mod runner;
+mod service;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State as Extract;
+use axum::extract::connect_info::ConnectInfo;
+use axum::http::{HeaderMap, Method, Request, header};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::clock::http_date;
+use crate::faults::{Endpoint, FaultAction, Subject};
+use crate::state::Shared;
+
+use connection::{Connection, Listener};
+use route::{AgentRoute, RestRoute, Route, ServiceRoute};
+
+/// Larger bodies are nothing that anybody here has to say.
+const BODY_MAX: usize = 4 << 20;
+
+/// A request, read completely.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) query: HashMap<String, String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// `http://host:port` as the caller spells it.
+    pub(crate) base: String,
+    pub(crate) arrived_us: u64,
+}
+
+impl Call {
+    pub(crate) fn authorization(&self) -> Option<&str> {
+        self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
+    }
+
+    pub(crate) fn bearer(&self) -> &str {
+        self.authorization().and_then(|value| value.split_once(' ')).map_or("", |(_, token)| token)
+    }
+
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+/// Serves a bound listener until the task is ended.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
+    let router = axum::Router::new().fallback(handle).with_state(shared);
+    let served = axum::serve(
+        Listener::new(listener),
+        router.into_make_service_with_connect_info::<Connection>(),
+    );
+    if let Err(error) = served.await {
+        tracing::error!(%error, "box stopped serving");
+    }
+}
+
+async fn handle(
+    Extract(shared): Extract<Arc<Shared>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: Request<Body>,
+) -> Response {
+    let arrived_us = shared.lock().now_us();
+    let (parts, body) = request.into_parts();
+    let route = Route::parse(&parts.method, parts.uri.path());
+    let Ok(body) = to_bytes(body, BODY_MAX).await else {
+        return answer::message(413, "body too large");
+    };
+    let call = Call {
+        base: base_url(&parts.headers, connection.local()),
+        method: parts.method,
+        query: route::query(parts.uri.query().unwrap_or("")),
+        headers: parts.headers,
+        body,
+        arrived_us,
+    };
+    let endpoint = route.endpoint(&call.method);
+    if endpoint.is_control() {
+        return control::answer(&shared, &route, &call);
+    }
+    let subject = subject(&shared, &route, &call);
+    let (number, latency) = arrive(&shared, endpoint, &route, &subject, arrived_us);
+    if latency > 0 {
+        tokio::time::sleep(Duration::from_millis(latency)).await;
+    }
+    let struck = strike(&shared, endpoint, &subject, &route);
+    let mut response = match struck {
+        None => dispatch(&shared, &route, call).await,
+        Some(action) => match faulty(&shared, action, &route, call, &connection).await {
+            Some(response) => response,
+            None => return answer::empty(500),
+        },
+    };
+    if let Some(number) = number {
+        shared.lock().answered_jit_call(number, response.status().as_u16());
+    }
+    decorate(&shared, &mut response);
+    response
+}
+
+/// Counts the request and says how long it has to wait.
+fn arrive(
+    shared: &Shared,
+    endpoint: Endpoint,
+    route: &Route,
+    subject: &Subject,
+    arrived_us: u64,
+) -> (Option<u64>, u64) {
+    let mut state = shared.lock();
+    state.count_request(endpoint);
+    let number = match endpoint {
+        Endpoint::GenerateJitConfig | Endpoint::RestGenerateJitConfig => {
+            let name = subject.runner.clone().unwrap_or_default();
+            Some(state.record_jit_call(name, route.scale_set(), arrived_us))
+        }
+        _ => None,
+    };
+    let settings = &state.settings;
+    let general = match endpoint {
+        Endpoint::GetMessage => settings.poll_latency_ms,
+        _ if endpoint.is_runner() => 0,
+        _ => settings.control_latency_ms,
+    };
+    (number, general + settings.endpoint_latency_ms.get(&endpoint).copied().unwrap_or(0))
+}
+
+fn strike(
+    shared: &Shared,
+    endpoint: Endpoint,
+    subject: &Subject,
+    route: &Route,
+) -> Option<FaultAction> {
+    let mut state = shared.lock();
+    let idle = route.runner().is_some_and(|runner| state.is_idle(runner));
+    state
+        .faults
+        .strike(endpoint, subject, |action| idle || !matches!(action, FaultAction::OfferJob { .. }))
+}
+
+/// Answers as the fault says; `None` when the connection was cut.
+async fn faulty(
+    shared: &Arc<Shared>,
+    action: FaultAction,
+    route: &Route,
+    call: Call,
+    connection: &Connection,
+) -> Option<Response> {
+    match action {
+        FaultAction::Status { status, exception, message, retry_after_s, headers } => {
+            Some(answer::fault(status, exception, message, retry_after_s, &headers))
+        }
+        FaultAction::Body { status, body } => Some(answer::raw(status, body)),
+        FaultAction::EmptyBody => Some(answer::raw(200, String::new())),
+        FaultAction::Delay { ms } => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Some(dispatch(shared, route, call).await)
+        }
+        FaultAction::Hang => std::future::pending().await,
+        FaultAction::Cut => {
+            connection.cut();
+            None
+        }
+        FaultAction::LoseAnswer => {
+            dispatch(shared, route, call).await;
+            connection.cut();
+            None
+        }
+        FaultAction::OfferJob { duration_ms } => {
+            if let Some(runner) = route.runner() {
+                shared.lock().offer_now(runner, duration_ms);
+            }
+            Some(dispatch(shared, route, call).await)
+        }
+    }
+}
+
+async fn dispatch(shared: &Arc<Shared>, route: &Route, call: Call) -> Response {
+    match route {
+        Route::Service { tenant, route } => service::answer(shared, *tenant, route, call).await,
+        Route::Rest { scope, route } => rest::scoped(shared, scope, route, &call),
+        Route::Api(route) => rest::api(shared, route, &call),
+        Route::Agent(route) => runner::answer(shared, route, &call).await,
+        Route::Control(_) | Route::Unknown => answer::message(404, "Not Found"),
+    }
+}
+
+/// What faults can choose by.
+fn subject(shared: &Shared, route: &Route, call: &Call) -> Subject {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let state = shared.lock();
+    let mut subject = Subject::default();
+    match route {
+        Route::Service { tenant, route } => {
+            subject.scope = Some(state.scope_of(*tenant).to_owned());
+            subject.scale_set = match route {
+                ServiceRoute::ScaleSets => call
+                    .query
+                    .get("name")
+                    .cloned()
+                    .or_else(|| call.json::<Named>().map(|named| named.name)),
+                _ => route
+                    .scale_set()
+                    .and_then(|set| state.sets.get(&set))
+                    .map(|set| set.name.clone()),
+            };
+            if matches!(route, ServiceRoute::GenerateJitConfig { .. }) {
+                subject.runner = call.json::<Named>().map(|named| named.name);
+            }
+        }
+        Route::Rest { scope, route } => {
+            subject.scope = Some(scope.clone());
+            if matches!(route, RestRoute::GenerateJitConfig) {
+                subject.runner = call.json::<Named>().map(|named| named.name);
+            }
+        }
+        Route::Agent(AgentRoute::Connect) | Route::Agent(_) => {}
+        Route::Api(_) | Route::Control(_) | Route::Unknown => {}
+    }
+    if let Some(runner) = route.runner().and_then(|runner| state.runners.get(&runner)) {
+        subject.runner = Some(runner.name.clone());
+        if subject.scale_set.is_none() {
+            subject.scale_set =
+                runner.set.and_then(|set| state.sets.get(&set)).map(|set| set.name.clone());
+        }
+    }
+    subject
+}
+
+/// Headers that every answer carries.
+fn decorate(shared: &Shared, response: &mut Response) {
+    let (date, rate, reset) = {
+        let state = shared.lock();
+        let rate = state.settings.rate_limit;
+        let reset = rate.map(|rate| state.wall_s() + i64::try_from(rate.reset_in_s).unwrap_or(0));
+        (http_date(state.now_us(), state.settings.clock_skew_s), rate, reset.unwrap_or(0))
+    };
+    let headers = response.headers_mut();
+    answer::set(headers, "date", &date);
+    let id = format!("{:016X}", fastrand::u64(..));
+    answer::set(headers, "x-github-request-id", &id);
+    answer::set(headers, "activityid", &id);
+    if let Some(rate) = rate {
+        answer::set(headers, "x-ratelimit-limit", &rate.limit.to_string());
+        answer::set(headers, "x-ratelimit-remaining", &rate.remaining.to_string());
+        let used = rate.limit.saturating_sub(rate.remaining);
+        answer::set(headers, "x-ratelimit-used", &used.to_string());
+        answer::set(headers, "x-ratelimit-reset", &reset.to_string());
+        answer::set(headers, "x-ratelimit-resource", "core");
+    }
+}
+
+fn base_url(headers: &HeaderMap, local: SocketAddr) -> String {
+    match headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+        Some(host) => format!("http://{host}"),
+        None => format!("http://{local}"),
+    }
+}

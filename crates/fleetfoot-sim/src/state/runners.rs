@@ -1,0 +1,451 @@
+//! A runner: registered, connected, waiting, busy, gone after its one job.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::model::{JobState, QueueJobs};
+
+use super::State;
+use super::timers::Due;
+
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) id: i64,
+    pub(crate) tenant: i64,
+    pub(crate) set: Option<i64>,
+    pub(crate) group_id: i64,
+    pub(crate) name: String,
+    pub(crate) labels: Vec<String>,
+    pub(crate) online: bool,
+    pub(crate) job: Option<u64>,
+    credential: String,
+    token: Option<String>,
+    in_flight: u64,
+    quiet: u64,
+    /// Connected by the box itself.
+    auto: bool,
+    pub(crate) registered_us: u64,
+    pub(crate) connected_us: Option<u64>,
+    pub(crate) wake: Arc<Notify>,
+}
+
+/// What a new runner is.
+#[derive(Debug)]
+pub(crate) struct Register {
+    pub(crate) tenant: i64,
+    pub(crate) set: Option<i64>,
+    pub(crate) group_id: i64,
+    pub(crate) name: String,
+    pub(crate) labels: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RegisterError {
+    /// The name is taken.
+    Exists,
+}
+
+/// What a runner that connects is told.
+#[derive(Debug)]
+pub(crate) enum Connect {
+    Welcome {
+        token: String,
+        name: String,
+    },
+    /// Used, removed or never made.
+    Refused,
+}
+
+/// The work a runner is sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JobFor {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) duration_ms: u64,
+    pub(crate) result: String,
+    #[serde(default)]
+    pub(crate) crash: bool,
+    #[serde(default)]
+    pub(crate) log_lines: u32,
+    #[serde(default)]
+    pub(crate) memory_mib: u32,
+}
+
+/// What there is for a runner that waits.
+#[derive(Debug)]
+pub(crate) enum Offer {
+    Job(JobFor),
+    Nothing,
+    Gone,
+}
+
+/// What became of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    Removed,
+    NotFound,
+    Busy,
+}
+
+impl State {
+    /// Registers an offline runner: its number and its one-use credential.
+    pub(crate) fn register(&mut self, new: Register) -> Result<(i64, String), RegisterError> {
+        let key = (new.tenant, new.name.clone());
+        if self.runner_names.contains_key(&key) {
+            return Err(RegisterError::Exists);
+        }
+        let id = self.take_id();
+        let credential = self.secret("jit");
+        let auto_boot = self.settings.auto_runner_boot_ms;
+        self.runner_names.insert(key, id);
+        self.jit_credentials.insert(credential.clone(), id);
+        self.runners.insert(
+            id,
+            Runner {
+                id,
+                tenant: new.tenant,
+                set: new.set,
+                group_id: new.group_id,
+                name: new.name,
+                labels: new.labels,
+                online: false,
+                job: None,
+                credential: credential.clone(),
+                token: None,
+                in_flight: 0,
+                quiet: 0,
+                auto: auto_boot.is_some(),
+                registered_us: self.now_us(),
+                connected_us: None,
+                wake: Arc::new(Notify::new()),
+            },
+        );
+        if let Some(set) = new.set.and_then(|set| self.sets.get_mut(&set)) {
+            set.registered += 1;
+        }
+        self.totals.runners += 1;
+        self.totals.runners_registered_total += 1;
+        if let Some(boot) = auto_boot {
+            self.timers.after(boot, Due::AutoConnect { runner: id });
+        }
+        self.touch();
+        Ok((id, credential))
+    }
+
+    pub(crate) fn runner_by_name(&self, tenant: i64, name: &str) -> Option<i64> {
+        self.runner_names.get(&(tenant, name.to_owned())).copied()
+    }
+
+    /// A runner presents the credential of its JIT config, which is spent by that.
+    pub(crate) fn connect(&mut self, credential: &str) -> Connect {
+        let now = self.now_us();
+        let Some(id) = self.jit_credentials.remove(credential) else { return Connect::Refused };
+        let token = self.secret("runner");
+        let Some(runner) = self.runners.get_mut(&id) else { return Connect::Refused };
+        runner.token = Some(token.clone());
+        runner.connected_us = Some(now);
+        let name = runner.name.clone();
+        self.runner_tokens.insert(token.clone(), id);
+        self.set_online(id, true);
+        self.rest(id);
+        self.touch();
+        Connect::Welcome { token, name }
+    }
+
+    /// A call of a connected runner begins; `None` if the runner is not (any more) known.
+    pub(crate) fn runner_entered(&mut self, token: &str) -> Option<i64> {
+        let id = *self.runner_tokens.get(token)?;
+        let runner = self.runners.get_mut(&id)?;
+        runner.in_flight += 1;
+        runner.quiet += 1;
+        self.set_online(id, true);
+        Some(id)
+    }
+
+    /// A call of a runner is over, answered or not.
+    pub(crate) fn runner_left(&mut self, id: i64) {
+        let Some(runner) = self.runners.get_mut(&id) else { return };
+        runner.in_flight = runner.in_flight.saturating_sub(1);
+        runner.quiet += 1;
+        if runner.in_flight == 0 {
+            self.rest(id);
+        }
+    }
+
+    /// From now on the silence of a runner is measured.
+    fn rest(&mut self, id: i64) {
+        let Some(runner) = self.runners.get(&id) else { return };
+        let delay = match runner.job {
+            Some(_) => self.settings.runner_lost_after_ms,
+            None => self.settings.runner_offline_after_ms,
+        };
+        self.timers.after(delay, Due::RunnerQuiet { runner: id, quiet: runner.quiet });
+    }
+
+    /// A runner waits for a job.
+    pub(crate) fn runner_waits(&mut self, id: i64) {
+        let Some(runner) = self.runners.get(&id).filter(|runner| runner.job.is_none()) else {
+            return;
+        };
+        match runner.set {
+            Some(set_id) => {
+                let Some(set) = self.sets.get_mut(&set_id) else { return };
+                if !set.idle.contains(&id) {
+                    set.idle.push_back(id);
+                }
+                self.offer(set_id);
+            }
+            None => {
+                let tenant_id = runner.tenant;
+                let Some(tenant) = self.tenants.get_mut(&tenant_id) else { return };
+                if !tenant.loose.contains(&id) {
+                    tenant.loose.push_back(id);
+                }
+                self.match_loose(tenant_id);
+            }
+        }
+        self.touch();
+    }
+
+    /// A runner no longer waits: its poll was answered or its connection ended.
+    pub(crate) fn runner_stopped_waiting(&mut self, id: i64) {
+        let Some(runner) = self.runners.get(&id) else { return };
+        if let Some(set) = runner.set.and_then(|set| self.sets.get_mut(&set)) {
+            set.idle.retain(|other| *other != id);
+        } else if let Some(tenant) = self.tenants.get_mut(&runner.tenant) {
+            tenant.loose.retain(|other| *other != id);
+        }
+    }
+
+    pub(crate) fn offer_for(&self, id: i64) -> Offer {
+        let Some(runner) = self.runners.get(&id) else { return Offer::Gone };
+        let Some(job) = runner.job.and_then(|job| self.jobs.get(&job)) else {
+            return Offer::Nothing;
+        };
+        Offer::Job(JobFor {
+            id: job.id,
+            name: job.facts.name.clone(),
+            duration_ms: job.facts.duration_ms,
+            result: job.facts.result.clone(),
+            crash: job.facts.crash,
+            log_lines: job.facts.log_lines,
+            memory_mib: job.facts.memory_mib,
+        })
+    }
+
+    /// Gives an assigned job to a waiting runner.
+    pub(crate) fn hand_over(&mut self, job_id: u64, runner_id: i64) {
+        let now = self.now_us();
+        let lost_after = self.settings.runner_lost_after_ms;
+        let Some(runner) = self.runners.get_mut(&runner_id) else { return };
+        let Some(job) = self.jobs.get_mut(&job_id) else { return };
+        job.state = JobState::Offered;
+        job.set = runner.set;
+        job.runner = Some(runner_id);
+        job.runner_name = Some(runner.name.clone());
+        job.offered_us.get_or_insert(now);
+        runner.job = Some(job_id);
+        runner.wake.notify_waiters();
+        let auto = runner.auto;
+        let duration = job.facts.duration_ms;
+        if let Some(set) = runner.set.and_then(|set| self.sets.get_mut(&set)) {
+            set.active += 1;
+            set.busy += 1;
+        }
+        self.totals.jobs_assigned -= 1;
+        self.totals.jobs_running += 1;
+        self.totals.runners_busy += 1;
+        if auto {
+            self.start_job(runner_id, job_id);
+            self.timers.after(duration, Due::AutoFinish { runner: runner_id, job: job_id });
+        } else {
+            self.timers.after(lost_after, Due::OfferTimeout { runner: runner_id, job: job_id });
+        }
+        self.touch();
+    }
+
+    /// A runner says that it starts its job. False if the job is not its own (any more).
+    pub(crate) fn start_job(&mut self, runner_id: i64, job_id: u64) -> bool {
+        let now = self.now_us();
+        let delay = self.settings.started_delay_ms;
+        let Some(job) = self.jobs.get_mut(&job_id) else { return false };
+        if job.runner != Some(runner_id) || job.state != JobState::Offered {
+            return false;
+        }
+        job.state = JobState::Running;
+        job.starts += 1;
+        if job.starts == 2 {
+            self.totals.jobs_started_twice += 1;
+        }
+        job.started_us.get_or_insert(now);
+        if delay == 0 {
+            self.tell_started(job_id);
+        } else {
+            self.timers.after(delay, Due::TellStarted { job: job_id });
+        }
+        self.touch();
+        true
+    }
+
+    /// Whether a runner's job was cancelled; `None` if it is not its job (any more).
+    pub(crate) fn job_cancelled(&self, runner_id: i64, job_id: u64) -> Option<bool> {
+        self.jobs
+            .get(&job_id)
+            .filter(|job| job.runner == Some(runner_id) && job.state == JobState::Running)
+            .map(|job| job.cancelled)
+    }
+
+    /// A runner says how its job ended; the runner is gone with it.
+    pub(crate) fn finish_job(&mut self, runner_id: i64, job_id: u64, result: &str) -> bool {
+        if self.job_cancelled(runner_id, job_id).is_none() {
+            return false;
+        }
+        self.end_job(job_id, result, true);
+        self.forget_runner(runner_id);
+        self.touch();
+        true
+    }
+
+    /// An idle runner says goodbye. Its registration stays.
+    pub(crate) fn leave(&mut self, id: i64) {
+        self.runner_stopped_waiting(id);
+        if let Some(runner) = self.runners.get_mut(&id)
+            && let Some(token) = runner.token.take()
+        {
+            self.runner_tokens.remove(&token);
+        }
+        self.set_online(id, false);
+        self.touch();
+    }
+
+    /// Removes a runner, unless it has a job.
+    pub(crate) fn remove_runner(&mut self, tenant: i64, id: i64) -> Removal {
+        let Some(runner) = self.runners.get(&id).filter(|runner| runner.tenant == tenant) else {
+            return Removal::NotFound;
+        };
+        if runner.job.is_some() {
+            return Removal::Busy;
+        }
+        self.forget_runner(id);
+        self.touch();
+        Removal::Removed
+    }
+
+    /// Whether a job can be offered to this runner at this moment.
+    pub(crate) fn is_idle(&self, id: i64) -> bool {
+        self.runners.get(&id).is_some_and(|runner| runner.online && runner.job.is_none())
+    }
+
+    /// The race of a removal with an offer: a new job goes to this very runner.
+    pub(crate) fn offer_now(&mut self, id: i64, duration_ms: u64) {
+        let Some(runner) = self.runners.get(&id) else { return };
+        let (tenant, set) = (runner.tenant, runner.set);
+        let request = QueueJobs {
+            scope: self.scope_of(tenant).to_owned(),
+            scale_set: set.and_then(|set| self.sets.get(&set)).map(|set| set.name.clone()),
+            duration_ms,
+            ..QueueJobs::default()
+        };
+        let job = self.new_job(tenant, &request);
+        self.totals.jobs_waiting -= 1;
+        self.totals.jobs_assigned += 1;
+        self.runner_stopped_waiting(id);
+        self.hand_over(job, id);
+    }
+
+    fn forget_runner(&mut self, id: i64) {
+        self.runner_stopped_waiting(id);
+        self.set_online(id, false);
+        let Some(runner) = self.runners.remove(&id) else { return };
+        self.runner_names.remove(&(runner.tenant, runner.name));
+        self.jit_credentials.remove(&runner.credential);
+        if let Some(token) = runner.token {
+            self.runner_tokens.remove(&token);
+        }
+        self.totals.runners -= 1;
+        self.totals.runners_busy -= u64::from(runner.job.is_some());
+        if let Some(set) = runner.set.and_then(|set| self.sets.get_mut(&set)) {
+            set.registered -= 1;
+            set.busy -= u64::from(runner.job.is_some());
+        }
+        runner.wake.notify_waiters();
+    }
+
+    fn set_online(&mut self, id: i64, online: bool) {
+        let Some(runner) = self.runners.get_mut(&id) else { return };
+        if runner.online == online {
+            return;
+        }
+        runner.online = online;
+        let set = runner.set.and_then(|set| self.sets.get_mut(&set));
+        if online {
+            self.totals.runners_online += 1;
+            if let Some(set) = set {
+                set.online += 1;
+            }
+        } else {
+            self.totals.runners_online -= 1;
+            if let Some(set) = set {
+                set.online -= 1;
+            }
+        }
+    }
+
+    pub(crate) fn runner_quiet(&mut self, id: i64, quiet: u64) {
+        let Some(runner) = self.runners.get(&id) else { return };
+        if runner.quiet != quiet || runner.in_flight > 0 || runner.auto {
+            return;
+        }
+        match runner.job {
+            None => self.set_online(id, false),
+            Some(job) => self.lose(id, job),
+        }
+        self.touch();
+    }
+
+    pub(crate) fn offer_timeout(&mut self, runner: i64, job: u64) {
+        let offered = self
+            .jobs
+            .get(&job)
+            .is_some_and(|known| known.state == JobState::Offered && known.runner == Some(runner));
+        if offered {
+            self.lose(runner, job);
+            self.touch();
+        }
+    }
+
+    /// A runner with a job is gone: a job that never started goes to another.
+    fn lose(&mut self, runner: i64, job_id: u64) {
+        match self.jobs.get_mut(&job_id) {
+            Some(job) if job.starts == 0 => {
+                self.unplace(job_id);
+                self.requeue(job_id);
+            }
+            Some(job) => {
+                job.lost = true;
+                self.end_job(job_id, "failed", true);
+            }
+            None => {}
+        }
+        self.forget_runner(runner);
+    }
+
+    pub(crate) fn is_auto(&self, id: i64) -> bool {
+        self.runners.get(&id).is_some_and(|runner| runner.auto)
+    }
+
+    pub(crate) fn auto_connect(&mut self, id: i64) {
+        let Some(runner) = self.runners.get(&id) else { return };
+        if let Connect::Welcome { .. } = self.connect(&runner.credential.clone()) {
+            self.runner_waits(id);
+        }
+    }
+
+    pub(crate) fn auto_finish(&mut self, runner: i64, job_id: u64) {
+        let Some(job) = self.jobs.get(&job_id) else { return };
+        let result = if job.cancelled { "canceled".to_owned() } else { job.facts.result.clone() };
+        self.finish_job(runner, job_id, &result);
+    }
+}

@@ -1,0 +1,25 @@
+//! The one place that starts tasks: each is named and ended when its owner is dropped.
+
+use std::future::Future;
+
+use tokio::task::JoinHandle;
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+pub(crate) struct Task {
+    handle: JoinHandle<()>,
+}
+
+impl Task {
+    pub(crate) fn start(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        #[allow(clippy::disallowed_methods, reason = "this is the tasks module")]
+        let handle = tokio::spawn(future);
+        Self { handle }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
