@@ -1,1 +1,59 @@
-//! The durable record of fleetfoot
+//! The durable record of fleetfoot: what is true, and stays true when everything is killed.
+//!
+//! The present (pools, their live instances, their unfinished jobs) is mirrored in memory, so that
+//! reading it costs nothing; the past (closed instances, finished jobs, events) lives only in the
+//! database, within the bounds of [`Retention`].
+//!
+//! ```text
+//! update(closure) ──▶ one writer ──▶ closures run, one after another, on a working copy
+//!                                        │ what changed = rows
+//!                                        ▼
+//!                              ONE durable transaction for all that arrived together
+//!                                        │ committed                    │ failed
+//!                                        ▼                              ▼
+//!                         new state published, touched pools    nothing published, every
+//!                         tick, replies sent                    closure of the batch hears why
+//! ```
+//!
+//! Guarantees: a reply is sent only after its commit; a closure that changes nothing costs no commit;
+//! a closure that panics loses its own changes and nobody else's; names of instances are never reused.
+//!
+//! What it does not know: GitHub, backends, the controller, HTTP. It is the only room that knows SQL:
+//! SQLite is built in, MySQL/MariaDB and PostgreSQL are two more drivers of the same statements.
+//!
+//! Where to start: [`Store`] and [`Txn`]; `writer` for the one writer, `rows` for what a row is made
+//! of, `dialect` for all that differs between databases, [`StateDir`] for the files beside the store.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod batch;
+mod dialect;
+mod driver;
+mod error;
+mod event;
+mod history;
+mod identity;
+mod lease;
+mod location;
+mod lock;
+mod options;
+mod rows;
+mod schema;
+mod sql;
+mod state_dir;
+mod store;
+mod txn;
+mod writer;
+
+pub use error::{
+    DriverError, Fault, LockError, OpenError, ReadError, RowError, StateDirError, UpdateError,
+};
+pub use event::{Event, EventFilter, EventRow};
+pub use history::{ClosedFilter, FinishedJob, FinishedJobFilter};
+pub use identity::boot_id;
+pub use lease::Lease;
+pub use location::Location;
+pub use lock::Lock;
+pub use options::{Durability, Execution, Options, Retention};
+pub use state_dir::{Search, StateDir, StateDirOpenError};
+pub use store::{Counters, Pools, Store};
+pub use txn::{InsertError, ObserveError, RemovePoolError, Txn};

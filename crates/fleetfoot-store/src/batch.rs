@@ -1,0 +1,150 @@
+//! What a batch of closures changed, and the statements that make it durable.
+//!
+//! Nobody marks anything as changed: the state before and the state after are compared. So a closure that
+//! changed nothing, or changed it back, costs nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleetfoot_core::{Instance, InstanceName, JobId, PoolName, PoolState, Timestamp};
+
+use crate::event::Event;
+use crate::history::FinishedJob;
+use crate::rows;
+use crate::sql::{Sql, Statement, Value};
+use crate::store::Pools;
+
+/// A late word of GitHub about a closed instance.
+#[derive(Debug, Clone)]
+pub(crate) struct Amendment {
+    pub(crate) name: InstanceName,
+    pub(crate) job: Option<JobId>,
+    pub(crate) result: Option<String>,
+    pub(crate) at: Timestamp,
+}
+
+/// What closures write besides the present.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    pub(crate) closed: BTreeMap<InstanceName, Instance>,
+    pub(crate) amendments: Vec<Amendment>,
+    pub(crate) finished: Vec<FinishedJob>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Past {
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.closed.append(&mut other.closed);
+        self.amendments.append(&mut other.amendments);
+        self.finished.append(&mut other.finished);
+        self.events.append(&mut other.events);
+    }
+}
+
+/// The working copy of a batch: the published state, and over it what its closures changed.
+pub(crate) struct Working {
+    pub(crate) base: Arc<Pools>,
+    pub(crate) pools: BTreeMap<PoolName, Option<Arc<PoolState>>>,
+    pub(crate) past: Past,
+}
+
+impl Working {
+    pub(crate) fn on(base: Arc<Pools>) -> Self {
+        Self { base, pools: BTreeMap::new(), past: Past::default() }
+    }
+
+    pub(crate) fn get(&self, name: &PoolName) -> Option<&Arc<PoolState>> {
+        match self.pools.get(name) {
+            Some(changed) => changed.as_ref(),
+            None => self.base.get(name),
+        }
+    }
+
+    /// The statements of the batch. Pools that turn out to be unchanged are dropped from it.
+    pub(crate) fn statements(&mut self, sql: &Sql) -> Vec<Statement> {
+        let mut out = Vec::new();
+        let base = &self.base;
+        self.pools.retain(|name, new| {
+            let before = out.len();
+            match (base.get(name), new.as_deref()) {
+                (old, Some(new)) => changed(sql, old.map(|old| &**old), new, &mut out),
+                (Some(old), None) => removed(sql, old, &mut out),
+                (None, None) => {}
+            }
+            out.len() > before
+        });
+        let Past { closed, amendments, finished, events } = &self.past;
+        out.extend(closed.values().map(|instance| put_instance(sql, instance)));
+        out.extend(amendments.iter().map(|amendment| amend(sql, amendment)));
+        out.extend(finished.iter().map(|finished| Statement {
+            sql: Arc::clone(&sql.put_history),
+            values: rows::job::history_values(finished),
+        }));
+        out.extend(events.iter().map(|event| Statement {
+            sql: Arc::clone(&sql.insert_event),
+            values: rows::event::values(event),
+        }));
+        out
+    }
+}
+
+fn put_instance(sql: &Sql, instance: &Instance) -> Statement {
+    Statement { sql: Arc::clone(&sql.put_instance), values: rows::instance::values(instance) }
+}
+
+fn amend(sql: &Sql, amendment: &Amendment) -> Statement {
+    let Amendment { name, job, result, at } = amendment;
+    Statement {
+        sql: Arc::clone(&sql.amend_instance),
+        values: vec![
+            Value::maybe_text(job.as_ref().map(JobId::as_str)),
+            Value::maybe_text(result.as_deref()),
+            Value::Int(Some(at.0)),
+            Value::text(name),
+        ],
+    }
+}
+
+fn delete_job(sql: &Sql, pool: &PoolName, job: &JobId) -> Statement {
+    Statement {
+        sql: Arc::clone(&sql.delete_job),
+        values: vec![Value::text(pool), Value::text(job)],
+    }
+}
+
+fn changed(sql: &Sql, old: Option<&PoolState>, new: &PoolState, out: &mut Vec<Statement>) {
+    let name = &new.pool.name;
+    let same_pool =
+        old.is_some_and(|old| Arc::ptr_eq(&old.pool, &new.pool) || old.pool == new.pool);
+    if !same_pool {
+        out.push(Statement {
+            sql: Arc::clone(&sql.put_pool),
+            values: rows::pool::values(&new.pool),
+        });
+    }
+    for (name, instance) in &new.instances {
+        let same = old
+            .and_then(|old| old.instances.get(name))
+            .is_some_and(|old| Arc::ptr_eq(old, instance) || old == instance);
+        if !same {
+            out.push(put_instance(sql, instance));
+        }
+    }
+    for (id, job) in &new.jobs {
+        if old.and_then(|old| old.jobs.get(id)) != Some(job) {
+            out.push(Statement {
+                sql: Arc::clone(&sql.put_job),
+                values: rows::job::values(name, job),
+            });
+        }
+    }
+    let gone =
+        old.into_iter().flat_map(|old| old.jobs.keys()).filter(|id| !new.jobs.contains_key(id));
+    out.extend(gone.map(|id| delete_job(sql, name, id)));
+}
+
+fn removed(sql: &Sql, old: &PoolState, out: &mut Vec<Statement>) {
+    let name = &old.pool.name;
+    out.extend(old.jobs.keys().map(|id| delete_job(sql, name, id)));
+    out.push(Statement { sql: Arc::clone(&sql.delete_pool), values: vec![Value::text(name)] });
+}

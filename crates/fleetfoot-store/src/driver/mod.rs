@@ -1,0 +1,137 @@
+//! Drivers: how statements reach a database. Two operations matter, `write` (one durable transaction)
+//! and `query`; the rest is for opening and looking after.
+//!
+//! SQLite answers at once, so its operations never wait: a thread without a runtime can drive them
+//! ([`poll_now`]). Servers are awaited by a task.
+
+pub(crate) mod server;
+pub(crate) mod sqlite;
+
+use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::dialect::Dialect;
+use crate::error::DriverError;
+use crate::lease::Lease;
+use crate::sql::{Query, Row, Sql, Statement};
+
+/// One of the three databases, by its two kinds of connection.
+pub(crate) enum Driver {
+    /// The built-in one.
+    Sqlite(sqlite::Sqlite),
+    /// A server.
+    Server(server::Server),
+}
+
+/// A transaction that failed.
+#[derive(Debug)]
+pub(crate) struct WriteFailure {
+    pub(crate) error: DriverError,
+    /// The commit was sent and its answer is unknown: what is in memory may be behind.
+    pub(crate) ambiguous: bool,
+}
+
+impl WriteFailure {
+    pub(crate) fn before_commit(error: DriverError) -> Self {
+        Self { error, ambiguous: false }
+    }
+
+    pub(crate) fn at_commit(error: DriverError) -> Self {
+        Self { error, ambiguous: true }
+    }
+}
+
+impl Driver {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Server(server) => server.dialect(),
+        }
+    }
+
+    /// Runs the statements in one durable transaction, fenced by the lease if there is one.
+    pub(crate) async fn write(
+        &mut self,
+        statements: &[Statement],
+        lease: Option<&Lease>,
+        sql: &Sql,
+    ) -> Result<(), WriteFailure> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.write(statements, lease, sql),
+            Self::Server(server) => server.write(statements, lease, sql).await,
+        }
+    }
+
+    /// Runs the statements and tells how many rows each changed.
+    pub(crate) async fn execute(&mut self, statement: &Statement) -> Result<u64, DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.execute(statement),
+            Self::Server(server) => server.execute(statement).await,
+        }
+    }
+
+    /// Runs a query.
+    pub(crate) async fn query(&mut self, query: &Query) -> Result<Vec<Row>, DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.query(query),
+            Self::Server(server) => server.query(query).await,
+        }
+    }
+
+    /// Changes the schema: in one transaction, where the database can.
+    pub(crate) async fn change_schema(
+        &mut self,
+        schema: &[String],
+        rows: &[Statement],
+    ) -> Result<(), DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.change_schema(schema, rows),
+            Self::Server(server) => server.change_schema(schema, rows).await,
+        }
+    }
+
+    /// Saves what is there before the schema leaves version `from`.
+    pub(crate) async fn backup_before_migration(&mut self, from: i64) -> Result<(), DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.backup_before_migration(from),
+            Self::Server(server) => server.backup_before_migration(from).await,
+        }
+    }
+
+    /// A consistent copy in a file; `None` if this database cannot give one.
+    pub(crate) fn backup(&mut self, to: &Path) -> Option<Result<(), DriverError>> {
+        match self {
+            Self::Sqlite(sqlite) => Some(sqlite.backup(to)),
+            Self::Server(_) => None,
+        }
+    }
+
+    /// Looks for damage; what it found, one line.
+    pub(crate) async fn check(&mut self) -> Result<Option<String>, DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.check(),
+            Self::Server(server) => server.check().await.map(|()| None),
+        }
+    }
+
+    /// Puts everything in order and lets go.
+    pub(crate) async fn close(self) {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.close(),
+            Self::Server(server) => server.close().await,
+        }
+    }
+}
+
+/// Drives a future that does not wait. Only SQLite's operations are driven so.
+pub(crate) fn poll_now<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! SQLite, built in: one writing connection, write-ahead log, `synchronous=FULL`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, Value as SqliteValue};
+use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
+
+use super::WriteFailure;
+use crate::error::DriverError;
+use crate::lease::Lease;
+use crate::options::Durability;
+use crate::sql::{Kind, Query, Row, Sql, Statement, Value};
+
+/// How long a statement waits for another program that holds the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Prepared statements kept.
+const STATEMENTS_MAX: usize = 48;
+
+/// An open file.
+pub(crate) struct Sqlite {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Int(Some(number)) => ToSqlOutput::from(*number),
+            Self::Text(Some(text)) => ToSqlOutput::from(text.as_str()),
+            Self::Int(None) | Self::Text(None) => ToSqlOutput::Owned(SqliteValue::Null),
+        })
+    }
+}
+
+impl Sqlite {
+    /// Opens the file for the one writer; makes it if it is missing, readable by its owner only.
+    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, DriverError> {
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(DriverError::Io)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(DriverError::Sqlite)?;
+        let sqlite = Self::tuned(connection, path)?;
+        sqlite.pragma("journal_mode", "wal")?;
+        sqlite.pragma(
+            "synchronous",
+            match durability {
+                Durability::Full => "full",
+                Durability::Off => "off",
+            },
+        )?;
+        sqlite.pragma("journal_size_limit", "4194304")?;
+        Ok(sqlite)
+    }
+
+    /// Opens the file to be read; takes no lock that a writer would notice.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, DriverError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(DriverError::Sqlite)?;
+        Self::tuned(connection, path)
+    }
+
+    fn tuned(connection: Connection, path: &Path) -> Result<Self, DriverError> {
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(DriverError::Sqlite)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let sqlite = Self { connection, path: path.to_owned() };
+        sqlite.pragma("cache_size", "-1024")?;
+        Ok(sqlite)
+    }
+
+    fn pragma(&self, name: &str, value: &str) -> Result<(), DriverError> {
+        self.connection.pragma_update(None, name, value).map_err(DriverError::Sqlite)
+    }
+
+    /// Runs the statements in one durable transaction.
+    pub(crate) fn write(
+        &mut self,
+        statements: &[Statement],
+        lease: Option<&Lease>,
+        sql: &Sql,
+    ) -> Result<(), WriteFailure> {
+        self.begin().map_err(WriteFailure::before_commit)?;
+        if let Err(error) = self.run_all(statements, lease, sql) {
+            self.roll_back();
+            return Err(WriteFailure::before_commit(error));
+        }
+        self.commit().map_err(WriteFailure::at_commit)
+    }
+
+    fn begin(&mut self) -> Result<(), DriverError> {
+        self.run("BEGIN IMMEDIATE")
+    }
+
+    fn commit(&mut self) -> Result<(), DriverError> {
+        let result = self.run("COMMIT");
+        if result.is_err() {
+            self.roll_back();
+        }
+        result
+    }
+
+    fn roll_back(&mut self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.run("ROLLBACK")
+        {
+            tracing::warn!(%error, "store rollback failed");
+        }
+    }
+
+    fn run(&self, sql: &str) -> Result<(), DriverError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(DriverError::Sqlite)?;
+        statement.execute([]).map(|_| ()).map_err(DriverError::Sqlite)
+    }
+
+    fn run_all(
+        &mut self,
+        statements: &[Statement],
+        lease: Option<&Lease>,
+        sql: &Sql,
+    ) -> Result<(), DriverError> {
+        if let Some(lease) = lease
+            && self.execute(&lease.fence(sql))? != 1
+        {
+            return Err(DriverError::LeaseLost);
+        }
+        for statement in statements {
+            self.execute(statement)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one statement; how many rows it changed.
+    pub(crate) fn execute(&mut self, statement: &Statement) -> Result<u64, DriverError> {
+        let mut prepared =
+            self.connection.prepare_cached(&statement.sql).map_err(DriverError::Sqlite)?;
+        let changed =
+            prepared.execute(params_from_iter(&statement.values)).map_err(DriverError::Sqlite)?;
+        Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+    }
+
+    /// Runs one query.
+    pub(crate) fn query(&mut self, query: &Query) -> Result<Vec<Row>, DriverError> {
+        let mut prepared =
+            self.connection.prepare_cached(&query.sql).map_err(DriverError::Sqlite)?;
+        let mut rows =
+            prepared.query(params_from_iter(&query.values)).map_err(DriverError::Sqlite)?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next().map_err(DriverError::Sqlite)? {
+            let values = query.kinds.iter().enumerate().map(|(column, kind)| match kind {
+                Kind::Int => row.get(column).map(Value::Int),
+                Kind::Text => row.get(column).map(Value::Text),
+            });
+            out.push(values.collect::<Result<Row, _>>().map_err(DriverError::Sqlite)?);
+        }
+        Ok(out)
+    }
+
+    /// Changes the schema and some rows in one transaction.
+    pub(crate) fn change_schema(
+        &mut self,
+        schema: &[String],
+        rows: &[Statement],
+    ) -> Result<(), DriverError> {
+        self.begin()?;
+        let result = schema
+            .iter()
+            .try_for_each(|sql| self.connection.execute_batch(sql).map_err(DriverError::Sqlite))
+            .and_then(|()| rows.iter().try_for_each(|row| self.execute(row).map(|_| ())));
+        match result {
+            Ok(()) => self.commit(),
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// A copy beside the file, named after the schema it has.
+    pub(crate) fn backup_before_migration(&mut self, from: i64) -> Result<(), DriverError> {
+        let mut name = OsString::from(self.path.as_os_str());
+        name.push(format!(".schema-{from}.bak"));
+        let to = PathBuf::from(name);
+        self.backup(&to)
+    }
+
+    /// A consistent copy at `to`, complete or not there at all.
+    pub(crate) fn backup(&mut self, to: &Path) -> Result<(), DriverError> {
+        let mut partial = OsString::from(to.as_os_str());
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let result =
+            self.copy(&partial).and_then(|()| publish(&partial, to).map_err(DriverError::Io));
+        if result.is_err() {
+            let _ = fs::remove_file(&partial);
+        }
+        result
+    }
+
+    fn copy(&self, partial: &Path) -> Result<(), DriverError> {
+        match fs::remove_file(partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(DriverError::Io(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        // An empty file is taken as a database without pages, and keeps its narrow mode.
+        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial);
+        made.map_err(DriverError::Io)?;
+        let text = partial.to_str().ok_or_else(|| {
+            DriverError::Io(io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8"))
+        })?;
+        self.connection.execute("VACUUM INTO ?", [text]).map(|_| ()).map_err(DriverError::Sqlite)
+    }
+
+    /// Looks for damage.
+    pub(crate) fn check(&mut self) -> Result<Option<String>, DriverError> {
+        let found: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(DriverError::Sqlite)?;
+        Ok((found != "ok").then(|| found.replace('\n', " ")))
+    }
+
+    /// Bounds the file, as a full disk would.
+    #[cfg(test)]
+    pub(crate) fn bound_pages(&self, pages: u32) {
+        self.pragma("max_page_count", &pages.to_string()).unwrap();
+    }
+
+    /// Folds the log into the file and lets go.
+    pub(crate) fn close(self) {
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "store did not close cleanly");
+        }
+    }
+}
+
+/// Makes the finished copy durable under its final name.
+fn publish(partial: &Path, to: &Path) -> io::Result<()> {
+    fs::File::open(partial)?.sync_all()?;
+    fs::rename(partial, to)?;
+    match to.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => fs::File::open(".")?.sync_all(),
+        Some(parent) => fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,450 @@
+//! What can go wrong with the store: each error is one line that says what, where and what to do.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fleetfoot_core::InstallationId;
+
+/// What a driver said.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// SQLite's own words.
+    #[error("{}", sqlite_words(.0))]
+    Sqlite(#[source] rusqlite::Error),
+    /// A server's own words.
+    #[error("{}", server_words(.0))]
+    Server(#[source] sqlx::Error),
+    /// The server did not answer in time.
+    #[error("no answer within {seconds} s")]
+    Timeout {
+        /// The bound.
+        seconds: u64,
+    },
+    /// A row that cannot be read.
+    #[error("{0}")]
+    Row(#[source] RowError),
+    /// A file beside the database.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    /// The lease this store writes under is another one's by now.
+    #[error("the lease is held by another controller")]
+    LeaseLost,
+}
+
+fn sqlite_words(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(code, Some(text)) => {
+            format!("{text} (SQLite {})", code.extended_code)
+        }
+        other => other.to_string(),
+    }
+}
+
+fn server_words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// A row whose content this version does not understand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// A word that no version up to this one wrote there.
+    #[error("row `{row}` has the unknown {what} `{word}`")]
+    UnknownWord {
+        /// The kind of word.
+        what: &'static str,
+        /// The word.
+        word: String,
+        /// The row's key.
+        row: String,
+    },
+    /// The row's content is not what a row of its table looks like.
+    #[error("row `{row}` of {table} cannot be read: {detail}")]
+    Malformed {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        row: String,
+        /// One line.
+        detail: String,
+    },
+}
+
+/// What kind of failure it is, and so what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No space left.
+    Full,
+    /// Another program holds the database.
+    Busy,
+    /// The database is damaged.
+    Corrupt,
+    /// It may not be written.
+    NotWritable,
+    /// The server cannot be reached or went away.
+    Unreachable,
+    /// Reading or writing the disk failed.
+    Io,
+    /// Anything else.
+    Other,
+}
+
+impl Fault {
+    /// What to do about it, one clause.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Full => "the disk is full: free some space, it is tried again by itself",
+            Self::Busy => {
+                "another program holds the database: end it, only one controller may write"
+            }
+            Self::Corrupt => {
+                "the database is damaged: restore a backup, or move the file away and start anew"
+            }
+            Self::NotWritable => {
+                "it may not be written: check owner, mode and that the file system is not read-only"
+            }
+            Self::Unreachable => {
+                "the database server does not answer: check address and server, it is tried again"
+            }
+            Self::Io => "the disk reported an error: check the disk and the kernel's log",
+            Self::Other => "see the cause",
+        }
+    }
+}
+
+impl DriverError {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Sqlite(error) => sqlite_fault(error),
+            Self::Server(error) => server_fault(error),
+            Self::Timeout { .. } => Fault::Unreachable,
+            Self::Row(_) | Self::LeaseLost => Fault::Other,
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full,
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Fault::NotWritable
+                }
+                _ => Fault::Io,
+            },
+        }
+    }
+}
+
+fn sqlite_fault(error: &rusqlite::Error) -> Fault {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Fault::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Corrupt,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            Fault::NotWritable
+        }
+        Some(ErrorCode::SystemIoFailure) => Fault::Io,
+        Some(_) | None => Fault::Other,
+    }
+}
+
+fn server_fault(error: &sqlx::Error) -> Fault {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => Fault::Unreachable,
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            // PostgreSQL: disk full; MySQL: table full, disk full.
+            Some("53100" | "1114" | "1021") => Fault::Full,
+            // PostgreSQL: connection exceptions, shutdown, starting up.
+            Some("08000" | "08003" | "08006" | "57P01" | "57P02" | "57P03") => Fault::Unreachable,
+            // Read-only transaction or server; no privilege.
+            Some("25006" | "42501" | "1290" | "1142") => Fault::NotWritable,
+            // Lock timeouts and deadlocks.
+            Some("55P03" | "40P01" | "40001" | "1205" | "1213") => Fault::Busy,
+            Some(_) | None => Fault::Other,
+        },
+        _ => Fault::Other,
+    }
+}
+
+/// The store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no database we know.
+    #[error(
+        "the store's address has the unknown scheme `{scheme}`: use mysql://, mariadb:// or postgres://"
+    )]
+    UnknownScheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The URL cannot be read.
+    #[error("the store's address `{place}` cannot be read: {detail}")]
+    Address {
+        /// The redacted address.
+        place: String,
+        /// One line.
+        detail: String,
+    },
+    /// Nothing is there to be read.
+    #[error(
+        "there is no store at `{place}`: start `fleetfoot run` once, or name another state directory"
+    )]
+    Missing {
+        /// Where.
+        place: String,
+    },
+    /// A newer fleetfoot wrote it.
+    #[error(
+        "the store `{place}` was written by fleetfoot {written_by} (schema {found}) and needs one that knows schema {needs}; this is {program} (schema {known}): install {written_by} again, or restore a backup of before"
+    )]
+    Newer {
+        /// Where.
+        place: String,
+        /// The version that wrote it last.
+        written_by: String,
+        /// The schema it has.
+        found: i64,
+        /// The schema a program must know at least to use it.
+        needs: i64,
+        /// This version.
+        program: &'static str,
+        /// The schema this version knows.
+        known: i64,
+    },
+    /// An older fleetfoot wrote it, and it was opened to be read only.
+    #[error(
+        "the store `{place}` has the older schema {found}: start `fleetfoot run` once to bring it to schema {known}"
+    )]
+    Older {
+        /// Where.
+        place: String,
+        /// The schema it has.
+        found: i64,
+        /// The schema this version knows.
+        known: i64,
+    },
+    /// The identity beside the store is not the store's.
+    #[error(
+        "the store `{place}` belongs to installation `{store}`, the file `installation-id` beside it says `{file}`: put the right two together, or delete that file if the store is the right one"
+    )]
+    OtherInstallation {
+        /// Where.
+        place: String,
+        /// What the store says.
+        store: InstallationId,
+        /// What the file says.
+        file: InstallationId,
+    },
+    /// The database is damaged.
+    #[error(
+        "the store `{place}` is damaged ({detail}): restore a backup, or move the file away and start anew; running jobs are adopted"
+    )]
+    Corrupt {
+        /// Where.
+        place: String,
+        /// What the check found, one line.
+        detail: String,
+    },
+    /// A row cannot be read.
+    #[error("the store `{place}` cannot be read: {source}; restore a backup, or correct that row")]
+    Row {
+        /// Where.
+        place: String,
+        /// Which.
+        source: RowError,
+    },
+    /// Anything else, with what to do.
+    #[error("the store `{place}` cannot be opened: {source}; {}", .fault.advice())]
+    Driver {
+        /// Where.
+        place: String,
+        /// What kind of failure.
+        fault: Fault,
+        /// What the driver said.
+        source: DriverError,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn driver(place: &str, source: DriverError) -> Self {
+        let place = place.to_owned();
+        match source {
+            DriverError::Row(source) => Self::Row { place, source },
+            source => match source.fault() {
+                Fault::Corrupt => Self::Corrupt { place, detail: source.to_string() },
+                fault => Self::Driver { place, fault, source },
+            },
+        }
+    }
+}
+
+/// An update did not happen: nothing of it is in the store.
+///
+/// One exception is the nature of networks: a server's answer to a commit may be lost after the commit.
+/// The store then reads itself anew before it goes on, so later closures see what is true.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UpdateError {
+    /// The transaction failed.
+    #[error("the store `{place}` could not be written: {source}; {}", .fault.advice())]
+    Write {
+        /// Where.
+        place: Arc<str>,
+        /// What kind of failure.
+        fault: Fault,
+        /// What the driver said.
+        source: Arc<DriverError>,
+    },
+    /// Another controller holds the lease by now.
+    #[error(
+        "the lease on the store `{place}` is held by another controller: this one may not write any more"
+    )]
+    LeaseLost {
+        /// Where.
+        place: Arc<str>,
+    },
+    /// The closure panicked; its own changes are dropped.
+    #[error("an update of the store panicked: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The store was opened to be read.
+    #[error("the store was opened to be read only")]
+    ReadOnly,
+}
+
+impl UpdateError {
+    pub(crate) fn write(place: &Arc<str>, source: DriverError) -> Self {
+        if matches!(source, DriverError::LeaseLost) {
+            return Self::LeaseLost { place: Arc::clone(place) };
+        }
+        Self::Write { place: Arc::clone(place), fault: source.fault(), source: Arc::new(source) }
+    }
+
+    /// The same update may work later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Write { .. } => true,
+            Self::LeaseLost { .. } | Self::Panicked { .. } | Self::Closed | Self::ReadOnly => false,
+        }
+    }
+}
+
+/// The past could not be read, or copied.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The driver failed.
+    #[error("the store `{place}` could not be read: {source}; {}", .fault.advice())]
+    Driver {
+        /// Where.
+        place: String,
+        /// What kind of failure.
+        fault: Fault,
+        /// What the driver said.
+        source: DriverError,
+    },
+    /// The check found damage.
+    #[error("the store `{place}` is damaged ({detail}): restore a backup")]
+    Corrupt {
+        /// Where.
+        place: String,
+        /// What the check found.
+        detail: String,
+    },
+    /// A file cannot be copied out of a server.
+    #[error("the store `{place}` is on a server: back it up with the server's own tools")]
+    OnServer {
+        /// Where.
+        place: String,
+    },
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// No state directory could be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// None of the usual places can be written.
+    #[error("no state directory can be used (tried {tried}): name one with the key `state_dir`")]
+    None {
+        /// What was tried, with reasons.
+        tried: String,
+    },
+    /// The named one cannot be made or written.
+    #[error(
+        "the state directory `{path}` cannot be used: {source}; name another one with the key `state_dir`, or correct its owner and mode"
+    )]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A shared place holds something that is not ours.
+    #[error(
+        "the state directory `{path}` is not safe: {detail}; remove it, or name another one with the key `state_dir`"
+    )]
+    Unsafe {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A file in it cannot be read or written.
+    #[error("the file `{path}` cannot be used: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file in it has a content that cannot be.
+    #[error(
+        "the file `{path}` does not hold a usable identity: restore it, or delete it to take the store's"
+    )]
+    Identity {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// The lock of the state directory could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("the state directory `{path}` is in use by {}: stop it first, or start with `fleetfoot run --takeover`", holder(.pid))]
+    Held {
+        /// Which directory.
+        path: PathBuf,
+        /// The holder, as the lock file names it.
+        pid: Option<u32>,
+    },
+    /// The lock file cannot be used.
+    #[error("the lock file `{path}` cannot be used: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn holder(pid: &Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    }
+}

@@ -1,0 +1,267 @@
+//! The schema: its versions, how one becomes the next, and the first read of everything.
+//!
+//! Within a major version migrations only add, so an older program may go on with a newer schema as long
+//! as the row `min_version` allows it. Before each migration a copy is saved.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use fleetfoot_core::{InstallationId, Phase, PoolState, Timestamp};
+
+use crate::driver::Driver;
+use crate::error::{DriverError, OpenError, RowError};
+use crate::options::Options;
+use crate::rows;
+use crate::sql::{
+    INSTANCE_COLUMNS, INSTANCE_KINDS, JOB_COLUMNS, JOB_KINDS, Kind, POOL_COLUMNS, POOL_KINDS, Sql,
+    Statement, Value,
+};
+use crate::store::Pools;
+use crate::txn::Names;
+
+/// One step of the schema.
+pub(crate) struct Migration {
+    /// The version it leads to.
+    pub(crate) version: i64,
+    /// The oldest program that can go on afterwards, as the schema it knows.
+    pub(crate) min_version: i64,
+    /// Its text, with the types of `Dialect::schema`.
+    pub(crate) sql: &'static str,
+}
+
+/// Every step, in order.
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, min_version: 1, sql: include_str!("migrations/0001-tables.sql") }];
+
+/// This version of the program, as the schema's row names it.
+const PROGRAM: &str = env!("CARGO_PKG_VERSION");
+
+/// What the store says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) installation: InstallationId,
+    pub(crate) created_at: Timestamp,
+    /// The store was made now although an identity of before was there.
+    pub(crate) was_lost: bool,
+}
+
+/// Everything of the present.
+pub(crate) struct Present {
+    pub(crate) pools: Pools,
+    pub(crate) closed: Names,
+}
+
+async fn meta(
+    driver: &mut Driver,
+    sql: &Sql,
+) -> Result<Option<HashMap<String, String>>, DriverError> {
+    let exists = crate::sql::Query {
+        sql: sql.dialect.text(sql.dialect.table_exists()),
+        values: vec![Value::text("fleetfoot_meta")],
+        kinds: &[Kind::Text],
+    };
+    if driver.query(&exists).await?.is_empty() {
+        return Ok(None);
+    }
+    let all = sql.select(
+        &["name", "content"],
+        &[Kind::Text, Kind::Text],
+        "FROM fleetfoot_meta",
+        Vec::new(),
+    );
+    let mut found = HashMap::new();
+    for row in driver.query(&all).await? {
+        if let [Value::Text(Some(name)), Value::Text(Some(content))] = row.as_slice() {
+            found.insert(name.clone(), content.clone());
+        }
+    }
+    Ok(Some(found))
+}
+
+fn number(meta: &HashMap<String, String>, name: &str) -> Option<i64> {
+    meta.get(name).and_then(|text| text.parse().ok())
+}
+
+fn put_meta(sql: &Sql, name: &str, content: &str) -> Statement {
+    Statement {
+        sql: sql.dialect.upsert("fleetfoot_meta", &["name", "content"], 1),
+        values: vec![Value::text(name), Value::text(content)],
+    }
+}
+
+/// Refuses a schema that this version cannot go on with.
+fn admit(meta: &HashMap<String, String>, place: &str, known: i64) -> Result<i64, OpenError> {
+    let found = number(meta, "schema").unwrap_or(0);
+    let needs = number(meta, "min_version").unwrap_or(found);
+    if found > known && needs > known {
+        return Err(OpenError::Newer {
+            place: place.to_owned(),
+            written_by: meta
+                .get("written_by")
+                .cloned()
+                .unwrap_or_else(|| "a newer version".to_owned()),
+            found,
+            needs,
+            program: PROGRAM,
+            known,
+        });
+    }
+    Ok(found)
+}
+
+/// Brings the schema up to date, makes or checks the store's identity.
+pub(crate) async fn prepare(
+    driver: &mut Driver,
+    sql: &Sql,
+    place: &str,
+    options: &Options,
+    migrations: &[Migration],
+) -> Result<Identity, OpenError> {
+    let failed = |error| OpenError::driver(place, error);
+    if let Some(detail) = driver.check().await.map_err(failed)? {
+        return Err(OpenError::Corrupt { place: place.to_owned(), detail });
+    }
+    let known = migrations.last().map_or(0, |last| last.version);
+    let found = meta(driver, sql).await.map_err(failed)?.unwrap_or_default();
+    let schema = admit(&found, place, known)?;
+    let identity = identity(&found, place, options)?;
+    if schema > 0 && schema < known {
+        tracing::info!(from = schema, to = known, "migrating store");
+        driver.backup_before_migration(schema).await.map_err(failed)?;
+    }
+    for migration in migrations.iter().filter(|migration| migration.version > schema) {
+        let text = sql.dialect.schema(migration.sql);
+        let steps: Vec<String> = text
+            .split(';')
+            .map(|step| step.trim().to_owned())
+            .filter(|step| !step.is_empty())
+            .collect();
+        let rows = [
+            put_meta(sql, "schema", &migration.version.to_string()),
+            put_meta(sql, "min_version", &migration.min_version.to_string()),
+            put_meta(sql, "written_by", PROGRAM),
+            put_meta(sql, "installation_id", identity.installation.as_str()),
+            put_meta(sql, "created_at", &identity.created_at.0.to_string()),
+        ];
+        driver.change_schema(&steps, &rows).await.map_err(failed)?;
+    }
+    if let Some(host) = &options.host {
+        let key = format!("host {host}");
+        if !found.contains_key(&key) {
+            let row = put_meta(sql, &key, &now(options).0.to_string());
+            driver.execute(&row).await.map_err(failed)?;
+        }
+    }
+    Ok(identity)
+}
+
+/// Checks a store that is only read.
+pub(crate) async fn inspect(
+    driver: &mut Driver,
+    sql: &Sql,
+    place: &str,
+) -> Result<Identity, OpenError> {
+    let known = MIGRATIONS.last().map_or(0, |last| last.version);
+    let found = meta(driver, sql).await.map_err(|error| OpenError::driver(place, error))?;
+    let Some(found) = found else { return Err(OpenError::Missing { place: place.to_owned() }) };
+    let schema = admit(&found, place, known)?;
+    if schema < known {
+        return Err(OpenError::Older { place: place.to_owned(), found: schema, known });
+    }
+    identity(&found, place, &Options::default())
+}
+
+fn now(options: &Options) -> Timestamp {
+    options.now.unwrap_or_else(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Timestamp(since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
+    })
+}
+
+fn identity(
+    meta: &HashMap<String, String>,
+    place: &str,
+    options: &Options,
+) -> Result<Identity, OpenError> {
+    let Some(stored) = meta.get("installation_id") else {
+        let made = || InstallationId::new(&uuid::Uuid::new_v4().to_string());
+        let malformed = |error: fleetfoot_core::NameError| malformed(place, error.to_string());
+        return Ok(Identity {
+            installation: options.installation.clone().map_or_else(made, Ok).map_err(malformed)?,
+            created_at: now(options),
+            was_lost: options.installation.is_some(),
+        });
+    };
+    let store = InstallationId::new(stored).map_err(|error| malformed(place, error.to_string()))?;
+    match &options.installation {
+        Some(file) if *file != store => {
+            Err(OpenError::OtherInstallation { place: place.to_owned(), store, file: file.clone() })
+        }
+        Some(_) | None => Ok(Identity {
+            installation: store,
+            created_at: Timestamp(number(meta, "created_at").unwrap_or(0)),
+            was_lost: false,
+        }),
+    }
+}
+
+fn malformed(place: &str, detail: String) -> OpenError {
+    let row = "installation_id".to_owned();
+    OpenError::Row {
+        place: place.to_owned(),
+        source: RowError::Malformed { table: "fleetfoot_meta", row, detail },
+    }
+}
+
+/// Reads the whole present.
+pub(crate) async fn load(driver: &mut Driver, sql: &Sql) -> Result<Present, DriverError> {
+    let mut states = BTreeMap::new();
+    let pools = sql.select(POOL_COLUMNS, POOL_KINDS, "FROM fleetfoot_pools", Vec::new());
+    for row in driver.query(&pools).await? {
+        let pool = rows::pool::from_row(row).map_err(DriverError::Row)?;
+        states.insert(pool.name.clone(), PoolState::new(pool));
+    }
+    let closed = Value::text(Phase::Closed.as_str());
+    let live = sql.select(
+        INSTANCE_COLUMNS,
+        INSTANCE_KINDS,
+        "FROM fleetfoot_instances WHERE phase <> ?",
+        vec![closed.clone()],
+    );
+    for row in driver.query(&live).await? {
+        let instance = rows::instance::from_row(row).map_err(DriverError::Row)?;
+        let state = states
+            .get_mut(&instance.pool)
+            .ok_or_else(|| orphan("fleetfoot_instances", instance.name.as_str()))?;
+        state.instances.insert(instance.name.clone(), Arc::new(instance));
+    }
+    let jobs = sql.select(JOB_COLUMNS, JOB_KINDS, "FROM fleetfoot_jobs", Vec::new());
+    for row in driver.query(&jobs).await? {
+        let (pool, job) = rows::job::from_row(row).map_err(DriverError::Row)?;
+        let state =
+            states.get_mut(&pool).ok_or_else(|| orphan("fleetfoot_jobs", job.id.as_str()))?;
+        state.jobs.insert(job.id.clone(), job);
+    }
+    let names = sql.select(
+        &["name"],
+        &[Kind::Text],
+        "FROM fleetfoot_instances WHERE phase = ?",
+        vec![closed],
+    );
+    let mut closed = Names::default();
+    for row in driver.query(&names).await? {
+        if let Some(Value::Text(Some(name))) = row.first() {
+            closed.insert(name);
+        }
+    }
+    let pools = states.into_iter().map(|(name, state)| (name, Arc::new(state))).collect();
+    Ok(Present { pools, closed })
+}
+
+fn orphan(table: &'static str, row: &str) -> DriverError {
+    DriverError::Row(RowError::Malformed {
+        table,
+        row: row.to_owned(),
+        detail: "its pool has no row".to_owned(),
+    })
+}

@@ -1,0 +1,320 @@
+//! The one writer: runs the closures that arrived together, makes them durable in one transaction,
+//! publishes, and only then answers.
+
+use std::any::Any;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use fleetfoot_core::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::batch::Working;
+use crate::driver::{Driver, poll_now};
+use crate::error::{DriverError, UpdateError};
+use crate::lease::{self, Lease};
+use crate::options::Retention;
+use crate::schema;
+use crate::sql::{Kind, Query, Sql, Statement, Value};
+use crate::store::Shared;
+use crate::txn::{Names, Txn};
+
+/// Closures in one transaction at most.
+pub(crate) const BATCH_MAX: usize = 256;
+
+/// Closures that may wait for the writer before callers wait to hand in theirs.
+pub(crate) const QUEUE_MAX: usize = 1024;
+
+/// The past is pruned after this many written rows.
+const ROWS_BETWEEN_PRUNES: usize = 256;
+
+/// Delivers a closure's answer once its fate is known.
+type Reply = Box<dyn FnOnce(Result<(), UpdateError>) + Send>;
+
+/// A closure with its way back. `None`: it panicked, and its caller knows.
+pub(crate) type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Option<Reply> + Send>;
+
+/// What the writer is asked to do.
+pub(crate) enum Task {
+    /// Run a closure.
+    Update(Job),
+    /// Take a lease.
+    Lease {
+        scope: String,
+        owner: String,
+        valid: i64,
+        reply: oneshot::Sender<Result<Option<Lease>, DriverError>>,
+    },
+    /// Let go of the database.
+    Close,
+    /// Bound the database file, as a full disk would.
+    #[cfg(test)]
+    BoundPages(u32),
+}
+
+/// Wraps a closure and the channel of its answer.
+pub(crate) fn job<T: Send + 'static>(
+    closure: impl FnOnce(&mut Txn<'_>) -> T + Send + 'static,
+    reply: oneshot::Sender<Result<T, UpdateError>>,
+) -> Job {
+    Box::new(move |txn| match catch_unwind(AssertUnwindSafe(|| closure(txn))) {
+        Ok(value) => Some(Box::new(move |fate: Result<(), UpdateError>| {
+            let _ = reply.send(fate.map(|()| value));
+        })),
+        Err(panic) => {
+            let _ = reply.send(Err(UpdateError::Panicked { message: message(&*panic) }));
+            None
+        }
+    })
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+/// The writer with everything it needs.
+pub(crate) struct Writer {
+    pub(crate) driver: Driver,
+    pub(crate) sql: Arc<Sql>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) names: Names,
+    pub(crate) retention: Retention,
+    /// Memory may be behind the database: read it anew before anything else.
+    pub(crate) stale: bool,
+    pub(crate) rows_since_prune: usize,
+    /// The latest time anything was said to have happened: the only clock there is here.
+    pub(crate) latest: Timestamp,
+}
+
+impl Writer {
+    /// Does what arrived together, in order; breaks when it was told to close.
+    pub(crate) async fn serve(&mut self, tasks: Vec<Task>) -> ControlFlow<()> {
+        let mut jobs = Vec::new();
+        for task in tasks {
+            match task {
+                Task::Update(job) => jobs.push(job),
+                Task::Lease { scope, owner, valid, reply } => {
+                    self.commit(std::mem::take(&mut jobs)).await;
+                    let taken = lease::take(&mut self.driver, &scope, &owner, valid).await;
+                    let _ = reply.send(taken);
+                }
+                Task::Close => {
+                    self.commit(std::mem::take(&mut jobs)).await;
+                    return ControlFlow::Break(());
+                }
+                #[cfg(test)]
+                Task::BoundPages(pages) => {
+                    if let Driver::Sqlite(sqlite) = &self.driver {
+                        sqlite.bound_pages(pages);
+                    }
+                }
+            }
+        }
+        self.commit(jobs).await;
+        if self.rows_since_prune >= ROWS_BETWEEN_PRUNES {
+            self.prune().await;
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn commit(&mut self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.shared.count_updates(jobs.len());
+        let reread = self.catch_up().await;
+        let (mut working, replies) = self.run(jobs);
+        let result = match reread {
+            Ok(()) => self.write(&mut working).await,
+            Err(error) => Err(UpdateError::write(&self.shared.place, error)),
+        };
+        match &result {
+            Ok(()) => {
+                for name in working.past.closed.keys() {
+                    self.names.insert(name.as_str());
+                }
+                for event in &working.past.events {
+                    self.latest = self.latest.max(event.at);
+                }
+                self.shared.publish(working);
+            }
+            Err(error) => tracing::warn!(%error, updates = replies.len(), "store write failed"),
+        }
+        for reply in replies {
+            reply(result.clone());
+        }
+    }
+
+    fn run(&self, jobs: Vec<Job>) -> (Working, Vec<Reply>) {
+        let mut working = Working::on(self.shared.snapshot());
+        let mut replies = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let mut txn = Txn::new(&working, &self.names);
+            let Some(reply) = job(&mut txn) else { continue };
+            replies.push(reply);
+            if let Some(done) = txn.done() {
+                done.merge(&mut working);
+            }
+        }
+        (working, replies)
+    }
+
+    async fn write(&mut self, working: &mut Working) -> Result<(), UpdateError> {
+        let statements = working.statements(&self.sql);
+        if statements.is_empty() {
+            return Ok(());
+        }
+        let lease = self.shared.lease();
+        match self.driver.write(&statements, lease.as_ref(), &self.sql).await {
+            Ok(()) => {
+                self.rows_since_prune += statements.len();
+                self.shared.count_commit();
+                Ok(())
+            }
+            Err(failure) => {
+                self.stale |= failure.ambiguous;
+                Err(UpdateError::write(&self.shared.place, failure.error))
+            }
+        }
+    }
+
+    /// Reads everything anew if a commit's fate is unknown.
+    async fn catch_up(&mut self) -> Result<(), DriverError> {
+        if self.stale {
+            let present = schema::load(&mut self.driver, &self.sql).await?;
+            self.names = present.closed;
+            self.shared.replace(present.pools);
+            self.stale = false;
+        }
+        Ok(())
+    }
+
+    /// Removes one step of what is beyond retention. Failing is no harm: it is tried again later.
+    async fn prune(&mut self) {
+        self.rows_since_prune = 0;
+        if let Err(error) = self.prune_step().await {
+            tracing::warn!(%error, "store prune failed");
+        }
+    }
+
+    async fn prune_step(&mut self) -> Result<(), DriverError> {
+        let step = i64::from(self.retention.step.max(1));
+        let mut deletes = Vec::new();
+        let mut full = false;
+        for (find, values, delete) in self.prunings(step) {
+            let kinds: &[Kind] = if delete.contains("job_history") {
+                &[Kind::Text, Kind::Text]
+            } else if delete.contains("events") {
+                &[Kind::Int]
+            } else {
+                &[Kind::Text]
+            };
+            let query = Query { sql: self.sql.dialect.text(&find), values, kinds };
+            let rows = self.driver.query(&query).await?;
+            full |= i64::try_from(rows.len()).is_ok_and(|rows| rows >= step);
+            let sql = self.sql.dialect.text(delete);
+            deletes
+                .extend(rows.into_iter().map(|values| Statement { sql: Arc::clone(&sql), values }));
+        }
+        if deletes.is_empty() {
+            return Ok(());
+        }
+        let lease = self.shared.lease();
+        self.driver
+            .write(&deletes, lease.as_ref(), &self.sql)
+            .await
+            .map_err(|failure| failure.error)?;
+        for delete in deletes.iter().filter(|delete| delete.sql.contains("fleetfoot_instances")) {
+            if let Some(Value::Text(Some(name))) = delete.values.first() {
+                self.names.remove(name);
+            }
+        }
+        if full {
+            // More is left: go on after the next commit.
+            self.rows_since_prune = ROWS_BETWEEN_PRUNES;
+        }
+        Ok(())
+    }
+
+    /// What to look for, and how each found key is removed.
+    fn prunings(&self, step: i64) -> Vec<(String, Vec<Value>, &'static str)> {
+        const EVENT: &str = "DELETE FROM fleetfoot_events WHERE id = ?";
+        const INSTANCE: &str = "DELETE FROM fleetfoot_instances WHERE name = ?";
+        const HISTORY: &str = "DELETE FROM fleetfoot_job_history WHERE pool = ? AND id = ?";
+        let retention = self.retention;
+        let before = |age: fleetfoot_core::Span| Value::Int(Some((self.latest - age).0));
+        let limit = Value::Int(Some(step));
+        let mut out = vec![
+            (
+                "SELECT id FROM fleetfoot_events WHERE id <= (SELECT MAX(id) FROM fleetfoot_events) - ? ORDER BY id LIMIT ?".to_owned(),
+                vec![Value::Int(Some(i64::from(retention.events_max))), limit.clone()],
+                EVENT,
+            ),
+            (
+                "SELECT id FROM fleetfoot_events WHERE happened_at < ? ORDER BY happened_at LIMIT ?".to_owned(),
+                vec![before(retention.events_age), limit.clone()],
+                EVENT,
+            ),
+            (
+                "SELECT name FROM fleetfoot_instances WHERE closed_at < ? ORDER BY closed_at LIMIT ?".to_owned(),
+                vec![before(retention.closed_age), limit.clone()],
+                INSTANCE,
+            ),
+            (
+                "SELECT pool, id FROM fleetfoot_job_history WHERE finished_at < ? ORDER BY finished_at LIMIT ?".to_owned(),
+                vec![before(retention.closed_age), limit.clone()],
+                HISTORY,
+            ),
+            (
+                "SELECT pool, id FROM fleetfoot_job_history ORDER BY finished_at DESC LIMIT ? OFFSET ?".to_owned(),
+                vec![limit, Value::Int(Some(i64::from(retention.closed_max)))],
+                HISTORY,
+            ),
+        ];
+        let closed = i64::try_from(self.names.len()).unwrap_or(i64::MAX);
+        let surplus = closed - i64::from(retention.closed_max);
+        if surplus > 0 {
+            out.push((
+                "SELECT name FROM fleetfoot_instances WHERE closed_at IS NOT NULL ORDER BY closed_at LIMIT ?".to_owned(),
+                vec![Value::Int(Some(surplus.min(step)))],
+                INSTANCE,
+            ));
+        }
+        out
+    }
+}
+
+/// Serves tasks on the calling thread until told to close, or until nobody can ask any more.
+pub(crate) fn run_on_thread(mut writer: Writer, mut tasks: mpsc::Receiver<Task>) {
+    while let Some(first) = tasks.blocking_recv() {
+        let batch = gather(first, &mut tasks);
+        if poll_now(writer.serve(batch)).is_break() {
+            break;
+        }
+    }
+    poll_now(writer.driver.close());
+}
+
+/// The same as a task, for servers.
+pub(crate) async fn run_as_task(mut writer: Writer, mut tasks: mpsc::Receiver<Task>) {
+    while let Some(first) = tasks.recv().await {
+        let batch = gather(first, &mut tasks);
+        if writer.serve(batch).await.is_break() {
+            break;
+        }
+    }
+    writer.driver.close().await;
+}
+
+/// What has arrived together with `first`.
+fn gather(first: Task, tasks: &mut mpsc::Receiver<Task>) -> Vec<Task> {
+    let mut batch = vec![first];
+    while batch.len() < BATCH_MAX
+        && let Ok(task) = tasks.try_recv()
+    {
+        batch.push(task);
+    }
+    batch
+}
