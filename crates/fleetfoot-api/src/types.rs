@@ -1,5 +1,7 @@
 //! Pools, instances, jobs and events as the API shows them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Where an answer comes from.
@@ -218,7 +220,7 @@ pub struct JobInfo {
 pub struct EventInfo {
     /// When.
     pub at: String,
-    /// What kind of event, a fixed word.
+    /// What happened, a fixed lower-case phrase.
     pub kind: String,
     /// The pool it concerns.
     pub pool: Option<String>,
@@ -226,7 +228,10 @@ pub struct EventInfo {
     pub instance: Option<String>,
     /// The job it concerns.
     pub job: Option<String>,
-    /// One line.
+    /// Values, by name.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
+    /// Phrase and values in one line.
     pub message: String,
 }
 

@@ -1,0 +1,93 @@
+//! The one place where inside words become the API's: pure mappings from the store's state, and the
+//! controller's health where there is a controller. Used by the routes and, when no daemon runs, by the
+//! command line.
+
+mod event;
+mod instance;
+mod job;
+mod pool;
+#[cfg(test)]
+mod tests;
+pub mod time;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleetfoot_api::{InstanceStatus, PoolStatus, Source, Status};
+use fleetfoot_core::{Health, Instance, InstanceName, PoolHealth, PoolName, PoolState, Timestamp};
+
+pub use event::event_info;
+pub use instance::{closed_status, instance_status, outcome, outcome_word};
+pub use job::{job_info, job_of};
+pub use pool::{causes_of, pool_status};
+
+/// Everything that can be shown of one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The program's version.
+    pub version: String,
+    /// The installation's identity.
+    pub installation: String,
+    /// The pools as the store has them.
+    pub pools: BTreeMap<PoolName, Arc<PoolState>>,
+    /// What the controller says; nothing when none runs.
+    pub health: Option<Health>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Snapshot {
+    /// What the controller says of one pool; of a pool it has not begun with yet, an opening one.
+    #[must_use]
+    pub fn pool_health(&self, name: &PoolName) -> Option<Arc<PoolHealth>> {
+        let health = self.health.as_ref()?;
+        Some(health.pools.get(name).cloned().unwrap_or_default())
+    }
+
+    /// An instance that is not closed, with its pool.
+    #[must_use]
+    pub fn instance(&self, name: &InstanceName) -> Option<(&PoolState, &Instance)> {
+        self.pools.values().find_map(|state| {
+            state.instances.get(name).map(|instance| (state.as_ref(), instance.as_ref()))
+        })
+    }
+
+    /// One pool as the API shows it.
+    #[must_use]
+    pub fn pool(&self, state: &PoolState) -> PoolStatus {
+        pool_status(state, self.pool_health(&state.pool.name).as_deref(), self.now)
+    }
+
+    /// All pools, by name.
+    #[must_use]
+    pub fn pool_list(&self) -> Vec<PoolStatus> {
+        self.pools.values().map(|state| self.pool(state)).collect()
+    }
+
+    /// All instances that are not closed, by pool and name.
+    #[must_use]
+    pub fn instance_list(&self) -> Vec<InstanceStatus> {
+        let of_pool = |state: &Arc<PoolState>| {
+            let of_one = |instance: &Arc<_>| instance_status(state, instance);
+            state.instances.values().map(of_one).collect::<Vec<_>>()
+        };
+        self.pools.values().flat_map(of_pool).collect()
+    }
+
+    /// Everything at a glance.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let health = self.health.as_ref();
+        Status {
+            version: self.version.clone(),
+            installation: self.installation.clone(),
+            source: if health.is_some() { Source::Daemon } else { Source::Store },
+            at: time::rfc3339(self.now),
+            started_at: health.map(|health| time::rfc3339(health.started_at)),
+            ready: health.is_some_and(|health| health.ready),
+            stopping: health.is_some_and(|health| health.stopping),
+            pools: self.pool_list(),
+            instances: self.instance_list(),
+        }
+    }
+}

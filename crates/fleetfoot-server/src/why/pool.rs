@@ -1,0 +1,43 @@
+//! Why a pool serves no more than it does.
+
+use fleetfoot_api::CauseInfo;
+use fleetfoot_core::PoolState;
+
+use super::title;
+use crate::views::Snapshot;
+
+/// Waiting jobs named at most.
+const JOBS_NAMED_MAX: usize = 5;
+
+pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Vec<CauseInfo>) {
+    let view = snapshot.pool(state);
+    let mut lines = Vec::new();
+    let waits = state.pool.demand.open_jobs(&state.jobs, snapshot.now) > view.running + view.idle;
+    lines.push(match (waits || !view.waiting.is_empty(), view.causes.is_empty()) {
+        (true, false) => format!("jobs wait for pool `{}`", view.name),
+        (true, true) => format!("pool `{}` is about to serve the jobs that wait", view.name),
+        (false, _) if view.demand.known => format!("nothing waits for pool `{}`", view.name),
+        (false, _) => format!("pool `{}` does not know what GitHub wants", view.name),
+    });
+    let limit = view.max_runners.map_or_else(String::new, |limit| format!(" of at most {limit}"));
+    lines.push(format!(
+        "{} wanted, {} instances{limit}: {} running, {} idle, {} starting, {} being removed",
+        view.desired, view.occupying, view.running, view.idle, view.starting, view.stopping
+    ));
+    if let Some(listener) = &view.listener {
+        let detail =
+            listener.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+        lines.push(format!("its listener is {}{detail}", listener.state));
+    }
+    for job in view.waiting.iter().take(JOBS_NAMED_MAX) {
+        lines.push(format!("waiting: {}", title(job)));
+    }
+    let more = view.waiting.len().saturating_sub(JOBS_NAMED_MAX);
+    if more > 0 {
+        lines.push(format!("and {more} more jobs wait"));
+    }
+    if let Some(failure) = view.circuit.last_failure.filter(|_| view.circuit.failures > 0) {
+        lines.push(format!("the last failed start: {failure}"));
+    }
+    (lines, view.causes)
+}
