@@ -61,11 +61,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions {
-            flavor: Flavor::Native,
-            strict: false,
-            default_max_runners: 2,
-        }
+        LoadOptions { flavor: Flavor::Native, strict: false, default_max_runners: 2 }
     }
 }
 
@@ -107,10 +103,8 @@ fn invalid_line(report: &Report) -> String {
 /// # Errors
 /// [`LoadError`] when it cannot be read or has at least one error.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
-    let bytes = std::fs::read(path).map_err(|source| LoadError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes =
+        std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     let (config, report) = parse(&bytes, path, options);
     match config {
         Some(config) if report.is_ok() => Ok(Loaded { config, report }),
@@ -127,12 +121,11 @@ pub fn parse(bytes: &[u8], path: &Path, options: &LoadOptions) -> (Option<Config
     let mut findings = Findings::default();
     let (text, table) = read_table(bytes, options.strict, &mut findings);
     // A text that is no YAML, or no mapping, has told its one mistake; the rest would be noise.
-    let broken = table.is_none() && !findings.list.is_empty();
-    let config = if broken {
-        None
-    } else {
-        lower::lower(path, table.as_ref(), options, &mut findings)
-    };
+    let hopeless = |finding: &Finding| finding.class == Class::Syntax;
+    let broken =
+        (table.is_none() && !findings.list.is_empty()) || findings.list.iter().any(hopeless);
+    let config =
+        if broken { None } else { lower::lower(path, table.as_ref(), options, &mut findings) };
     (config, Report::new(path, text, findings.list))
 }
 

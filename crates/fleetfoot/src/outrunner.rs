@@ -57,11 +57,7 @@ fn invalid(report: &Report) -> String {
 
 fn yaml_line(finding: &Finding) -> String {
     let line = finding.position.map_or_else(String::new, |p| format!("line {}: ", p.line));
-    let key = if finding.path.is_empty() {
-        String::new()
-    } else {
-        format!("{}: ", finding.path)
-    };
+    let key = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
     format!("{line}{key}{}", finding.message)
 }
 

@@ -144,7 +144,9 @@ pub enum ResolveError {
     #[error("no URL provided (use --url flag or url in config)")]
     NoUrl,
     /// There is no credential.
-    #[error("no token provided (use --token, GITHUB_TOKEN env var, systemd-creds, or token_file in config)")]
+    #[error(
+        "no token provided (use --token, GITHUB_TOKEN env var, systemd-creds, or token_file in config)"
+    )]
     NoToken,
     /// The runner's own token file cannot be read.
     #[error("read runner token_file \"{}\": {}", path.display(), go_io_error("open", path, source))]
@@ -171,7 +173,9 @@ pub enum ResolveError {
         source: io::Error,
     },
     /// An App has no key file and there is no systemd credential.
-    #[error("no private key for GitHub App {issuer} (set private_key_file, or the systemd credential github-app-key)")]
+    #[error(
+        "no private key for GitHub App {issuer} (set private_key_file, or the systemd credential github-app-key)"
+    )]
     NoKey {
         /// The App.
         issuer: String,
@@ -321,9 +325,9 @@ impl CredentialSource {
     ) -> Result<Credential, ResolveError> {
         let bytes = match self {
             CredentialSource::App { app, key_file } => {
-                let bytes = surroundings.read(key_file).map_err(|source| {
-                    ResolveError::KeyFile { path: key_file.clone(), source }
-                })?;
+                let bytes = surroundings
+                    .read(key_file)
+                    .map_err(|source| ResolveError::KeyFile { path: key_file.clone(), source })?;
                 let name = format!("private_key_file \"{}\"", key_file.display());
                 let key = private_key(&bytes, &name)?;
                 return Ok(Credential::App { app: app.clone(), key });
@@ -335,7 +339,9 @@ impl CredentialSource {
                 .unwrap_or_default(),
             CredentialSource::RunnerFile(path) => {
                 let read = surroundings.read(path);
-                trimmed(read.map_err(|source| ResolveError::RunnerFile { path: path.clone(), source })?)
+                trimmed(
+                    read.map_err(|source| ResolveError::RunnerFile { path: path.clone(), source })?,
+                )
             }
             CredentialSource::File(path) | CredentialSource::SystemdCredential(path) => {
                 let read = surroundings.read(path);
@@ -356,7 +362,7 @@ fn trimmed(bytes: Vec<u8>) -> Vec<u8> {
 
 fn token(bytes: Vec<u8>, source_name: &str) -> Result<SecretString, ResolveError> {
     let unusable = |reason| ResolveError::Unusable { source_name: source_name.to_owned(), reason };
-    if bytes.is_empty() {
+    if bytes.trim_ascii().is_empty() {
         return Err(ResolveError::Empty { source_name: source_name.to_owned() });
     }
     let text = String::from_utf8(bytes).map_err(|_| unusable("it is not text"))?;
@@ -384,13 +390,15 @@ fn private_key(bytes: &[u8], source_name: &str) -> Result<SecretString, ResolveE
 
 /// An I/O error as the original's runtime writes it: `open /x: no such file or directory`.
 pub(crate) fn go_io_error(operation: &str, path: &Path, error: &io::Error) -> String {
-    let text = match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => {
-            return format!("read {}: is a directory", path.display());
-        }
-        _ => error.to_string(),
-    };
-    format!("{operation} {}: {text}", path.display())
+    let path = path.display();
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        format!("{operation} {path}: no such file or directory")
+    } else if kind == io::ErrorKind::PermissionDenied {
+        format!("{operation} {path}: permission denied")
+    } else if kind == io::ErrorKind::IsADirectory {
+        format!("read {path}: is a directory")
+    } else {
+        format!("{operation} {path}: {error}")
+    }
 }

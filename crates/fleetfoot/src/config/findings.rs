@@ -115,25 +115,17 @@ impl Report {
             seen.push(key);
             new
         });
-        Report {
-            file: file.to_owned(),
-            findings,
-            text,
-        }
+        Report { file: file.to_owned(), findings, text }
     }
 
     /// The findings that stop the program.
     pub fn errors(&self) -> impl Iterator<Item = &Finding> {
-        self.findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error)
+        self.findings.iter().filter(|finding| finding.severity == Severity::Error)
     }
 
     /// The findings that do not.
     pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
-        self.findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Warning)
+        self.findings.iter().filter(|finding| finding.severity == Severity::Warning)
     }
 
     /// Whether nothing stops the program.
@@ -197,16 +189,11 @@ const EXCERPT_WIDTH: usize = 100;
 fn excerpt(out: &mut String, position: Position, line: &str) {
     let number = position.line.to_string();
     let gutter = " ".repeat(number.len());
-    let clean: Vec<char> = line
-        .chars()
-        .map(|c| if c == '\t' || c.is_control() { ' ' } else { c })
-        .collect();
+    let clean: Vec<char> =
+        line.chars().map(|c| if c == '\t' || c.is_control() { ' ' } else { c }).collect();
     let column = (position.column as usize).saturating_sub(1).min(clean.len());
-    let start = if clean.len() > EXCERPT_WIDTH {
-        column.saturating_sub(EXCERPT_WIDTH / 2)
-    } else {
-        0
-    };
+    let start =
+        if clean.len() > EXCERPT_WIDTH { column.saturating_sub(EXCERPT_WIDTH / 2) } else { 0 };
     let shown: String = clean.iter().skip(start).take(EXCERPT_WIDTH).collect();
     let carets = (position.width.max(1) as usize)
         .min(clean.len().saturating_sub(column).max(1))
@@ -265,14 +252,7 @@ impl Findings {
         position: Option<Position>,
         message: String,
     ) -> &mut Self {
-        self.list.push(Finding {
-            severity,
-            class,
-            path,
-            position,
-            message,
-            suggestion: None,
-        });
+        self.list.push(Finding { severity, class, path, position, message, suggestion: None });
         self
     }
 

@@ -65,11 +65,12 @@ const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 
 /// Where a key that was written in the wrong place belongs.
 pub(crate) fn place_of(name: &str) -> Option<String> {
-    let places: Vec<&str> = [&TOP, &RUNNER, &DOCKER, &PROCESS, &LIBVIRT, &TART, &top::HOST, &top::APP]
-        .into_iter()
-        .filter(|section| section.key(name).is_some())
-        .map(|section| section.name)
-        .collect();
+    let places: Vec<&str> =
+        [&TOP, &RUNNER, &DOCKER, &PROCESS, &LIBVIRT, &TART, &top::HOST, &top::APP]
+            .into_iter()
+            .filter(|section| section.key(name).is_some())
+            .map(|section| section.name)
+            .collect();
     match places.as_slice() {
         [] => None,
         places => Some(

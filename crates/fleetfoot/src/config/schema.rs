@@ -26,12 +26,8 @@ fn section(section: &Section) -> Value {
     for key in section.keys {
         properties.insert(key.name.to_owned(), property(key));
     }
-    let required: Vec<&str> = section
-        .keys
-        .iter()
-        .filter(|key| key.required)
-        .map(|key| key.name)
-        .collect();
+    let required: Vec<&str> =
+        section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     let mut out = json!({
         "type": "object",
         "description": section.doc,
@@ -76,7 +72,9 @@ fn unit(kind: &Kind) -> Option<&'static str> {
     match kind {
         Kind::Duration => Some("A duration such as 90s, 5m, 1h30m, or a number of seconds."),
         Kind::Size => Some("A size such as 512MiB, 2GiB, or a number of bytes."),
-        Kind::DiskShare => Some("A percentage such as 10%, a size such as 20GiB, or a number of bytes."),
+        Kind::DiskShare => {
+            Some("A percentage such as 10%, a size such as 20GiB, or a number of bytes.")
+        }
         Kind::Cpus => Some("A number of processors."),
         Kind::Text
         | Kind::Int

@@ -79,8 +79,12 @@ impl Shaper<'_> {
         self.visits += 1;
         if self.visits == VISITS_MAX {
             let position = Some(node.position);
-            self.findings
-                .error(Class::Syntax, "", position, "document contains excessive aliasing");
+            self.findings.error(
+                Class::Syntax,
+                "",
+                position,
+                "document contains excessive aliasing",
+            );
         }
         self.visits < VISITS_MAX
     }
@@ -353,11 +357,7 @@ impl Shaper<'_> {
     fn text_map(&mut self, node: &Node) -> Option<Vec<(Placed<String>, Placed<String>)>> {
         let mut out = Vec::new();
         self.pairs(node, &mut BTreeSet::new(), &mut |shaper, key, value| {
-            let text = if shaper.is_null(value) {
-                Some(String::new())
-            } else {
-                shaper.text(value)
-            };
+            let text = if shaper.is_null(value) { Some(String::new()) } else { shaper.text(value) };
             if let Some(text) = text {
                 out.push((key, Placed { position: value.position, value: text }));
             }

@@ -25,7 +25,10 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 pub(crate) enum Data {
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     Sequence(Vec<Rc<Node>>),
     Mapping(Vec<(Rc<Node>, Rc<Node>)>),
     /// An alias inside the very node that it names.
@@ -87,15 +90,13 @@ impl Builder {
             Event::DocumentEnd | Event::StreamEnd => return Ok(true),
             Event::Alias(id) => {
                 let node = self.anchors.get(&id).cloned();
-                self.place(node.unwrap_or_else(|| {
-                    Rc::new(Node { position, data: Data::Loop, tag: None })
-                }));
+                self.place(
+                    node.unwrap_or_else(|| Rc::new(Node { position, data: Data::Loop, tag: None })),
+                );
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let data = Data::Scalar {
-                    text: text.into_owned(),
-                    plain: style == ScalarStyle::Plain,
-                };
+                let data =
+                    Data::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
                 let tag = tag.as_deref().map(short_tag);
                 self.finish(anchor, Node { position, data, tag });
             }

@@ -229,7 +229,7 @@ pub enum InstanceProxy {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Backend {
     /// Containers.
-    Docker(DockerConfig),
+    Docker(Box<DockerConfig>),
     /// Processes in clean directories.
     Process(ProcessConfig),
     /// Virtual machines of libvirt; parsed, run by a later release.

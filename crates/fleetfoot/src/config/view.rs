@@ -34,10 +34,7 @@ pub fn original_view(bytes: &[u8]) -> Result<Json, Vec<Finding>> {
 }
 
 fn table_view(table: &Table, place: &str) -> Json {
-    let keys = ORIGINAL
-        .iter()
-        .find(|(name, _)| *name == place)
-        .map_or(&[][..], |(_, keys)| *keys);
+    let keys = ORIGINAL.iter().find(|(name, _)| *name == place).map_or(&[][..], |(_, keys)| *keys);
     let mut out = Map::new();
     for key in keys {
         let Some(placed) = table.entries.get(key) else {

@@ -93,7 +93,8 @@ pub struct UsageError(pub String);
 /// # Errors
 /// [`UsageError`] with the flag library's text.
 pub fn parse(words: &[String]) -> Result<Invocation, UsageError> {
-    if let Some(at) = first_word(words).filter(|at| words.get(*at).is_some_and(|w| w == "completion"))
+    if let Some(at) =
+        first_word(words).filter(|at| words.get(*at).is_some_and(|w| w == "completion"))
     {
         return completion(words, at);
     }
@@ -191,9 +192,7 @@ fn completion(words: &[String], at: usize) -> Result<Invocation, UsageError> {
     let mut rest: Vec<String> = words.to_vec();
     rest.remove(at);
     let shell_at = first_word(&rest);
-    let shell = shell_at
-        .and_then(|at| rest.get(at))
-        .and_then(|word| Shell::from_word(word));
+    let shell = shell_at.and_then(|at| rest.get(at)).and_then(|word| Shell::from_word(word));
     if let (Some(at), Some(_)) = (shell_at, shell) {
         rest.remove(at);
     }
@@ -322,7 +321,9 @@ fn go_int(text: &str) -> Result<i64, String> {
     let prefixed = prefixes.iter().find_map(|(p, radix)| Some((lower.strip_prefix(p)?, *radix)));
     let (digits, radix, had_prefix) = match prefixed {
         Some((digits, radix)) => (digits, radix, true),
-        None if lower.len() > 1 && lower.starts_with('0') => (lower.get(1..).unwrap_or(""), 8, true),
+        None if lower.len() > 1 && lower.starts_with('0') => {
+            (lower.get(1..).unwrap_or(""), 8, true)
+        }
         None => (lower.as_str(), 10, false),
     };
     let underscores_fit = !digits.ends_with('_')

@@ -24,7 +24,7 @@ impl Lowering<'_> {
         let (kind, table) = self.chosen(name, runner, path)?;
         let path = join(path, kind);
         match kind {
-            "docker" => self.docker(table, &path).map(Backend::Docker),
+            "docker" => self.docker(table, &path).map(Box::new).map(Backend::Docker),
             "process" => self.process(table, &path).map(Backend::Process),
             "libvirt" => self.libvirt(table, &path).map(Backend::Libvirt),
             "tart" => self.tart(table, &path).map(Backend::Tart),
@@ -122,7 +122,8 @@ impl Lowering<'_> {
         let Some(host) = table.text("host") else {
             return;
         };
-        if !["unix:///", "tcp://", "http://", "https://"].iter().any(|form| host.starts_with(form)) {
+        if !["unix:///", "tcp://", "http://", "https://"].iter().any(|form| host.starts_with(form))
+        {
             self.unusable(table, path, "host", format!("`{host}` is not an address of an engine"));
             let hint = if host.starts_with('/') {
                 format!("write unix://{host}")
@@ -175,9 +176,9 @@ impl Lowering<'_> {
             }
             (None, None) => {
                 let message = "`runner_dir` or `runner_archive` is required";
-                self.findings
-                    .error(Class::Value, path, Some(table.position), message)
-                    .suggest("unpack a release of github.com/actions/runner and name its directory");
+                self.findings.error(Class::Value, path, Some(table.position), message).suggest(
+                    "unpack a release of github.com/actions/runner and name its directory",
+                );
                 None
             }
         }

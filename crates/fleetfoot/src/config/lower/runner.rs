@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::super::Flavor;
 use super::super::findings::{Class, Position};
 use super::super::keys;
 use super::super::schema::BACKENDS;
 use super::super::shape::{Placed, Table, Value};
 use super::super::suggest::nearest;
 use super::super::types::{GithubSettings, InstanceProxy, RunnerConfig, Timeouts};
-use super::super::Flavor;
 use super::{Lowering, join};
 
 /// A runner is named `<pool>-<8 hex digits>`, and GitHub allows 64 characters.
@@ -17,10 +17,8 @@ const NAME_MAX: usize = 64 - 9;
 
 impl Lowering<'_> {
     pub(super) fn no_runners(&mut self, path: &Path, position: Option<Position>) {
-        let message = format!(
-            "no runners configured (uncomment the runners section in {})",
-            path.display()
-        );
+        let message =
+            format!("no runners configured (uncomment the runners section in {})", path.display());
         self.findings.error(Class::NoRunners, "runners", position, message);
     }
 
@@ -30,7 +28,8 @@ impl Lowering<'_> {
         file: &Table,
         github: &GithubSettings,
     ) -> Vec<RunnerConfig> {
-        let mut named: Vec<&(Placed<String>, Option<Table>)> = file.named("runners").iter().collect();
+        let mut named: Vec<&(Placed<String>, Option<Table>)> =
+            file.named("runners").iter().collect();
         if named.is_empty() && !self.reported("runners") {
             self.no_runners(path, file.key_position("runners"));
         }
@@ -75,11 +74,7 @@ impl Lowering<'_> {
         let own = self.github(table.table("github"), &join(path, "github"));
         let own_app = own.app.is_some();
         let written = self.count(table, path, "max_runners", 0).unwrap_or(0);
-        let max_runners = if written == 0 {
-            self.options.default_max_runners
-        } else {
-            written
-        };
+        let max_runners = if written == 0 { self.options.default_max_runners } else { written };
         let backend = self.backend(name, table, path);
         let runner = RunnerConfig {
             name: name.value.clone(),
@@ -150,7 +145,12 @@ impl Lowering<'_> {
             let position = Some(label.position);
             let text = &label.value;
             if text.trim().is_empty() {
-                self.findings.error(Class::Value, path.as_str(), position, "a label must not be empty");
+                self.findings.error(
+                    Class::Value,
+                    path.as_str(),
+                    position,
+                    "a label must not be empty",
+                );
             } else if text.contains(',') || text.trim() != text {
                 let message = format!("the label `{text}` can never be asked for");
                 self.findings
@@ -200,7 +200,8 @@ impl Lowering<'_> {
         match found.as_slice() {
             [] if written => None,
             [] => {
-                let message = format!("runner \"{}\": must specify docker, libvirt, or tart", name.value);
+                let message =
+                    format!("runner \"{}\": must specify docker, libvirt, or tart", name.value);
                 self.findings.error(Class::Backend, path, Some(name.position), message);
                 let hint = table
                     .key_positions

@@ -41,7 +41,8 @@ impl Lowering<'_> {
             return None;
         };
         if !address.ip().is_loopback() && !insecure {
-            let message = format!("{address} can be reached from other machines and is not encrypted");
+            let message =
+                format!("{address} can be reached from other machines and is not encrypted");
             self.unusable(file, "", "listen", message);
             self.findings
                 .suggest("listen on 127.0.0.1 behind a TLS proxy, or set `listen_insecure: true`");
@@ -90,9 +91,7 @@ impl Lowering<'_> {
             self.http_url(table, path, key);
         }
         GithubSettings {
-            app: table
-                .table("app")
-                .and_then(|app| self.app(app, &join(path, "app"))),
+            app: table.table("app").and_then(|app| self.app(app, &join(path, "app"))),
             api_url: table.owned("api_url"),
             ca_file: table.path("ca_file"),
             proxy: table.owned("proxy"),
@@ -105,7 +104,12 @@ impl Lowering<'_> {
         };
         match url::Url::parse(text) {
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-                self.unusable(table, path, key, format!("`{text}` is not an http or https address"));
+                self.unusable(
+                    table,
+                    path,
+                    key,
+                    format!("`{text}` is not an http or https address"),
+                );
             }
             Ok(url) if url.password().is_some() => {
                 self.unusable(table, path, key, "a password must not stand in this file");

@@ -123,7 +123,9 @@ fn mistakes_have_the_flag_librarys_texts() {
 
 #[test]
 fn help_comes_before_version_and_anything_else() {
-    for line in ["-h", "--help", "-vh", "-hv", "--version --help", "--config x -h", "-h=true", "word -h"] {
+    for line in
+        ["-h", "--help", "-vh", "-hv", "--version --help", "--config x -h", "-h=true", "word -h"]
+    {
         assert!(matches!(parse(&words(line)), Ok(Invocation::Help)), "{line}");
     }
     for line in ["-v", "--version", "--url u --version", "--version=true", "help --version"] {
@@ -148,7 +150,13 @@ fn completion_is_a_command_when_it_is_the_first_word() {
             }
         }
     }
-    for line in ["completion", "completion tcsh", "completion --help", "completion bash -h", "-h completion"] {
+    for line in [
+        "completion",
+        "completion tcsh",
+        "completion --help",
+        "completion bash -h",
+        "-h completion",
+    ] {
         assert!(matches!(parse(&words(line)), Ok(Invocation::CompletionHelp)), "{line}");
     }
 }

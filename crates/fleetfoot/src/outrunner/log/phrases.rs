@@ -50,7 +50,14 @@ const fn line(
 ) -> Phrase {
     Phrase {
         native,
-        shown: Shown::Line(Line { level, message, group, scale_set: true, fields, suffix_if: None }),
+        shown: Shown::Line(Line {
+            level,
+            message,
+            group,
+            scale_set: true,
+            fields,
+            suffix_if: None,
+        }),
     }
 }
 

@@ -22,8 +22,8 @@ impl Write for Sink {
 
 fn logged(body: impl FnOnce()) -> String {
     let sink = Sink::default();
-    let layer = OutrunnerLayer::new(sink.clone())
-        .with_local_time(|| "2026-01-02 03:04:05".to_owned());
+    let layer =
+        OutrunnerLayer::new(sink.clone()).with_local_time(|| "2026-01-02 03:04:05".to_owned());
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, body);
     let bytes = sink.0.lock().unwrap().clone();
@@ -40,16 +40,47 @@ fn every_phrase_has_its_exact_line() {
         tracing::info!(pool = "linux", "updating scale set labels");
         tracing::info!(pool = "linux", scale_set_id = 7, "scale set ready");
         tracing::info!(pool = "linux", max_runners = 4, "listening");
-        tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", runner_id = 9, "runner registered");
+        tracing::info!(
+            pool = "linux",
+            instance = "linux-0a1b2c3d",
+            runner_id = 9,
+            "runner registered"
+        );
         tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", "instance launched");
         tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", "instance idle");
         tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", job = "j", "instance launched");
         tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", request_id = 0, "job started");
-        tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", result = "succeeded", "job completed");
-        tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", reason = "job over", "instance stopping");
-        tracing::warn!(pool = "linux", instance = "linux-0a1b2c3d", error = "no image", "instance start failed");
-        tracing::warn!(pool = "linux", instance = "linux-0a1b2c3d", error = "500", "deregistration failed");
-        tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", image = "i:1", container = "0123456789ab", "container started");
+        tracing::info!(
+            pool = "linux",
+            instance = "linux-0a1b2c3d",
+            result = "succeeded",
+            "job completed"
+        );
+        tracing::info!(
+            pool = "linux",
+            instance = "linux-0a1b2c3d",
+            reason = "job over",
+            "instance stopping"
+        );
+        tracing::warn!(
+            pool = "linux",
+            instance = "linux-0a1b2c3d",
+            error = "no image",
+            "instance start failed"
+        );
+        tracing::warn!(
+            pool = "linux",
+            instance = "linux-0a1b2c3d",
+            error = "500",
+            "deregistration failed"
+        );
+        tracing::info!(
+            pool = "linux",
+            instance = "linux-0a1b2c3d",
+            image = "i:1",
+            container = "0123456789ab",
+            "container started"
+        );
         tracing::info!(pool = "linux", host = "unix:///run/d.sock", "docker host detected");
         tracing::info!(pool = "linux", "all instances left");
         tracing::warn!(pool = "linux", "shutdown timed out");
@@ -77,10 +108,8 @@ INFO All runners shut down scaler.scaleSet=linux
 WARN Shutdown timed out, some runners may not be fully cleaned up scaler.scaleSet=linux
 INFO Shut down cleanly
 ";
-    let expected: String = expected
-        .lines()
-        .map(|line| format!("2026-01-02 03:04:05 {line}\n"))
-        .collect();
+    let expected: String =
+        expected.lines().map(|line| format!("2026-01-02 03:04:05 {line}\n")).collect();
     assert_eq!(lines, expected);
     for phrase in phrases::PHRASES {
         if let Shown::Line(line) = &phrase.shown {

@@ -1,0 +1,519 @@
+//! Every mistake is found, with its place and its cure.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use fleetfoot::config::{Class, Finding, Flavor, LoadError, LoadOptions, Severity, load, parse};
+use fleetfoot::outrunner::load_error;
+
+fn findings(text: &str) -> Vec<Finding> {
+    parse(text.as_bytes(), Path::new("f.yml"), &LoadOptions::default()).1.findings
+}
+
+/// One runner `a` with a label, a container, and the given lines in it.
+fn runner(lines: &str) -> String {
+    let lines: Vec<String> = lines.lines().map(|line| format!("    {line}\n")).collect();
+    format!("runners:\n  a:\n    labels: [x]\n    docker: {{image: i}}\n{}", lines.concat())
+}
+
+/// One runner `a` with the given container keys.
+fn docker(lines: &str) -> String {
+    let lines: Vec<String> = lines.lines().map(|line| format!("      {line}\n")).collect();
+    format!("runners:\n  a:\n    labels: [x]\n    docker:\n{}", lines.concat())
+}
+
+fn process(lines: &str) -> String {
+    docker(lines).replace("docker:", "process:")
+}
+
+#[test]
+fn each_mistake_has_its_line_key_and_text() {
+    use Severity::{Error, Warning};
+    let valid = "runners: {a: {labels: [x], docker: {image: i}}}\n";
+    let top = |lines: &str| format!("{lines}\n{valid}");
+    let table: Vec<(String, Severity, u32, &str, &str, &str)> = vec![
+        // text, severity, line, path, part of the message, part of the suggestion
+        (
+            runner("max_runner: 4"),
+            Warning,
+            5,
+            "runners.a.max_runner",
+            "unknown key `max_runner`",
+            "did you mean `max_runners`?",
+        ),
+        (
+            runner("image: i"),
+            Warning,
+            5,
+            "runners.a.image",
+            "unknown key `image`",
+            "belongs under `runners.<name>.docker`",
+        ),
+        (top("labels: [x]"), Warning, 1, "labels", "unknown key", "belongs under `runners.<name>`"),
+        (
+            runner("max_runners: four"),
+            Error,
+            5,
+            "runners.a.max_runners",
+            "`four` where a whole number is due",
+            "",
+        ),
+        (
+            runner("max_runners: '4'"),
+            Error,
+            5,
+            "runners.a.max_runners",
+            "quoted text `4`",
+            "remove the quotes",
+        ),
+        (runner("max_runners: -1"), Error, 5, "runners.a.max_runners", "-1 is negative", ""),
+        (runner("max_runners: 3000000000"), Error, 5, "runners.a.max_runners", "too large", ""),
+        (runner("min_idle: 3"), Error, 5, "runners.a.min_idle", "more than the 2", ""),
+        (
+            runner("idle_timeout: 5x"),
+            Error,
+            5,
+            "runners.a.idle_timeout",
+            "`5x` is not a duration",
+            "90s, 5m",
+        ),
+        (runner("boot_timeout: 0"), Error, 5, "runners.a.boot_timeout", "must be more than 0", ""),
+        (
+            runner("max_job_duration: 6"),
+            Warning,
+            5,
+            "runners.a.max_job_duration",
+            "less than a minute",
+            "write a unit",
+        ),
+        (runner("remains_max: 0"), Error, 5, "runners.a.remains_max", "0 is less than 1", ""),
+        (runner("proxy: maybe"), Error, 5, "runners.a.proxy", "where true or false is due", ""),
+        (
+            runner("url: https://me:secret@github.com/o"),
+            Error,
+            5,
+            "runners.a.url",
+            "must not carry a user or password",
+            "token_file",
+        ),
+        (
+            docker("image: i\nmemory: 512"),
+            Error,
+            6,
+            "runners.a.docker.memory",
+            "less than any engine accepts",
+            "512MiB",
+        ),
+        (
+            docker("image: i\nmemory: lots"),
+            Error,
+            6,
+            "runners.a.docker.memory",
+            "`lots` is not a size",
+            "512MiB, 2GiB",
+        ),
+        (
+            docker("image: i\npull: allways"),
+            Error,
+            6,
+            "runners.a.docker.pull",
+            "not one of missing, always, never",
+            "did you mean `always`?",
+        ),
+        (
+            docker("image: i\ncpus: 0"),
+            Error,
+            6,
+            "runners.a.docker.cpus",
+            "not between",
+            "0.5 or 500m",
+        ),
+        (docker("image: i\npids: 0"), Error, 6, "runners.a.docker.pids", "0 is less than 1", ""),
+        (
+            docker("image: i\nhost: /run/docker.sock"),
+            Error,
+            6,
+            "runners.a.docker.host",
+            "not an address",
+            "write unix:///run/docker.sock",
+        ),
+        (
+            docker("image: i\ntmpfs: [tmp]"),
+            Error,
+            6,
+            "runners.a.docker.tmpfs",
+            "`tmp` is not an absolute path",
+            "",
+        ),
+        (
+            docker("image: i\nmounts: [{source: a, target: /b}]"),
+            Error,
+            6,
+            "runners.a.docker.mounts[0].source",
+            "`a` is not an absolute path",
+            "",
+        ),
+        (
+            docker("image: i\nmounts: [{source: /a}]"),
+            Error,
+            6,
+            "runners.a.docker.mounts[0].target",
+            "`target` is required",
+            "",
+        ),
+        (
+            docker("image: i\nenv: {A=B: c}"),
+            Error,
+            6,
+            "runners.a.docker.env.A=B",
+            "not a name for a variable",
+            "",
+        ),
+        (
+            docker("image: i\nrunner_cmd: run.sh --once"),
+            Warning,
+            6,
+            "runners.a.docker.runner_cmd",
+            "one word",
+            "script",
+        ),
+        (docker("user: u"), Error, 5, "runners.a.docker.image", "`image` is required", ""),
+        (docker("image: ''"), Error, 5, "runners.a.docker.image", "must not be empty", ""),
+        (
+            process("cpus: 1"),
+            Error,
+            5,
+            "runners.a.process",
+            "`runner_dir` or `runner_archive` is required",
+            "actions/runner",
+        ),
+        (
+            process("runner_dir: /a\nrunner_archive: /b"),
+            Error,
+            6,
+            "runners.a.process",
+            "both",
+            "keep one",
+        ),
+        (
+            process("runner_dir: /a\nuid_range: 0-5"),
+            Error,
+            6,
+            "runners.a.process.uid_range",
+            "not a range",
+            "20000-20063",
+        ),
+        (
+            process("runner_dir: /a\nsandbox: bublewrap"),
+            Error,
+            6,
+            "runners.a.process.sandbox",
+            "not one of",
+            "`bubblewrap`",
+        ),
+        (top("url: a\nurl: b"), Error, 2, "", "key `url` is already given at line 1", "keep one"),
+        (top("listen: 0.0.0.0:1"), Error, 1, "listen", "not encrypted", "listen_insecure"),
+        (
+            top("listen_insecure: true"),
+            Warning,
+            1,
+            "listen_insecure",
+            "no effect without `listen`",
+            "",
+        ),
+        (top("host: {max_instances: 0}"), Error, 1, "host.max_instances", "0 is less than 1", ""),
+        (
+            top("host: {min_free_disk: 200%}"),
+            Error,
+            1,
+            "host.min_free_disk",
+            "not between 0% and 100%",
+            "10%",
+        ),
+        (
+            top("github: {app: {id: 1}}"),
+            Error,
+            1,
+            "github.app.installation_id",
+            "is required",
+            "settings page",
+        ),
+        (
+            top("github: {app: {installation_id: 1}}"),
+            Error,
+            1,
+            "github.app",
+            "needs `id` or `client_id`",
+            "",
+        ),
+        (
+            top("github: {app: {id: 1, client_id: x, installation_id: 1}}"),
+            Error,
+            1,
+            "github.app",
+            "both",
+            "keep one",
+        ),
+        (top("github: {api_url: ghes}"), Error, 1, "github.api_url", "is not a URL", ""),
+        (top("github: {proxy: 'ftp://x'}"), Error, 1, "github.proxy", "not an http or https", ""),
+        (
+            top("github: {proxy: 'http://u:p@x'}"),
+            Error,
+            1,
+            "github.proxy",
+            "password",
+            "HTTPS_PROXY",
+        ),
+        (top("log: {level: verbose}"), Error, 1, "log.level", "not one of error, warn", ""),
+        (top("log: {level: warning}"), Error, 1, "log.level", "not one of", "did you mean `warn`?"),
+        ("runners: {}\n".into(), Error, 1, "runners", "no runners configured", ""),
+        (
+            "runners:\n  a: {docker: {image: i}}\n".into(),
+            Error,
+            2,
+            "runners.a.labels",
+            "labels are required",
+            "labels: [",
+        ),
+        (
+            "runners:\n  a: {labels: linux, docker: {image: i}}\n".into(),
+            Error,
+            2,
+            "runners.a.labels",
+            "where a list is due",
+            "[linux]",
+        ),
+        (
+            "runners:\n  a: {labels: [x]}\n".into(),
+            Error,
+            2,
+            "runners.a",
+            "must specify docker",
+            "process",
+        ),
+        (
+            "runners:\n  a: {labels: [x], docker: }\n".into(),
+            Error,
+            2,
+            "runners.a",
+            "must specify docker",
+            "`docker` is there but empty",
+        ),
+        (
+            "runners:\n  a: {labels: [x], docker: {image: i}, tart: {image: i}}\n".into(),
+            Error,
+            2,
+            "runners.a",
+            "several backends",
+            "exactly one",
+        ),
+        (
+            "runners:\n  a b: {labels: [x], docker: {image: i}}\n".into(),
+            Error,
+            2,
+            "runners.a b",
+            "cannot be used",
+            "letters, digits",
+        ),
+        (
+            "runners:\n  -a: {labels: [x], docker: {image: i}}\n".into(),
+            Error,
+            2,
+            "runners.-a",
+            "cannot be used",
+            "",
+        ),
+        (
+            "runners:\n  a: {labels: [x, X], docker: {image: i}}\n".into(),
+            Warning,
+            2,
+            "runners.a.labels",
+            "`X` is given twice",
+            "",
+        ),
+        (
+            "runners:\n  a: {labels: [''], docker: {image: i}}\n".into(),
+            Error,
+            2,
+            "runners.a.labels",
+            "must not be empty",
+            "",
+        ),
+        (
+            "runners:\n  a: {labels: ['x,y'], docker: {image: i}}\n".into(),
+            Warning,
+            2,
+            "runners.a.labels",
+            "never be asked for",
+            "one list entry",
+        ),
+        ("runners: [\n".into(), Error, 2, "", "not YAML", ""),
+        ("- a\n".into(), Error, 1, "", "a list where a mapping is due", ""),
+    ];
+    for (text, severity, line, path, message, suggestion) in table {
+        let all = findings(&text);
+        let fits = |f: &&Finding| {
+            f.severity == severity
+                && f.position.map_or(0, |p| p.line) == line
+                && f.path == path
+                && f.message.contains(message)
+                && f.suggestion.as_deref().unwrap_or_default().contains(suggestion)
+        };
+        assert!(
+            all.iter().any(|f| fits(&f)),
+            "{text}\nwanted {line} {path}: {message}\nfound {all:#?}"
+        );
+        assert_eq!(
+            all.iter().filter(|f| f.severity == Severity::Error).count() > 0,
+            severity == Severity::Error,
+            "{text}: {all:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_misspelt_backend_is_pointed_at() {
+    let all = findings("runners:\n  a: {labels: [x], dokcer: {image: i}}\n");
+    assert_eq!(all.len(), 2);
+    assert!(all.iter().all(|f| f.suggestion.as_deref().unwrap().contains("did you mean `docker`")));
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_in_one_report() {
+    let text = "urll: x\nrunners:\n  a:\n    labels: linux\n    max_runners: many\n    docker: {image: i, pull: sometimes}\n  b:\n    labels: [x]\n  c d: {labels: [x], docker: {}}\n";
+    let (_, report) = parse(text.as_bytes(), Path::new("f.yml"), &LoadOptions::default());
+    let found: Vec<(u32, &str)> =
+        report.findings.iter().map(|f| (f.position.unwrap().line, f.path.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            (1, "urll"),
+            (4, "runners.a.labels"),
+            (5, "runners.a.max_runners"),
+            (6, "runners.a.docker.pull"),
+            (7, "runners.b"),
+            (9, "runners.c d"),
+            (9, "runners.c d.docker.image"),
+        ]
+    );
+    let rendered = report.render();
+    assert!(rendered.contains("warning: unknown key `urll` is ignored\n  --> f.yml:1:1  urll\n   |\n 1 | urll: x\n   | ^^^^\n   = did you mean `url`?\n"), "{rendered}");
+    assert!(rendered.contains("error: `many` where a whole number is due\n  --> f.yml:5:18  runners.a.max_runners\n   |\n 5 |     max_runners: many\n   |                  ^^^^\n"), "{rendered}");
+    assert_eq!(report.summary(), "6 errors, 1 warning in f.yml");
+    let error = LoadError::Invalid(report);
+    assert_eq!(
+        error.to_string(),
+        "f.yml:4:13: runners.a.labels: `linux` where a list is due; write it as a list: [linux] (and 5 more)"
+    );
+}
+
+#[test]
+fn names_leave_room_for_their_instances() {
+    let name = |length: usize| {
+        format!("runners: {{{}: {{labels: [x], docker: {{image: i}}}}}}", "n".repeat(length))
+    };
+    assert!(findings(&name(55)).is_empty());
+    assert_eq!(findings(&name(56)).len(), 1);
+}
+
+#[test]
+fn places_for_anchors_do_not_warn() {
+    let text = "x-base: &b {labels: [x]}\n.other: 1\nrunners: {a: {<<: *b, docker: {image: i}}}\n";
+    let strict = LoadOptions { strict: true, ..LoadOptions::default() };
+    let (config, report) = parse(text.as_bytes(), Path::new("f.yml"), &strict);
+    assert!(report.findings.is_empty(), "{}", report.render());
+    assert_eq!(config.unwrap().runners[0].labels, ["x"]);
+}
+
+fn original_text(text: &str) -> String {
+    let options = LoadOptions { flavor: Flavor::Outrunner, ..LoadOptions::default() };
+    let (_, report) = parse(text.as_bytes(), Path::new("/etc/outrunner/config.yml"), &options);
+    assert!(!report.is_ok(), "{text}");
+    load_error(&LoadError::Invalid(report))
+}
+
+/// Checklist 4 to 6, and the checks of D-18.
+#[test]
+fn the_originals_texts() {
+    let none = "load config: no runners configured (uncomment the runners section in /etc/outrunner/config.yml)";
+    let table = [
+        ("", none),
+        ("url: x\n", none),
+        ("runners:\n", none),
+        ("runners: {}\n", none),
+        ("runners:\n  a:\n", "load config: runner \"a\": labels are required"),
+        ("runners:\n  a: {docker: {image: i}}\n", "load config: runner \"a\": labels are required"),
+        ("runners:\n  a: {labels: []}\n", "load config: runner \"a\": labels are required"),
+        ("runners:\n  a: {labels: [~]}\n", "load config: runner \"a\": labels are required"),
+        (
+            "runners:\n  a: {labels: [x]}\n",
+            "load config: runner \"a\": must specify docker, libvirt, or tart",
+        ),
+        (
+            "runners:\n  a: {labels: [x], docker: }\n",
+            "load config: runner \"a\": must specify docker, libvirt, or tart",
+        ),
+        (
+            "runners:\n  b: {labels: [x]}\n  a.b: {labels: [x]}\n",
+            "load config: runner \"a.b\": must specify docker, libvirt, or tart",
+        ),
+        (
+            "runners:\n  b: {labels: [x]}\n  a: {}\n",
+            "load config: runner \"a\": labels are required",
+        ),
+        (
+            "runners:\n  a: {labels: [x], docker: {}}\n",
+            "load config: runner \"a\": docker.image: `image` is required (line 2)",
+        ),
+        (
+            "runners:\n  a: {labels: [x], max_runners: -2, docker: {image: i}}\n",
+            "load config: runner \"a\": max_runners: -2 is negative (line 2)",
+        ),
+        (
+            "runners:\n  a b: {labels: [x], docker: {image: i}}\n",
+            "load config: runner \"a b\": the name `a b` cannot be used (line 2)",
+        ),
+        (
+            "runners:\n  a: {labels: linux}\n",
+            "load config: parse config: yaml: line 2: runners.a.labels: `linux` where a list is due",
+        ),
+        (
+            "url: [\n",
+            "load config: parse config: yaml: line 2: not YAML: while parsing a node, did not find expected node content",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(original_text(text), expected, "{text}");
+    }
+}
+
+/// Checklist 12: two backends are reported, and under the original's name the first still wins.
+#[test]
+fn two_backends_are_reported() {
+    let text = "runners:\n  a: {labels: [x], tart: {image: t}, docker: {image: i}}\n";
+    let options = LoadOptions { flavor: Flavor::Outrunner, ..LoadOptions::default() };
+    let (config, report) = parse(text.as_bytes(), Path::new("f.yml"), &options);
+    assert!(report.is_ok());
+    let warning = report.warnings().next().unwrap();
+    assert_eq!(warning.class, Class::Conflict);
+    assert_eq!(warning.suggestion.as_deref(), Some("`docker` is used; remove the others"));
+    assert_eq!(config.unwrap().runners[0].backend.kind(), "docker");
+}
+
+/// Checklist 3: the text of a missing file.
+#[test]
+fn files_that_cannot_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("none.yml");
+    let error = load(&missing, &LoadOptions::default()).unwrap_err();
+    assert_eq!(
+        load_error(&error),
+        format!("load config: read config: open {}: no such file or directory", missing.display())
+    );
+    assert_eq!(error.to_string(), format!("failed to read configuration {}", missing.display()));
+    let error = load(directory.path(), &LoadOptions::default()).unwrap_err();
+    assert_eq!(
+        load_error(&error),
+        format!("load config: read config: read {}: is a directory", directory.path().display())
+    );
+}

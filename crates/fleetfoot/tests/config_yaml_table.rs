@@ -1,0 +1,74 @@
+//! Odd YAML inputs against what the original's YAML library makes of them.
+//!
+//! `fixtures/config/yaml-table.json` is written by the Go program beside it from gopkg.in/yaml.v3.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use fleetfoot::config::original_view;
+use serde_json::Value;
+
+/// Rows where we differ on purpose, each with its reason.
+const DEVIATIONS: &[(&str, &str)] = &[
+    (
+        "anchor of itself",
+        "a node inside itself is refused; the original reads it as an empty runner",
+    ),
+    ("empty key", "an absent key is null, as a written `~` is; the original's parser gives up"),
+    ("label -", "`[-]` is refused, as YAML 1.2 does; the original reads a dash"),
+];
+
+#[test]
+fn every_row_reads_as_in_the_original() {
+    let table = include_str!("fixtures/config/yaml-table.json");
+    let rows: Vec<Value> = serde_json::from_str(table).unwrap();
+    assert!(rows.len() >= 60);
+    let deviations: BTreeMap<&str, &str> = DEVIATIONS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for row in &rows {
+        let name = row["name"].as_str().unwrap();
+        let input = row["input"].as_str().unwrap();
+        let input = base64::engine::general_purpose::STANDARD.decode(input).unwrap();
+        let ours = original_view(&input);
+        let agree = match (&row["value"], &ours) {
+            (Value::Null, Err(_)) => true,
+            (Value::Null, Ok(_)) | (_, Err(_)) => false,
+            (theirs, Ok(ours)) => theirs == ours,
+        };
+        if agree == deviations.contains_key(name) {
+            wrong.push(format!(
+                "{name}: {:?}\n   theirs {} {}\n   ours {ours:?}",
+                String::from_utf8_lossy(&input),
+                row["value"],
+                row["error"],
+            ));
+        }
+    }
+    assert!(deviations.values().all(|reason| !reason.is_empty()));
+    assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn wrong_types_are_found_on_the_lines_the_original_names() {
+    let table = include_str!("fixtures/config/yaml-table.json");
+    let rows: Vec<Value> = serde_json::from_str(table).unwrap();
+    let mut compared = 0;
+    for row in &rows {
+        let error = row["error"].as_str().unwrap_or_default();
+        let Some(list) = error.strip_prefix("yaml: unmarshal errors:\n") else {
+            continue;
+        };
+        let input = row["input"].as_str().unwrap();
+        let input = base64::engine::general_purpose::STANDARD.decode(input).unwrap();
+        let ours = original_view(&input).unwrap_err();
+        for line in list.lines() {
+            let line = line.trim().strip_prefix("line ").unwrap();
+            let line: u32 = line.split(':').next().unwrap().parse().unwrap();
+            let found = ours.iter().any(|finding| finding.position.unwrap().line == line);
+            assert!(found, "{}: {error}\n{ours:?}", row["name"]);
+            compared += 1;
+        }
+    }
+    assert!(compared > 30, "{compared}");
+}
