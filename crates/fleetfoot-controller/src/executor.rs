@@ -1,0 +1,249 @@
+//! Carries a plan out: what it commits goes into one transaction, what it calls goes into tasks.
+//!
+//! The reconciler waits for the commit only, never for a call: a slow backend delays nobody's plan.
+
+use std::sync::Arc;
+
+use fleetfoot_core::{
+    Action, Instance, InstanceName, Observation, Outcome, Reason, ScaleSetId, removal,
+};
+use fleetfoot_store::Txn;
+
+use crate::pool::{Flight, PoolContext};
+use crate::record::{Recorded, observe};
+use crate::{removal as removing, start, verify};
+
+/// How many new names one commit takes at most: a bound on the size of a transaction.
+const CREATE_MAX: u32 = 500;
+
+/// What follows a commit.
+enum FollowUp {
+    /// Make the environment (and, single step, register before).
+    Make(InstanceName),
+    /// Register and launch.
+    Launch(InstanceName),
+    Retired(InstanceName, Reason),
+    Closed(Box<Instance>),
+}
+
+/// Executes the actions: commits first, then spawns the calls.
+pub(crate) async fn execute(pool: &Arc<PoolContext>, actions: Vec<Action>) {
+    let mut commits = Vec::new();
+    for action in actions {
+        match action {
+            Action::Remove { name, deregister, delete } => {
+                if let Some(flight) = pool.take_off(&name) {
+                    pool.shared
+                        .tasks
+                        .spawn("remove instance", removing::remove(flight, deregister, delete));
+                }
+            }
+            Action::Verify { name } => {
+                if let Some(flight) = pool.take_off(&name) {
+                    pool.shared.tasks.spawn("verify runner", verify::verify(flight));
+                }
+            }
+            Action::Create { .. }
+            | Action::Begin { .. }
+            | Action::Launch { .. }
+            | Action::Retire { .. }
+            | Action::Close { .. } => commits.push(action),
+        }
+    }
+    if !commits.is_empty() {
+        commit(pool, commits).await;
+    }
+}
+
+async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
+    // Names in flight before their row exists: no other pass may begin them.
+    let mut flights: Vec<Flight> = Vec::new();
+    let mut names = Vec::new();
+    for action in &actions {
+        match action {
+            Action::Create { count } => {
+                for _ in 0..(*count).min(CREATE_MAX) {
+                    let name = InstanceName::of_pool(pool.name(), fastrand::u32(..));
+                    if let Some(flight) = pool.take_off(&name) {
+                        names.push(name);
+                        flights.push(flight);
+                    }
+                }
+            }
+            Action::Begin { name } | Action::Launch { name } => flights.extend(pool.take_off(name)),
+            Action::Retire { .. }
+            | Action::Close { .. }
+            | Action::Remove { .. }
+            | Action::Verify { .. } => {}
+        }
+    }
+    let writer = Writer {
+        pool: pool.name().clone(),
+        late_binding: pool.settings.provisioner.capabilities().late_binding,
+        max_runners: pool.settings.spec.max_runners,
+        boot_id: pool.shared.settings.boot_id.clone(),
+        now: pool.now(),
+    };
+    let committed = pool.shared.store.update(move |txn| writer.write(txn, actions, names)).await;
+    let follow_ups = match committed {
+        Ok(follow_ups) => follow_ups,
+        Err(error) => {
+            tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a plan");
+            // The flights fall and wake the reconciler: not at once again.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            return;
+        }
+    };
+    for follow_up in follow_ups {
+        match follow_up {
+            FollowUp::Make(name) => {
+                if let Some(flight) = take(&mut flights, &name) {
+                    pool.shared.tasks.spawn("start instance", start::make(flight));
+                }
+            }
+            FollowUp::Launch(name) => {
+                if let Some(flight) = take(&mut flights, &name) {
+                    pool.shared.tasks.spawn("launch instance", start::launch(flight));
+                }
+            }
+            FollowUp::Retired(instance, reason) => {
+                tracing::info!(pool = %pool.name(), %instance, reason = reason.as_str(), "instance stopping");
+            }
+            FollowUp::Closed(instance) => log_closed(&instance),
+        }
+    }
+}
+
+fn take(flights: &mut Vec<Flight>, name: &InstanceName) -> Option<Flight> {
+    let at = flights.iter().position(|flight| flight.name == *name)?;
+    Some(flights.swap_remove(at))
+}
+
+/// The body of the transaction: every decision is checked against the row as it is now.
+struct Writer {
+    pool: fleetfoot_core::PoolName,
+    late_binding: bool,
+    max_runners: u32,
+    boot_id: Option<String>,
+    now: fleetfoot_core::Timestamp,
+}
+
+impl Writer {
+    fn write(
+        &self,
+        txn: &mut Txn<'_>,
+        actions: Vec<Action>,
+        names: Vec<InstanceName>,
+    ) -> Vec<FollowUp> {
+        let mut follow_ups = Vec::new();
+        let mut names = names.into_iter();
+        for action in actions {
+            match action {
+                Action::Create { count } => {
+                    let free = self.max_runners.saturating_sub(
+                        txn.pool(&self.pool).map_or(u32::MAX, |state| state.occupying()),
+                    );
+                    for name in
+                        names.by_ref().take(usize::try_from(count.min(free)).unwrap_or(usize::MAX))
+                    {
+                        let mut instance =
+                            Instance::pending(name.clone(), self.pool.clone(), self.now);
+                        instance.boot_id.clone_from(&self.boot_id);
+                        if txn.insert_instance(instance).is_ok() {
+                            follow_ups.extend(self.begin(txn, name));
+                        }
+                    }
+                }
+                Action::Begin { name } => follow_ups.extend(self.begin(txn, name)),
+                Action::Launch { name } => {
+                    if self.start_begun(txn, &name) {
+                        follow_ups.push(FollowUp::Launch(name));
+                    }
+                }
+                Action::Retire { name, reason } => {
+                    if let Recorded::Taken(_) =
+                        observe(txn, &self.pool, &name, &Observation::Removal { reason }, self.now)
+                    {
+                        follow_ups.push(FollowUp::Retired(name, reason));
+                    }
+                }
+                Action::Close { name, outcome } => {
+                    follow_ups.extend(self.close(txn, &name, outcome))
+                }
+                Action::Remove { .. } | Action::Verify { .. } => {}
+            }
+        }
+        follow_ups
+    }
+
+    fn begin(&self, txn: &mut Txn<'_>, name: InstanceName) -> Option<FollowUp> {
+        let begun = if self.late_binding {
+            matches!(
+                observe(txn, &self.pool, &name, &Observation::CreateBegun, self.now),
+                Recorded::Taken(_)
+            )
+        } else {
+            self.start_begun(txn, &name)
+        };
+        begun.then_some(FollowUp::Make(name))
+    }
+
+    fn start_begun(&self, txn: &mut Txn<'_>, name: &InstanceName) -> bool {
+        let Some(scale_set) = txn.pool(&self.pool).and_then(|state| state.pool.scale_set_id) else {
+            return false;
+        };
+        let begun = Observation::StartBegun { scale_set: ScaleSetId(scale_set.0) };
+        matches!(observe(txn, &self.pool, name, &begun, self.now), Recorded::Taken(_))
+    }
+
+    fn close(&self, txn: &mut Txn<'_>, name: &InstanceName, outcome: Outcome) -> Option<FollowUp> {
+        let instance = txn.instance(name)?;
+        if !removal::removal_steps(instance).close {
+            return None;
+        }
+        let closed =
+            observe(txn, &self.pool, name, &Observation::Closed { outcome }, self.now).taken()?;
+        Some(FollowUp::Closed(Box::new(closed)))
+    }
+}
+
+fn log_closed(instance: &Instance) {
+    let (pool, name) = (&instance.pool, &instance.name);
+    match &instance.outcome {
+        Some(Outcome::Completed { result }) => {
+            let result = result.as_deref().unwrap_or("unknown");
+            tracing::info!(%pool, instance = %name, result, "instance closed");
+        }
+        Some(Outcome::Failed { kind, detail }) => {
+            tracing::warn!(%pool, instance = %name, kind = kind.as_str(), detail, "instance closed after a failed start");
+        }
+        Some(Outcome::Lost { detail }) => {
+            tracing::error!(%pool, instance = %name, job = instance.job.as_ref().map(tracing::field::display), detail, "instance lost in its job");
+        }
+        Some(Outcome::Removed(reason)) => {
+            tracing::info!(%pool, instance = %name, reason = reason.as_str(), "instance closed");
+        }
+        Some(Outcome::HostRebooted) => {
+            tracing::error!(%pool, instance = %name, job = instance.job.as_ref().map(tracing::field::display), "instance lost to a host reboot");
+        }
+        Some(Outcome::RegistrationUnverified) => {
+            tracing::warn!(%pool, instance = %name, "instance closed without asking github");
+        }
+        None => {}
+    }
+}
+
+/// An error with everything beneath it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let line = cause.to_string();
+        if !text.contains(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,170 @@
+//! The host desk: one place where the pools of this host claim its room, so that none takes what another
+//! was granted in the same moment.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleetfoot_core::host::{Claim, HostBudget};
+use fleetfoot_core::{Cause, PoolName, Span, Timestamp};
+use tokio::sync::Notify;
+
+/// The host's limits as the operator set them.
+#[derive(Debug, Clone, Default)]
+pub struct HostLimits {
+    /// Instances, processors, memory.
+    pub budget: HostBudget,
+    /// Nothing is created while a file system that instances live on has less than this free.
+    pub min_free_disk: Option<DiskFloor>,
+}
+
+/// How much of a file system must stay free.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum DiskFloor {
+    /// A share of the file system, in percent.
+    Percent(f64),
+    /// Bytes.
+    Bytes(u64),
+}
+
+const DISK_CHECK_PERIOD: Span = Span::seconds(5);
+
+/// Grants host room to pools.
+#[derive(Debug, Default)]
+pub(crate) struct HostDesk {
+    limits: HostLimits,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    claims: BTreeMap<PoolName, Claim>,
+    wakers: BTreeMap<PoolName, Arc<Notify>>,
+    last_served: Option<PoolName>,
+    disks: BTreeMap<PathBuf, (Timestamp, bool)>,
+}
+
+/// What the desk answers to a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Instances the pool may create now.
+    pub(crate) room: u32,
+    /// Why it is not more.
+    pub(crate) cause: Option<Cause>,
+}
+
+impl HostDesk {
+    /// A desk with these limits.
+    #[must_use]
+    pub(crate) fn new(limits: HostLimits) -> Self {
+        Self { limits, desk: Mutex::default() }
+    }
+
+    /// Tells whom to wake when room becomes free.
+    pub(crate) fn join(&self, pool: &PoolName, wake: Arc<Notify>) {
+        self.lock().wakers.insert(pool.clone(), wake);
+    }
+
+    /// States what `pool` occupies and misses, and takes its share of the free room. The share stays
+    /// reserved until the pool's next claim.
+    pub(crate) fn claim(
+        &self,
+        pool: &PoolName,
+        claim: Claim,
+        storage: Option<&Path>,
+        now: Timestamp,
+    ) -> Grant {
+        let mut desk = self.lock();
+        if claim.missing > 0 && storage.is_some_and(|path| self.disk_is_full(&mut desk, path, now))
+        {
+            desk.claims.insert(pool.clone(), claim);
+            return Grant { room: 0, cause: Some(Cause::DiskFull) };
+        }
+        if self.limits.budget.is_unlimited() {
+            return Grant { room: u32::MAX, cause: None };
+        }
+        let before = desk.claims.insert(pool.clone(), claim);
+        let room = if claim.missing == 0 {
+            0
+        } else {
+            let grants = self.limits.budget.deal(&desk.claims, desk.last_served.as_ref());
+            grants.get(pool).copied().unwrap_or(0)
+        };
+        if room > 0 {
+            desk.last_served = Some(pool.clone());
+            let reserved = Claim {
+                occupying: claim.occupying.saturating_add(room),
+                missing: claim.missing - room,
+                ..claim
+            };
+            desk.claims.insert(pool.clone(), reserved);
+        }
+        if before.is_some_and(|before| claim.occupying.saturating_add(room) < before.occupying) {
+            for (name, waker) in &desk.wakers {
+                let waits = desk.claims.get(name).is_some_and(|claim| claim.missing > 0);
+                if waits && name != pool {
+                    waker.notify_one();
+                }
+            }
+        }
+        Grant { room, cause: (room < claim.missing).then_some(Cause::HostBudget) }
+    }
+
+    /// Instances of `pool`'s footprint the host could still take beside what occupies it now.
+    pub(crate) fn free_room(&self, pool: &PoolName) -> u32 {
+        if self.limits.budget.is_unlimited() {
+            return u32::MAX;
+        }
+        let desk = self.lock();
+        let footprint = desk.claims.get(pool).map(|claim| claim.footprint).unwrap_or_default();
+        self.limits.budget.room(&desk.claims, footprint)
+    }
+
+    fn disk_is_full(&self, desk: &mut Desk, path: &Path, now: Timestamp) -> bool {
+        let Some(floor) = self.limits.min_free_disk else { return false };
+        if let Some((at, full)) = desk.disks.get(path) {
+            if at.age(now) < DISK_CHECK_PERIOD {
+                return *full;
+            }
+        }
+        let full = free_space(path).is_some_and(|(free, total)| match floor {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a share of a disk needs no exact bytes"
+            )]
+            DiskFloor::Percent(percent) => (free as f64) < (total as f64) * percent / 100.0,
+            DiskFloor::Bytes(bytes) => free < bytes,
+        });
+        desk.disks.insert(path.to_owned(), (now, full));
+        full
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Free and total bytes of the file system that holds `path`.
+fn free_space(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_reserved_until_the_next_claim() {
+        let budget = HostBudget { max_instances: Some(4), ..HostBudget::default() };
+        let desk = HostDesk::new(HostLimits { budget, min_free_disk: None });
+        let (a, b) = (PoolName::new("a").unwrap(), PoolName::new("b").unwrap());
+        let wants = |occupying, missing| Claim { occupying, missing, ..Claim::default() };
+        assert_eq!(desk.claim(&a, wants(0, 3), None, Timestamp(0)).room, 3);
+        let grant = desk.claim(&b, wants(0, 3), None, Timestamp(0));
+        assert_eq!(grant, Grant { room: 1, cause: Some(Cause::HostBudget) });
+        assert_eq!(desk.free_room(&a), 0);
+        desk.claim(&a, wants(1, 0), None, Timestamp(0));
+        assert_eq!(desk.claim(&b, wants(1, 2), None, Timestamp(0)).room, 2);
+    }
+}

@@ -1,0 +1,170 @@
+//! What the tasks of one pool share: its settings, what is in flight, and whom to wake.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleetfoot_core::{
+    Health, InstallationId, InstanceName, PoolHealth, PoolName, PoolState, Timestamp,
+};
+use fleetfoot_provisioner::{EnvironmentSpec, Provisioner};
+use fleetfoot_store::Store;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::clock::Clock;
+use crate::dependency::DependencyCell;
+use crate::host::HostDesk;
+use crate::settings::{ControllerSettings, PoolSettings};
+use crate::tasks::Tasks;
+use crate::verify::RunnerList;
+
+/// What the whole controller shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) settings: ControllerSettings,
+    pub(crate) installation: InstallationId,
+    pub(crate) host: HostDesk,
+    pub(crate) health: watch::Sender<Health>,
+    pub(crate) tasks: Tasks,
+    /// True once the controller is to stop.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// Since this time ages of running things count (11.11).
+    pub(crate) ages_count_from: Timestamp,
+    /// Pools whose first poll is not open yet.
+    pub(crate) unpolled: Mutex<BTreeSet<PoolName>>,
+}
+
+impl Shared {
+    pub(crate) fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Changes what is told about a pool; watchers hear of it only if it did change.
+    pub(crate) fn tell(&self, pool: &PoolName, change: impl FnOnce(&mut PoolHealth)) {
+        self.health.send_if_modified(|health| {
+            let entry = health.pools.entry(pool.clone()).or_default();
+            let mut told = PoolHealth::clone(entry);
+            change(&mut told);
+            let changed = told != **entry;
+            if changed {
+                *entry = Arc::new(told);
+            }
+            changed
+        });
+    }
+
+    /// The pool's first poll is open. Logs `ready` once all are.
+    pub(crate) fn polled(&self, pool: &PoolName) {
+        let mut unpolled = self.unpolled.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = unpolled.remove(pool) && unpolled.is_empty();
+        drop(unpolled);
+        if last {
+            self.health.send_modify(|health| health.ready = true);
+            tracing::info!("ready");
+        }
+    }
+}
+
+/// One backend connection, shared by the pools whose environments live there.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) provisioner: Arc<dyn Provisioner>,
+    pub(crate) dependency: DependencyCell,
+    pub(crate) calls: Semaphore,
+    /// Asks the sweeper to look at once.
+    pub(crate) look: Notify,
+    /// True once the first sweep after the start was made.
+    pub(crate) swept: watch::Sender<bool>,
+}
+
+/// One way to GitHub, shared by the pools of a credential.
+#[derive(Debug)]
+pub(crate) struct Github {
+    pub(crate) dependency: DependencyCell,
+    pub(crate) runners: RunnerList,
+}
+
+/// One pool.
+#[derive(Debug)]
+pub(crate) struct PoolContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) settings: PoolSettings,
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) github: Arc<Github>,
+    /// Wakes the reconciler.
+    pub(crate) wake: Arc<Notify>,
+    in_flight: Mutex<BTreeSet<InstanceName>>,
+}
+
+impl PoolContext {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        settings: PoolSettings,
+        backend: Arc<Backend>,
+        github: Arc<Github>,
+    ) -> Self {
+        let wake = Arc::new(Notify::new());
+        shared.host.join(&settings.name, wake.clone());
+        Self { shared, settings, backend, github, wake, in_flight: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self) -> &PoolName {
+        &self.settings.name
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    pub(crate) fn state(&self) -> Option<Arc<PoolState>> {
+        self.shared.store.pool(self.name())
+    }
+
+    pub(crate) fn environment_spec(&self, name: &InstanceName) -> EnvironmentSpec {
+        EnvironmentSpec {
+            name: name.clone(),
+            pool: self.name().clone(),
+            installation: self.shared.installation.clone(),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> BTreeSet<InstanceName> {
+        self.flight().clone()
+    }
+
+    pub(crate) fn is_in_flight(&self, name: &InstanceName) -> bool {
+        self.flight().contains(name)
+    }
+
+    /// Marks an instance as being acted on, until the guard falls. `None` if it already is.
+    pub(crate) fn take_off(self: &Arc<Self>, name: &InstanceName) -> Option<Flight> {
+        self.flight()
+            .insert(name.clone())
+            .then(|| Flight { pool: self.clone(), name: name.clone() })
+    }
+
+    fn flight(&self) -> std::sync::MutexGuard<'_, BTreeSet<InstanceName>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An instance is being acted on. When this falls, however the task ended, the reconciler looks again.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) pool: Arc<PoolContext>,
+    pub(crate) name: InstanceName,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.pool.flight().remove(&self.name);
+        self.pool.wake.notify_one();
+    }
+}
+
+/// Waits until the controller is to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A controller that is gone stops as well.
+    let _ = stop.wait_for(|stop| *stop).await.is_ok();
+}

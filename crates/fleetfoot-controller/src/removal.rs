@@ -1,0 +1,227 @@
+//! The removal gate, carried out (design, 11.3): deregister, and only then delete.
+
+use fleetfoot_core::{
+    Backoff, Environment, FailureKind, Instance, Observation, Registration, RunnerId, Span,
+    removal::CALL_BOUND as BOUND,
+};
+use fleetfoot_github::Removal;
+
+use crate::executor::chain;
+use crate::pool::{Flight, PoolContext};
+use crate::start::{CALL_BOUND, Failure, bounded, github_failed, observe};
+
+/// Takes the steps of a removal that the plan allows.
+pub(crate) async fn remove(flight: Flight, deregister: bool, delete: bool) {
+    let Some(instance) = row(&flight) else { return };
+    let deregistered =
+        async { if deregister { deregister_runner(&flight, &instance).await } else { true } };
+    let deleted =
+        async { if delete { delete_environment(&flight, &instance).await } else { true } };
+    let (deregistered, deleted) = tokio::join!(deregistered, deleted);
+    if deregistered && deleted && deregister && !delete {
+        // The gate is passed: go on at once, without another look.
+        if let Some(instance) = row(&flight) {
+            if fleetfoot_core::removal::removal_steps(&instance).delete {
+                delete_environment(&flight, &instance).await;
+            }
+        }
+    }
+}
+
+fn row(flight: &Flight) -> Option<Instance> {
+    let state = flight.pool.state()?;
+    state.instances.get(&flight.name).map(|instance| Instance::clone(instance))
+}
+
+/// True when GitHub holds nothing under the name any more.
+async fn deregister_runner(flight: &Flight, instance: &Instance) -> bool {
+    let pool = &flight.pool;
+    let ended = !instance.may_live();
+    let found = match instance.registration {
+        Registration::Registered(id) if !ended || instance.job_completed_at.is_some() => Some(id),
+        Registration::Registered(id) => match lookup(pool, instance, Some(id)).await {
+            Ok(found) => {
+                if found.is_none() {
+                    // GitHub removed it by itself: its one job ran (11.5).
+                    observe(pool, &flight.name, vec![Observation::RunnerGone]).await;
+                    return true;
+                }
+                found
+            }
+            Err(()) => return false,
+        },
+        Registration::Requested => match lookup(pool, instance, None).await {
+            Ok(Some(id)) => Some(id),
+            Ok(None) => return absent(pool, instance).await,
+            Err(()) => return false,
+        },
+        Registration::None | Registration::Gone => return true,
+    };
+    let Some(id) = found else { return true };
+    match bounded(CALL_BOUND, pool.settings.connection.remove_runner(id.0)).await {
+        Ok(Removal::Gone) => {
+            pool.github.dependency.answered();
+            let mut observations = vec![Observation::Deregistered];
+            if ended && !instance.had_job() && instance.reason.is_none() {
+                let detail = early_exit(instance);
+                observations
+                    .insert(0, Observation::Failed { kind: FailureKind::EarlyExit, detail });
+            }
+            observe(pool, &flight.name, observations).await;
+            tracing::debug!(pool = %pool.name(), instance = %flight.name, runner_id = id.0, "runner deregistered");
+            true
+        }
+        Ok(Removal::Busy) => busy(pool, instance, ended).await,
+        Err(failure) => {
+            failed(pool, instance, "deregistration failed", &failure).await;
+            false
+        }
+    }
+}
+
+/// Busy with a living environment: it runs. Busy with an ended one: ask again, for hours.
+async fn busy(pool: &PoolContext, instance: &Instance, ended: bool) -> bool {
+    pool.github.dependency.answered();
+    if instance.forced {
+        return true;
+    }
+    if ended {
+        retry(pool, instance, "github still calls its runner busy", Backoff::BUSY).await;
+        return false;
+    }
+    tracing::info!(pool = %pool.name(), instance = %instance.name, "instance is busy and stays");
+    observe(pool, &instance.name, vec![Observation::Busy]).await;
+    false
+}
+
+/// A JIT call whose answer was lost left nothing, so far. It counts only when seen twice, further apart
+/// than the call could still land.
+async fn absent(pool: &PoolContext, instance: &Instance) -> bool {
+    let now = pool.now();
+    let first = instance.verified_at;
+    if first.is_some_and(|first| first.age(now) > BOUND)
+        || instance.phase_since.age(now) > Span(BOUND.0 * 4)
+    {
+        observe(pool, &instance.name, vec![Observation::Deregistered]).await;
+        return true;
+    }
+    let name = instance.name.clone();
+    change(pool, instance, move |row| {
+        row.verified_at = row.verified_at.or(Some(now));
+        row.retry_at = Some(now + Span(BOUND.0 + 1000));
+        row.last_error = None;
+        tracing::debug!(instance = %name, "no registration found, looking again later");
+    })
+    .await;
+    false
+}
+
+async fn lookup(
+    pool: &PoolContext,
+    instance: &Instance,
+    id: Option<RunnerId>,
+) -> Result<Option<RunnerId>, ()> {
+    let connection = &pool.settings.connection;
+    let found = match id {
+        Some(id) => bounded(CALL_BOUND, connection.runner_by_id(id.0)).await,
+        None => bounded(CALL_BOUND, connection.runner_by_name(instance.name.as_str())).await,
+    };
+    match found {
+        Ok(found) => {
+            pool.github.dependency.answered();
+            Ok(found.map(|runner| RunnerId(runner.id)))
+        }
+        Err(failure) => {
+            failed(pool, instance, "runner look-up failed", &failure).await;
+            Err(())
+        }
+    }
+}
+
+fn early_exit(instance: &Instance) -> String {
+    match fleetfoot_core::removal::outcome(instance) {
+        fleetfoot_core::Outcome::Failed { detail, .. }
+        | fleetfoot_core::Outcome::Lost { detail } => {
+            format!("ended without a job: {detail}")
+        }
+        fleetfoot_core::Outcome::Completed { .. }
+        | fleetfoot_core::Outcome::Removed(_)
+        | fleetfoot_core::Outcome::HostRebooted
+        | fleetfoot_core::Outcome::RegistrationUnverified => "ended without a job".to_owned(),
+    }
+}
+
+async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
+    let pool = &flight.pool;
+    // Nothing can be there under a name no call was ever made for.
+    if instance.environment == Environment::None {
+        return true;
+    }
+    let Ok(_permit) = pool.backend.calls.acquire().await else { return false };
+    let bound = pool.settings.spec.stop_timeout.to_std();
+    match bounded(bound, pool.settings.provisioner.delete(&flight.name)).await {
+        Ok(()) => {
+            pool.backend.dependency.answered();
+            if instance.unanswered_since.is_some() {
+                // A late create may still land: only the sweep proves absence (11.1).
+                retry(pool, instance, "a create call may still land", Backoff::REMOVAL).await;
+                pool.backend.look.notify_one();
+                return false;
+            }
+            observe(pool, &flight.name, vec![Observation::EnvironmentGone]).await;
+            true
+        }
+        Err(failure) => {
+            let detail = match &failure {
+                Failure::Unanswered => "the backend did not answer in time".to_owned(),
+                Failure::Failed(error) => chain(error),
+            };
+            let attempts = instance.attempts + 1;
+            tracing::warn!(pool = %pool.name(), instance = %flight.name, attempts, error = detail, "deletion failed");
+            retry(pool, instance, &detail, Backoff::REMOVAL).await;
+            false
+        }
+    }
+}
+
+async fn failed(
+    pool: &PoolContext,
+    instance: &Instance,
+    phrase: &'static str,
+    failure: &Failure<fleetfoot_github::GithubError>,
+) {
+    github_failed(pool, failure);
+    let detail = match failure {
+        Failure::Unanswered => "github did not answer in time".to_owned(),
+        Failure::Failed(error) => error.chain(),
+    };
+    let attempts = instance.attempts + 1;
+    tracing::warn!(pool = %pool.name(), instance = %instance.name, attempts, error = detail, "{phrase}");
+    retry(pool, instance, &detail, Backoff::REMOVAL).await;
+}
+
+/// Another attempt after a growing wait, spread by chance; visible meanwhile.
+async fn retry(pool: &PoolContext, instance: &Instance, detail: &str, backoff: Backoff) {
+    let wait = backoff.wait(instance.attempts + 1);
+    let spread = Span(wait.0 / 2 + fastrand::i64(0..=wait.0 / 2));
+    let at = pool.now() + spread;
+    let detail = detail.to_owned();
+    change(pool, instance, move |row| {
+        row.attempts = row.attempts.saturating_add(1);
+        row.retry_at = Some(row.retry_at.map_or(at, |other| other.max(at)));
+        row.last_error = Some(detail);
+    })
+    .await;
+}
+
+async fn change(
+    pool: &PoolContext,
+    instance: &Instance,
+    body: impl FnOnce(&mut Instance) + Send + 'static,
+) {
+    let name = instance.name.clone();
+    let changed = pool.shared.store.update(move |txn| txn.modify_instance(&name, body)).await;
+    if let Err(error) = changed {
+        tracing::error!(pool = %pool.name(), instance = %instance.name, error = %chain(&error), "store refused a retry");
+    }
+}

@@ -1,0 +1,47 @@
+//! What the binary hands over: pools with everything they need, already connected and checked.
+
+use std::sync::Arc;
+
+use fleetfoot_core::PoolName;
+use fleetfoot_core::host::Footprint;
+use fleetfoot_core::pool::PoolSpec;
+use fleetfoot_github::Connection;
+use fleetfoot_provisioner::Provisioner;
+
+use crate::host::HostLimits;
+
+/// One pool.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// Its name, and its scale set's.
+    pub name: PoolName,
+    /// Its sizing and limits.
+    pub spec: PoolSpec,
+    /// The labels jobs ask for.
+    pub labels: Vec<String>,
+    /// The runner group's name; the default group when absent.
+    pub runner_group: Option<String>,
+    /// The way to GitHub; pools with one credential share one.
+    pub connection: Connection,
+    /// Where the credential comes from, in words; never the credential.
+    pub credential_reference: String,
+    /// What makes its environments.
+    pub provisioner: Arc<dyn Provisioner>,
+    /// Calls to the backend at once, over all pools of its connection.
+    pub backend_concurrency: usize,
+    /// What one instance takes of the host.
+    pub footprint: Footprint,
+}
+
+/// What concerns the controller as a whole.
+#[derive(Debug, Clone, Default)]
+pub struct ControllerSettings {
+    /// The host's limits.
+    pub host: HostLimits,
+    /// The owner told to GitHub when a session is opened: the host's name.
+    pub session_owner: String,
+    /// This boot of the host.
+    pub boot_id: Option<String>,
+    /// The store is younger than what carries our evidence may be (11.4): look before touching anything.
+    pub careful: bool,
+}

@@ -1,0 +1,262 @@
+//! The start of an instance, step by step; each step is committed before its call.
+//!
+//! Nothing of a life is kept here: a task that dies at any await leaves facts in its row, and the plan
+//! and the sweep go on from those.
+
+use std::time::Duration;
+
+use fleetfoot_core::{FailureKind, InstanceName, Observation, Phase, RunnerId, Span};
+use fleetfoot_github::{Advice, ErrorKind as GithubKind, GithubError};
+use fleetfoot_provisioner::{BackendError, ErrorKind, Handle, JitConfig};
+use tokio::sync::SemaphorePermit;
+
+use crate::executor::chain;
+use crate::pool::{Flight, PoolContext};
+use crate::record::{Recorded, commit};
+
+/// Every control call to GitHub ends within this.
+pub(crate) const CALL_BOUND: Duration =
+    Duration::from_millis(fleetfoot_core::removal::CALL_BOUND.0.unsigned_abs());
+
+/// Makes the environment of a name that was begun; single step, registers it before.
+pub(crate) async fn make(flight: Flight) {
+    if flight.pool.settings.provisioner.capabilities().late_binding {
+        make_late(&flight).await;
+    } else if let Some(jit) = register(&flight).await {
+        make_single(&flight, jit).await;
+    }
+}
+
+async fn make_late(flight: &Flight) {
+    let pool = &flight.pool;
+    let Ok(_permit) = pool.backend.calls.acquire().await else { return };
+    let spec = pool.environment_spec(&flight.name);
+    let bound = pool.settings.spec.create_timeout.to_std();
+    let began = tokio::time::Instant::now();
+    match bounded(bound, pool.settings.provisioner.create(&spec, None)).await {
+        Ok(handle) => {
+            pool.backend.dependency.answered();
+            observe(pool, &flight.name, vec![Observation::Created { handle: handle.0 }]).await;
+            let duration_ms = began.elapsed().as_millis();
+            tracing::debug!(pool = %pool.name(), instance = %flight.name, duration_ms, "environment created");
+        }
+        Err(failure) => backend_failed(pool, &flight.name, FailureKind::Create, failure).await,
+    }
+}
+
+/// Registers the runner of an environment that waits, and launches it.
+pub(crate) async fn launch(flight: Flight) {
+    let Some(jit) = register(&flight).await else { return };
+    let pool = &flight.pool;
+    let Some((_permit, _)) = launch_begun(&flight, jit.runner).await else { return };
+    let handle = pool.state().and_then(|state| state.instances.get(&flight.name)?.handle.clone());
+    let spec = pool.environment_spec(&flight.name);
+    let handle = Handle(handle.unwrap_or_default());
+    let bound = pool.settings.spec.create_timeout.to_std();
+    match bounded(bound, pool.settings.provisioner.launch(&spec, &handle, &jit.config)).await {
+        Ok(()) => launched(pool, &flight.name, None).await,
+        Err(failure) => backend_failed(pool, &flight.name, FailureKind::Launch, failure).await,
+    }
+}
+
+async fn make_single(flight: &Flight, jit: Registered) {
+    let pool = &flight.pool;
+    let Some((_permit, _)) = launch_begun(flight, jit.runner).await else { return };
+    let spec = pool.environment_spec(&flight.name);
+    let bound = pool.settings.spec.create_timeout.to_std();
+    match bounded(bound, pool.settings.provisioner.create(&spec, Some(&jit.config))).await {
+        Ok(handle) => launched(pool, &flight.name, Some(handle)).await,
+        Err(failure) => backend_failed(pool, &flight.name, FailureKind::Create, failure).await,
+    }
+}
+
+async fn launched(pool: &PoolContext, name: &InstanceName, handle: Option<Handle>) {
+    pool.backend.dependency.answered();
+    let handle = handle.map(|handle| handle.0);
+    if let Some(Recorded::Taken(instance)) =
+        observe(pool, name, vec![Observation::Launched { handle }]).await
+    {
+        let job_assigned = instance.phase == Phase::Running;
+        tracing::info!(pool = %pool.name(), instance = %name, job_assigned, "instance launched");
+    }
+}
+
+struct Registered {
+    runner: RunnerId,
+    config: JitConfig,
+}
+
+/// Asks for a JIT config. What it answers is committed together with the launch that follows.
+async fn register(flight: &Flight) -> Option<Registered> {
+    let pool = &flight.pool;
+    let state = pool.state()?;
+    let set = state.instances.get(&flight.name)?.scale_set_id?;
+    match bounded(CALL_BOUND, pool.settings.connection.jit_config(set.0, flight.name.as_str()))
+        .await
+    {
+        Ok(jit) => {
+            pool.github.dependency.answered();
+            let runner = RunnerId(jit.runner_id);
+            tracing::info!(pool = %pool.name(), instance = %flight.name, runner_id = jit.runner_id, "runner registered");
+            Some(Registered { runner, config: JitConfig::new(jit.config) })
+        }
+        Err(failure) => {
+            register_failed(pool, &flight.name, failure).await;
+            None
+        }
+    }
+}
+
+/// Commits what was registered and that the launch begins, then holds a place at the backend. `None` if
+/// the instance is to be removed instead.
+async fn launch_begun<'a>(
+    flight: &'a Flight,
+    runner: RunnerId,
+) -> Option<(SemaphorePermit<'a>, ())> {
+    let pool = &flight.pool;
+    let registered = Observation::Registered { runner };
+    if pool.shared.stopping() {
+        // Not launched yet: give the registration back (11.14).
+        observe(
+            pool,
+            &flight.name,
+            vec![registered, Observation::Removal { reason: fleetfoot_core::Reason::Interrupted }],
+        )
+        .await;
+        withdraw(pool, &flight.name, runner).await;
+        return None;
+    }
+    let (permit, observations) = match pool.backend.calls.try_acquire() {
+        Ok(permit) => (permit, vec![registered, Observation::LaunchBegun]),
+        Err(_) => {
+            observe(pool, &flight.name, vec![registered]).await;
+            (pool.backend.calls.acquire().await.ok()?, vec![Observation::LaunchBegun])
+        }
+    };
+    match observe(pool, &flight.name, observations).await? {
+        Recorded::Taken(_) => Some((permit, ())),
+        Recorded::Refused(_) | Recorded::Unknown => None,
+    }
+}
+
+async fn withdraw(pool: &PoolContext, name: &InstanceName, runner: RunnerId) {
+    let removed =
+        bounded(Duration::from_secs(3), pool.settings.connection.remove_runner(runner.0)).await;
+    if matches!(removed, Ok(fleetfoot_github::Removal::Gone)) {
+        observe(pool, name, vec![Observation::Deregistered]).await;
+    }
+}
+
+/// Commits observations; a store that refuses is logged, and the facts stay as they were.
+pub(crate) async fn observe(
+    pool: &PoolContext,
+    name: &InstanceName,
+    observations: Vec<Observation>,
+) -> Option<Recorded> {
+    match commit(&pool.shared.store, pool.name(), name, observations, pool.now()).await {
+        Ok(recorded) => {
+            if let Recorded::Refused(refused) = &recorded {
+                tracing::debug!(pool = %pool.name(), instance = %name, %refused, "observation refused");
+            }
+            Some(recorded)
+        }
+        Err(error) => {
+            tracing::error!(pool = %pool.name(), instance = %name, error = %chain(&error), "store refused an observation");
+            None
+        }
+    }
+}
+
+/// A call that failed, or did not answer within its bound.
+pub(crate) enum Failure<E> {
+    Failed(E),
+    Unanswered,
+}
+
+pub(crate) async fn bounded<T, E>(
+    bound: Duration,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure<E>> {
+    match tokio::time::timeout(bound, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Failure::Failed(error)),
+        Err(_) => Err(Failure::Unanswered),
+    }
+}
+
+async fn backend_failed(
+    pool: &PoolContext,
+    name: &InstanceName,
+    whose: FailureKind,
+    failure: Failure<BackendError>,
+) {
+    let (kind, detail, unanswered) = match failure {
+        Failure::Unanswered => {
+            (FailureKind::Backend, "the backend did not answer in time".to_owned(), true)
+        }
+        Failure::Failed(error) => {
+            let detail = chain(&error);
+            match error.kind {
+                ErrorKind::Instance | ErrorKind::NameTaken => (whose, detail, false),
+                ErrorKind::Backend | ErrorKind::NoRoom => (FailureKind::Backend, detail, false),
+                ErrorKind::Unanswered => (FailureKind::Backend, detail, true),
+            }
+        }
+    };
+    if kind == FailureKind::Backend {
+        pool.backend.dependency.failed(&detail, None, pool.now());
+    }
+    tracing::warn!(pool = %pool.name(), instance = %name, kind = kind.as_str(), error = detail, "instance start failed");
+    let observation = if unanswered {
+        Observation::Unanswered { kind, detail }
+    } else {
+        Observation::Failed { kind, detail }
+    };
+    observe(pool, name, vec![observation]).await;
+    pool.backend.look.notify_one();
+}
+
+async fn register_failed(pool: &PoolContext, name: &InstanceName, failure: Failure<GithubError>) {
+    let kind = FailureKind::Github;
+    let (detail, landed) = match &failure {
+        Failure::Unanswered => ("github did not answer in time".to_owned(), true),
+        Failure::Failed(error) => {
+            let taken = matches!(error.kind(), GithubKind::RunnerExists);
+            (error.chain(), error.may_have_landed() || taken)
+        }
+    };
+    github_failed(pool, &failure);
+    tracing::warn!(pool = %pool.name(), instance = %name, kind = kind.as_str(), error = detail, "instance start failed");
+    let observations = if landed {
+        // The registration stays `requested`: the gate looks it up by name.
+        vec![Observation::Failed { kind, detail }]
+    } else {
+        vec![Observation::Failed { kind, detail }, Observation::Deregistered]
+    };
+    observe(pool, name, observations).await;
+}
+
+/// Notes a failed call to GitHub against the credential, not against any instance.
+pub(crate) fn github_failed(pool: &PoolContext, failure: &Failure<GithubError>) {
+    let now = pool.now();
+    match failure {
+        Failure::Unanswered => {
+            pool.github.dependency.failed("github did not answer in time", None, now);
+        }
+        Failure::Failed(error) => {
+            if matches!(
+                error.kind(),
+                GithubKind::ScaleSetGone | GithubKind::RunnerExists | GithubKind::NotFound
+            ) {
+                return;
+            }
+            let asked = match error.advice() {
+                Advice::Wait(wait) => {
+                    Some(Span(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+                }
+                Advice::Retry | Advice::GiveUp => None,
+            };
+            pool.github.dependency.failed(&error.to_string(), asked, now);
+        }
+    }
+}

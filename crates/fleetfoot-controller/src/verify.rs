@@ -1,0 +1,137 @@
+//! Looking runners up at GitHub: one batched listing per credential, shared by everybody who asks
+//! within a few seconds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fleetfoot_core::{Instance, Observation, Registration};
+use fleetfoot_github::{Connection, ErrorKind, GithubError};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::executor::chain;
+use crate::pool::{Flight, PoolContext};
+use crate::start::{CALL_BOUND, Failure, bounded, github_failed, observe};
+
+/// A listing serves everybody who asks within this time.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// The whole listing, all its pages, ends within this.
+const LIST_BOUND: Duration = Duration::from_secs(60);
+
+/// The runners of one scope as GitHub last listed them.
+#[derive(Debug)]
+pub(crate) struct RunnerList {
+    one_at_a_time: Semaphore,
+    last: Mutex<Option<(Instant, Arc<BTreeMap<i64, Status>>)>>,
+}
+
+impl Default for RunnerList {
+    fn default() -> Self {
+        Self { one_at_a_time: Semaphore::new(1), last: Mutex::default() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Status {
+    online: bool,
+    busy: bool,
+}
+
+impl RunnerList {
+    async fn get(
+        &self,
+        connection: &Connection,
+    ) -> Result<Arc<BTreeMap<i64, Status>>, Failure<GithubError>> {
+        let asked = Instant::now();
+        let _turn = self.one_at_a_time.acquire().await;
+        // A listing that began after we asked, or is young, speaks of our runner as well.
+        if let Some((began, list)) =
+            self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        {
+            if began >= asked || began.elapsed() < FRESH {
+                return Ok(list);
+            }
+        }
+        let began = Instant::now();
+        let runners = bounded(LIST_BOUND, connection.list_runners()).await?;
+        let list: BTreeMap<i64, Status> = runners
+            .into_iter()
+            .map(|runner| (runner.id, Status { online: runner.online, busy: runner.busy }))
+            .collect();
+        let list = Arc::new(list);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, list.clone()));
+        Ok(list)
+    }
+}
+
+/// Asks GitHub about one runner and takes in what it says.
+pub(crate) async fn verify(flight: Flight) {
+    let pool = &flight.pool;
+    let state = pool.state();
+    let Some(instance) = state.as_ref().and_then(|state| state.instances.get(&flight.name)) else {
+        return;
+    };
+    let Registration::Registered(id) = instance.registration else { return };
+    let observation = match pool.github.runners.get(&pool.settings.connection).await {
+        Ok(list) => match list.get(&id.0) {
+            Some(Status { busy: true, .. }) => Observation::Busy,
+            Some(Status { online: true, .. }) => Observation::Online,
+            Some(Status { .. }) => Observation::StillRegistered,
+            // The listing may be of another scope than the scale set's: ask by number before believing it.
+            None => match by_id(pool, instance, id.0).await {
+                Some(observation) => observation,
+                None => return,
+            },
+        },
+        Err(failure) => {
+            let may_not = matches!(&failure, Failure::Failed(error)
+                if matches!(error.kind(), ErrorKind::Forbidden { .. } | ErrorKind::NotFound));
+            if !may_not {
+                give_up(pool, instance, &failure).await;
+                return;
+            }
+            match by_id(pool, instance, id.0).await {
+                Some(observation) => observation,
+                None => return,
+            }
+        }
+    };
+    pool.github.dependency.answered();
+    if observation == Observation::Online && instance.phase == fleetfoot_core::Phase::Starting {
+        tracing::info!(pool = %pool.name(), instance = %flight.name, "instance idle");
+    }
+    observe(pool, &flight.name, vec![observation]).await;
+}
+
+async fn by_id(pool: &PoolContext, instance: &Instance, id: i64) -> Option<Observation> {
+    match bounded(CALL_BOUND, pool.settings.connection.runner_by_id(id)).await {
+        Ok(Some(_)) => Some(Observation::StillRegistered),
+        Ok(None) => Some(Observation::RunnerGone),
+        Err(failure) => {
+            give_up(pool, instance, &failure).await;
+            None
+        }
+    }
+}
+
+/// Asked in vain: not again before a while.
+async fn give_up(pool: &PoolContext, instance: &Instance, failure: &Failure<GithubError>) {
+    github_failed(pool, failure);
+    let detail = match failure {
+        Failure::Unanswered => "github did not answer in time".to_owned(),
+        Failure::Failed(error) => chain(error),
+    };
+    tracing::warn!(pool = %pool.name(), instance = %instance.name, error = detail, "runner look-up failed");
+    let retry_at = pool.now() + fleetfoot_core::Span::seconds(20 + fastrand::i64(0..20));
+    let name = instance.name.clone();
+    let changed = pool
+        .shared
+        .store
+        .update(move |txn| txn.modify_instance(&name, move |row| row.retry_at = Some(retry_at)))
+        .await;
+    if let Err(error) = changed {
+        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a retry");
+    }
+}
