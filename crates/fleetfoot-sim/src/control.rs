@@ -202,6 +202,14 @@ impl ControlClient {
         self.send(Method::PATCH, "settings", Some(settings)).await
     }
 
+    /// Ends every open connection at once, waiting polls included, except those of this API.
+    ///
+    /// # Errors
+    /// See [`Self::state`].
+    pub async fn cut_connections(&self) -> Result<(), ControlError> {
+        self.send(Method::POST, "cut", None::<&()>).await
+    }
+
     /// Forgets everything but the settings.
     ///
     /// # Errors

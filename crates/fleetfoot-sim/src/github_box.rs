@@ -52,6 +52,12 @@ impl std::fmt::Debug for GithubBox {
     }
 }
 
+impl Drop for GithubBox {
+    fn drop(&mut self) {
+        self.shared.closing.send_replace(http::CLOSE_ALL);
+    }
+}
+
 impl GithubBox {
     /// Binds, and serves in tasks of the current runtime.
     ///
@@ -152,6 +158,11 @@ impl GithubBox {
     /// Changes how the box behaves.
     pub fn change(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.shared.lock().settings);
+    }
+
+    /// Ends every open connection at once, waiting polls included, as a broken network does.
+    pub fn cut_connections(&self) {
+        self.shared.cut_connections();
     }
 
     /// Forgets everything but the settings.

@@ -39,6 +39,7 @@
 //! | `POST /_box/expire` | [`ExpireRequest`] → 204 |
 //! | `POST /_box/faults`, `DELETE /_box/faults` | [`Fault`] → 204 |
 //! | `PATCH /_box/settings` | some keys of [`Settings`] → all of them |
+//! | `POST /_box/cut` | → 204: every open connection ends, waiting polls too |
 //! | `POST /_box/reset` | → 204 |
 //!
 //! # What it does

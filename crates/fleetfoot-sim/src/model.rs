@@ -147,6 +147,10 @@ pub struct Job {
     pub assigned_us: Option<u64>,
     /// When the first message that names it (as available or assigned) was sent.
     pub delivered_us: Option<u64>,
+    /// When the JIT config of the runner that took it was made.
+    pub runner_registered_us: Option<u64>,
+    /// When that runner connected.
+    pub runner_connected_us: Option<u64>,
     /// When a runner was first sent it.
     pub offered_us: Option<u64>,
     /// When a runner first said that it started.

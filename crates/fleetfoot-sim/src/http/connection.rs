@@ -1,5 +1,6 @@
 //! Connections that a fault can cut: nothing more is written, the peer sees the end.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,17 +13,24 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// What a handler knows of its connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     local: SocketAddr,
     cut: Arc<AtomicBool>,
+    spared: Arc<AtomicBool>,
 }
 
 impl Connection {
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// It carries control calls: only the end of the box ends it.
+    pub(crate) fn spare(&self) {
+        self.spared.store(true, Ordering::Relaxed);
     }
 
     /// From now on every write fails, so the answer never leaves.
@@ -39,11 +47,13 @@ impl Connected<IncomingStream<'_, Listener>> for Connection {
 
 pub(crate) struct Listener {
     inner: TcpListener,
+    closing: watch::Receiver<u64>,
 }
 
 impl Listener {
-    pub(crate) fn new(inner: TcpListener) -> Self {
-        Self { inner }
+    /// Connections end when `closing` changes, except those that made a control call.
+    pub(crate) fn new(inner: TcpListener, closing: watch::Receiver<u64>) -> Self {
+        Self { inner, closing }
     }
 }
 
@@ -58,9 +68,24 @@ impl axum::serve::Listener for Listener {
                     // Small answers must not wait for an acknowledgement.
                     let _ = stream.set_nodelay(true);
                     let local = stream.local_addr().unwrap_or(peer);
-                    let cut = Arc::new(AtomicBool::new(false));
-                    let connection = Connection { local, cut };
-                    return (Stream { inner: stream, connection }, peer);
+                    let connection = Connection {
+                        local,
+                        cut: Arc::new(AtomicBool::new(false)),
+                        spared: Arc::new(AtomicBool::new(false)),
+                    };
+                    let mut closing = self.closing.clone();
+                    closing.mark_unchanged();
+                    let spared = Arc::clone(&connection.spared);
+                    let closed = Box::pin(async move {
+                        while closing.changed().await.is_ok() {
+                            if *closing.borrow_and_update() == ALL
+                                || !spared.load(Ordering::Relaxed)
+                            {
+                                return;
+                            }
+                        }
+                    });
+                    return (Stream { inner: stream, connection, closed: Some(closed) }, peer);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -75,9 +100,14 @@ impl axum::serve::Listener for Listener {
     }
 }
 
+/// The value of `closing` that spares nobody: the box has ended.
+pub(crate) const ALL: u64 = u64::MAX;
+
 pub(crate) struct Stream {
     inner: TcpStream,
     connection: Connection,
+    /// Over when the connection must end; `None` once it was.
+    closed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Stream {
@@ -96,6 +126,15 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let closed = match self.closed.as_mut() {
+            Some(closed) => closed.as_mut().poll(context).is_ready(),
+            None => true,
+        };
+        if closed {
+            self.closed = None;
+            self.connection.cut();
+            return Poll::Ready(Err(gone()));
+        }
         Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }

@@ -17,6 +17,10 @@ use super::{Call, answer};
 pub(crate) fn answer(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
     let Route::Control(path) = route else { return not_found() };
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+    if parts == ["cut"] && call.method == Method::POST {
+        shared.cut_connections();
+        return answer::empty(204);
+    }
     let mut state = shared.lock();
     if call.method == Method::GET {
         get(&state, &parts)

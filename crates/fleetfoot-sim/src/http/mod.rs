@@ -7,6 +7,7 @@ mod polls;
 mod rest;
 mod route;
 mod runner;
+mod scale_sets;
 mod service;
 
 use std::collections::HashMap;
@@ -26,8 +27,9 @@ use crate::clock::http_date;
 use crate::faults::{Endpoint, FaultAction, Subject};
 use crate::state::Shared;
 
+pub(crate) use connection::ALL as CLOSE_ALL;
 use connection::{Connection, Listener};
-use route::{AgentRoute, RestRoute, Route, ServiceRoute};
+use route::{RestRoute, Route, ServiceRoute};
 
 /// Larger bodies are nothing that anybody here has to say.
 const BODY_MAX: usize = 4 << 20;
@@ -59,9 +61,9 @@ impl Call {
 
 /// Serves a bound listener until the task is ended.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
-    let router = axum::Router::new().fallback(handle).with_state(shared);
+    let router = axum::Router::new().fallback(handle).with_state(Arc::clone(&shared));
     let served = axum::serve(
-        Listener::new(listener),
+        Listener::new(listener, shared.closing.subscribe()),
         router.into_make_service_with_connect_info::<Connection>(),
     );
     if let Err(error) = served.await {
@@ -90,6 +92,7 @@ async fn handle(
     };
     let endpoint = route.endpoint(&call.method);
     if endpoint.is_control() {
+        connection.spare();
         return control::answer(&shared, &route, &call);
     }
     let subject = subject(&shared, &route, &call);
@@ -122,18 +125,18 @@ fn arrive(
 ) -> (Option<u64>, u64) {
     let mut state = shared.lock();
     state.count_request(endpoint);
-    let number = match endpoint {
-        Endpoint::GenerateJitConfig | Endpoint::RestGenerateJitConfig => {
-            let name = subject.runner.clone().unwrap_or_default();
-            Some(state.record_jit_call(name, route.scale_set(), arrived_us))
-        }
-        _ => None,
-    };
+    let jit = [Endpoint::GenerateJitConfig, Endpoint::RestGenerateJitConfig].contains(&endpoint);
+    let number = jit.then(|| {
+        let name = subject.runner.clone().unwrap_or_default();
+        state.record_jit_call(name, route.scale_set(), arrived_us)
+    });
     let settings = &state.settings;
-    let general = match endpoint {
-        Endpoint::GetMessage => settings.poll_latency_ms,
-        _ if endpoint.is_runner() => 0,
-        _ => settings.control_latency_ms,
+    let general = if endpoint == Endpoint::GetMessage {
+        settings.poll_latency_ms
+    } else if endpoint.is_runner() {
+        0
+    } else {
+        settings.control_latency_ms
     };
     (number, general + settings.endpoint_latency_ms.get(&endpoint).copied().unwrap_or(0))
 }
@@ -209,16 +212,14 @@ fn subject(shared: &Shared, route: &Route, call: &Call) -> Subject {
     match route {
         Route::Service { tenant, route } => {
             subject.scope = Some(state.scope_of(*tenant).to_owned());
-            subject.scale_set = match route {
-                ServiceRoute::ScaleSets => call
+            subject.scale_set = match route.scale_set() {
+                Some(set) => state.sets.get(&set).map(|set| set.name.clone()),
+                None if *route == ServiceRoute::ScaleSets => call
                     .query
                     .get("name")
                     .cloned()
                     .or_else(|| call.json::<Named>().map(|named| named.name)),
-                _ => route
-                    .scale_set()
-                    .and_then(|set| state.sets.get(&set))
-                    .map(|set| set.name.clone()),
+                None => None,
             };
             if matches!(route, ServiceRoute::GenerateJitConfig { .. }) {
                 subject.runner = call.json::<Named>().map(|named| named.name);
@@ -230,8 +231,7 @@ fn subject(shared: &Shared, route: &Route, call: &Call) -> Subject {
                 subject.runner = call.json::<Named>().map(|named| named.name);
             }
         }
-        Route::Agent(AgentRoute::Connect) | Route::Agent(_) => {}
-        Route::Api(_) | Route::Control(_) | Route::Unknown => {}
+        Route::Agent(_) | Route::Api(_) | Route::Control(_) | Route::Unknown => {}
     }
     if let Some(runner) = route.runner().and_then(|runner| state.runners.get(&runner)) {
         subject.runner = Some(runner.name.clone());

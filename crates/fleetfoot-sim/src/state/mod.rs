@@ -12,6 +12,7 @@ mod sets;
 mod timers;
 mod tokens;
 mod view;
+mod work;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,11 +26,12 @@ use crate::model::{JitCall, Session as SessionRecord, Summary};
 
 pub(crate) use jobs::Job;
 pub(crate) use messages::Polled;
-pub(crate) use runners::{Connect, JobFor, Offer, Register, RegisterError, Removal};
+pub(crate) use runners::{Connect, Register, RegisterError, Removal};
 pub(crate) use sessions::{Dead, SessionOpened};
 pub(crate) use sets::{ScaleSet, SetChange};
 pub(crate) use timers::{Timers, run as timers_run};
 pub(crate) use tokens::{Principal, RestDenied, Tokens};
+pub(crate) use work::{JobFor, Offer};
 
 /// An organization, repository or enterprise that something registered at.
 #[derive(Debug)]
@@ -223,12 +225,20 @@ impl State {
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) timer_wake: Arc<Notify>,
+    /// Each change ends the connections that are open.
+    pub(crate) closing: watch::Sender<u64>,
 }
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
         let timer_wake = Arc::new(Notify::new());
-        Self { state: Mutex::new(State::new(settings, Arc::clone(&timer_wake))), timer_wake }
+        let state = Mutex::new(State::new(settings, Arc::clone(&timer_wake)));
+        Self { state, timer_wake, closing: watch::Sender::new(0) }
+    }
+
+    /// Ends every open connection, waiting polls included, except those of the control API.
+    pub(crate) fn cut_connections(&self) {
+        self.closing.send_modify(|times| *times += 1);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

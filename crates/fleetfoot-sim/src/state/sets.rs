@@ -136,7 +136,7 @@ impl State {
             .labels
             .filter(|labels| !labels.is_empty())
             .unwrap_or_else(|| vec![Label { name: name.clone(), label_type: "System".to_owned() }]);
-        let flavor = self.flavor(&self.scope_of(tenant).to_owned());
+        let flavor = self.flavor(self.scope_of(tenant));
         let set = ScaleSet {
             id,
             tenant,

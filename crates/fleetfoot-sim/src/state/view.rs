@@ -42,6 +42,8 @@ impl State {
             queued_us: job.facts.queued_us,
             assigned_us: job.assigned_us,
             delivered_us: job.delivered_us,
+            runner_registered_us: job.runner_registered_us,
+            runner_connected_us: job.runner_connected_us,
             offered_us: job.offered_us,
             started_us: job.started_us,
             completed_us: job.completed_us,

@@ -119,3 +119,25 @@ async fn settings_and_faults_travel_through_the_control_api() {
     control.reset().await.unwrap();
     assert_eq!(control.summary().await.unwrap(), fleetfoot_sim::Summary::default());
 }
+
+#[tokio::test]
+async fn all_connections_can_be_cut_and_the_end_of_the_box_cuts_them_too() {
+    let github = github(Settings { long_poll_ms: 60_000, ..quick() }).await;
+    let (_, _, session) = listening(&github).await;
+    let control = github.control();
+    let cut = async {
+        github.wait_until(SOON, |state| state.summary.polls == 1).await.unwrap();
+        control.cut_connections().await.unwrap();
+    };
+    let (polled, ()) = tokio::join!(session.get_message(None, 1), cut);
+    assert!(matches!(polled.unwrap_err(), scaleset::Error::Transport { .. }));
+    github.wait_until(SOON, |state| state.summary.polls == 0).await.unwrap();
+
+    let end = async {
+        github.wait_until(SOON, |state| state.summary.polls == 1).await.unwrap();
+        drop(github);
+    };
+    let (polled, ()) = tokio::join!(session.get_message(None, 1), end);
+    assert!(matches!(polled.unwrap_err(), scaleset::Error::Transport { .. }));
+    assert!(control.summary().await.is_err());
+}

@@ -6,6 +6,7 @@ mod common;
 mod faults;
 mod jobs;
 mod listener;
+mod load;
 mod rest;
 mod runners;
 mod sessions;

@@ -112,7 +112,7 @@ async fn a_terminated_program_leaves_when_idle_and_cancels_its_job_when_busy() {
     let (client, set, session) = listening(&github).await;
     let idle = with_environment(&jit(&client, set.id, "idle").await);
     github.wait_until(SOON, |state| state.summary.runners_online == 1).await.unwrap();
-    terminate(&idle);
+    send("TERM", &idle);
     assert_eq!(ended(idle).await.0, Some(0));
     let state = github.state();
     assert!(!state.runner("idle").unwrap().online, "the registration stays");
@@ -121,18 +121,11 @@ async fn a_terminated_program_leaves_when_idle_and_cancels_its_job_when_busy() {
     take(&session, 1).await;
     let busy = with_environment(&jit(&client, set.id, "busy").await);
     github.wait_until(SOON, |state| state.jobs[0].starts == 1).await.unwrap();
-    terminate(&busy);
+    send("TERM", &busy);
     let (code, log) = ended(busy).await;
     assert_eq!(code, Some(0));
     assert!(log.contains("Canceled"), "{log}");
     assert_eq!(github.state().jobs[0].result.as_deref(), Some("canceled"));
-}
-
-fn terminate(child: &Child) {
-    let pid = child.id().unwrap().to_string();
-    #[allow(clippy::disallowed_methods, reason = "a signal to the program under test")]
-    let status = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    assert!(status.success());
 }
 
 #[tokio::test]
@@ -209,4 +202,79 @@ async fn with_auto_runners_nobody_has_to_start_one() {
     let state =
         github.wait_until(Duration::from_secs(5), |state| state.summary.jobs_succeeded == 3).await;
     assert_eq!(state.unwrap().summary.runners, 0);
+}
+
+#[tokio::test]
+async fn a_job_that_a_frozen_runner_was_sent_goes_to_another_and_starts_once() {
+    let github =
+        github(Settings { runner_lost_after_ms: 200, runner_poll_ms: 60_000, ..quick() }).await;
+    let (client, set, session) = listening(&github).await;
+    let frozen = with_environment(&jit(&client, set.id, "frozen").await);
+    // Online counts from the connect; the poll comes after it.
+    let polls = |state: &fleetfoot_sim::BoxState| {
+        state.requests.get(&fleetfoot_sim::Endpoint::RunnerPoll).copied().unwrap_or(0)
+    };
+    github.wait_until(SOON, |state| polls(state) == 1).await.unwrap();
+    send("STOP", &frozen);
+    github.queue_jobs(&jobs(1, 20));
+    take(&session, 1).await;
+    github.wait_until(SOON, |state| state.jobs[0].state == JobState::Offered).await.unwrap();
+    github.wait_until(SOON, |state| state.jobs[0].state == JobState::Assigned).await.unwrap();
+    let (other, _) = runner(&jit(&client, set.id, "other").await);
+    assert_eq!(other.await.unwrap(), Exit::JobDone);
+    send("CONT", &frozen);
+    let (code, _) = ended(frozen).await;
+    assert_eq!(code, Some(0));
+    let state = github.state();
+    assert_eq!((state.jobs[0].starts, state.jobs[0].runner.as_deref()), (1, Some("other")));
+    assert_eq!((state.summary.jobs_succeeded, state.summary.runners), (1, 0));
+}
+
+#[tokio::test]
+async fn process_one_ignores_a_signal_unless_it_was_told_to_pass_it_on() {
+    let unshare = std::path::Path::new("/usr/bin/unshare");
+    let github = github(quick()).await;
+    let (client, set, session) = listening(&github).await;
+    github.queue_jobs(&jobs(2, 700));
+    take(&session, 2).await;
+    for (number, trap) in [(0, false), (1, true)] {
+        let own = program().as_std().get_program().to_owned();
+        #[allow(clippy::disallowed_methods, reason = "the program under test, as process 1")]
+        let mut command = Command::new(unshare);
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]).arg(own);
+        let name = format!("one-{number}");
+        command.env("ACTIONS_RUNNER_INPUT_JITCONFIG", jit(&client, set.id, &name).await);
+        if trap {
+            command.env("RUNNER_MANUALLY_TRAP_SIG", "1");
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let Ok(child) = command.spawn() else {
+            println!("SKIPPED: needs unshare");
+            return;
+        };
+        let parent = child.id().unwrap();
+        let started = github.wait_until(SOON, |state| state.jobs[number].starts == 1).await;
+        if started.is_err() {
+            println!("SKIPPED: needs unshare with user namespaces");
+            return;
+        }
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        let inner = children.unwrap().trim().to_owned();
+        signal("TERM", &inner);
+        let (code, log) = ended(child).await;
+        assert_eq!(code, Some(0), "{log}");
+        let result = github.state().jobs[number].result.clone();
+        assert_eq!(result.as_deref(), Some(if trap { "canceled" } else { "succeeded" }), "{log}");
+    }
+}
+
+fn send(name: &str, child: &Child) {
+    signal(name, &child.id().unwrap().to_string());
+}
+
+fn signal(name: &str, pid: &str) {
+    #[allow(clippy::disallowed_methods, reason = "a signal to the program under test")]
+    let status =
+        std::process::Command::new("kill").args([&format!("-{name}"), pid]).status().unwrap();
+    assert!(status.success());
 }
