@@ -2,6 +2,7 @@
 //!
 //! `fixtures/config/yaml-table.json` is written by the Go program beside it from gopkg.in/yaml.v3.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods)] // the generator is a program of its own
 
 use std::collections::BTreeMap;
 
@@ -71,4 +72,27 @@ fn wrong_types_are_found_on_the_lines_the_original_names() {
         }
     }
     assert!(compared > 30, "{compared}");
+}
+
+#[test]
+fn the_table_is_what_the_go_program_writes() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/go");
+    let run = std::process::Command::new("go").args(["run", "."]).current_dir(directory).output();
+    let Ok(run) = run else {
+        println!("SKIPPED: needs go");
+        return;
+    };
+    if !run.status.success() {
+        let why = String::from_utf8_lossy(&run.stderr).into_owned();
+        let no_module =
+            why.contains("dial tcp") || why.contains("GOPROXY") || why.contains("proxy");
+        assert!(no_module, "{why}");
+        println!("SKIPPED: needs go module gopkg.in/yaml.v3");
+        return;
+    }
+    let table = include_str!("fixtures/config/yaml-table.json");
+    assert!(
+        String::from_utf8_lossy(&run.stdout) == table,
+        "stale; run `go run . > ../yaml-table.json`"
+    );
 }

@@ -11,6 +11,8 @@
 //! file's `github.app`, `GITHUB_TOKEN`, the systemd credential `github-token`, the file's `token_file`.
 //! Without any `github.app` this is exactly the original's order.
 
+mod error;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::types::{AppSettings, Config, RunnerConfig};
+pub use error::ResolveError;
+pub(crate) use error::go_io_error;
 
 /// The environment and the files that resolution looks at.
 pub trait Surroundings {
@@ -135,65 +139,6 @@ pub struct ConnectionKey {
     pub ca_file: Option<PathBuf>,
     /// Proxy for calls to GitHub.
     pub proxy: Option<String>,
-}
-
-/// Why a runner has no usable URL or credential. The texts are the original's where it has one.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// There is no URL.
-    #[error("no URL provided (use --url flag or url in config)")]
-    NoUrl,
-    /// There is no credential.
-    #[error(
-        "no token provided (use --token, GITHUB_TOKEN env var, systemd-creds, or token_file in config)"
-    )]
-    NoToken,
-    /// The runner's own token file cannot be read.
-    #[error("read runner token_file \"{}\": {}", path.display(), go_io_error("open", path, source))]
-    RunnerFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file's `token_file` cannot be read.
-    #[error("read token_file \"{}\": {}", path.display(), go_io_error("open", path, source))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The private key of an App cannot be read.
-    #[error("read private_key_file \"{}\": {}", path.display(), go_io_error("open", path, source))]
-    KeyFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An App has no key file and there is no systemd credential.
-    #[error(
-        "no private key for GitHub App {issuer} (set private_key_file, or the systemd credential github-app-key)"
-    )]
-    NoKey {
-        /// The App.
-        issuer: String,
-    },
-    /// There is a source, but nothing in it.
-    #[error("{source_name} is empty")]
-    Empty {
-        /// The source.
-        source_name: String,
-    },
-    /// There is a source, but not text that can be sent.
-    #[error("{source_name} is not a token: {reason}")]
-    Unusable {
-        /// The source.
-        source_name: String,
-        /// What is wrong with it, without quoting any of it.
-        reason: &'static str,
-    },
 }
 
 /// Everything [`resolve`] found out.
@@ -386,19 +331,4 @@ fn private_key(bytes: &[u8], source_name: &str) -> Result<SecretString, ResolveE
         return Err(unusable("it is not a private key in PEM form"));
     }
     Ok(SecretString::from(text.to_owned()))
-}
-
-/// An I/O error as the original's runtime writes it: `open /x: no such file or directory`.
-pub(crate) fn go_io_error(operation: &str, path: &Path, error: &io::Error) -> String {
-    let path = path.display();
-    let kind = error.kind();
-    if kind == io::ErrorKind::NotFound {
-        format!("{operation} {path}: no such file or directory")
-    } else if kind == io::ErrorKind::PermissionDenied {
-        format!("{operation} {path}: permission denied")
-    } else if kind == io::ErrorKind::IsADirectory {
-        format!("read {path}: is a directory")
-    } else {
-        format!("{operation} {path}: {error}")
-    }
 }

@@ -3,16 +3,19 @@
 //! This is the only place that knows how the original's library reads a value of a type, and it
 //! collects every finding instead of stopping at the first.
 
+mod values;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::findings::{Class, Findings, Position};
 use super::keys::{self, Key, Kind, Section};
-use super::scalar::{Meaning, as_int, meaning, word_as_bool};
+use super::scalar::{Meaning, meaning};
 use super::suggest::nearest;
 use super::tree::{Data, Node};
 use super::units::{self, Cpus, DiskShare};
+use values::{CPUS, DURATIONS, SHARES, SIZES};
 
 /// Nodes read before a file counts as hostile: aliases may stand for much more than is written.
 const VISITS_MAX: usize = 100_000;
@@ -253,107 +256,6 @@ impl Shaper<'_> {
         }
     }
 
-    fn text(&mut self, node: &Node) -> Option<String> {
-        match &node.data {
-            Data::Scalar { text, .. } => Some(text.clone()),
-            Data::Sequence(_) | Data::Mapping(_) | Data::Loop => {
-                self.wrong_type(node, "text");
-                None
-            }
-        }
-    }
-
-    fn int(&mut self, node: &Node) -> Option<i64> {
-        let value = match (&node.data, meaning(node)) {
-            (Data::Scalar { .. }, Ok(found)) => as_int(found),
-            _ => None,
-        };
-        if value.is_none() {
-            self.wrong_type(node, "a whole number");
-            if let Data::Scalar { text, plain: false } = &node.data
-                && as_int(super::scalar::untagged(text)).is_some()
-            {
-                self.findings.suggest("remove the quotes");
-            }
-        }
-        value
-    }
-
-    fn boolean(&mut self, node: &Node) -> Option<bool> {
-        let value = match (&node.data, meaning(node)) {
-            (Data::Scalar { .. }, Ok(Meaning::Bool(value))) => Some(value),
-            (Data::Scalar { text, .. }, Ok(Meaning::Text)) => word_as_bool(text),
-            _ => None,
-        };
-        if value.is_none() {
-            self.wrong_type(node, "true or false");
-        }
-        value
-    }
-
-    fn parsed<T>(
-        &mut self,
-        node: &Node,
-        parse: fn(&str) -> Result<T, String>,
-        example: &str,
-    ) -> Option<T> {
-        let text = self.text(node)?;
-        match parse(&text) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                self.wrong(node, message);
-                self.findings.suggest(example);
-                None
-            }
-        }
-    }
-
-    fn choice(&mut self, node: &Node, words: &'static [&'static str]) -> Option<String> {
-        let text = self.text(node)?;
-        if words.contains(&text.as_str()) {
-            return Some(text);
-        }
-        let all = words.join(", ");
-        self.wrong(node, format!("`{text}` is not one of {all}"));
-        if let Some(near) = nearest(&text, words.iter().copied()) {
-            self.findings.suggest(format!("did you mean `{near}`?"));
-        }
-        None
-    }
-
-    fn items<'n>(&mut self, node: &'n Node, due: &str) -> Option<&'n [Rc<Node>]> {
-        match &node.data {
-            Data::Sequence(items) => Some(items),
-            Data::Scalar { .. } | Data::Mapping(_) | Data::Loop => {
-                self.wrong_type(node, due);
-                None
-            }
-        }
-    }
-
-    fn text_list(&mut self, node: &Node) -> Option<Vec<Placed<String>>> {
-        let Some(items) = self.items(node, "a list") else {
-            if let Data::Scalar { text, .. } = &node.data {
-                self.findings.suggest(format!("write it as a list: [{text}]"));
-            }
-            return None;
-        };
-        let mut out = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            if !self.visit(item) {
-                break;
-            }
-            self.path.push(format!("[{index}]"));
-            if !self.is_null(item)
-                && let Some(value) = self.text(item)
-            {
-                out.push(Placed { position: item.position, value });
-            }
-            self.path.pop();
-        }
-        Some(out)
-    }
-
     fn text_map(&mut self, node: &Node) -> Option<Vec<(Placed<String>, Placed<String>)>> {
         let mut out = Vec::new();
         self.pairs(node, &mut BTreeSet::new(), &mut |shaper, key, value| {
@@ -425,11 +327,6 @@ struct OwnPairs<'n> {
     pairs: Vec<(String, &'n Node, &'n Node)>,
     merged: Vec<&'n Node>,
 }
-
-const DURATIONS: &str = "write for example 90s, 5m, 1h30m, or a number of seconds";
-const SIZES: &str = "write for example 512MiB, 2GiB, or a number of bytes";
-const SHARES: &str = "write for example 10%, 20GiB, or a number of bytes";
-const CPUS: &str = "write for example 2, 0.5 or 500m";
 
 fn describe(node: &Node) -> String {
     match &node.data {
