@@ -159,12 +159,14 @@ fn line(level: Level, fields: &Fields, own: usize) -> Option<String> {
         Some(Phrase { shown: Shown::Line(line), .. }) => {
             let mut out = format!("{} {}", line.level, line.message);
             if let Some((field, suffix)) = line.suffix_if
-                && fields.get(field).is_some_and(|value| !value.is_empty())
+                && fields.get(field) == Some("true")
             {
                 out.push_str(suffix);
             }
-            if line.scale_set {
-                attribute(&mut out, line.group, "scaleSet", fields.get("pool").unwrap_or(""));
+            if line.scale_set
+                && let Some(pool) = fields.get("pool")
+            {
+                attribute(&mut out, line.group, "scaleSet", pool);
             }
             for (ours, theirs) in line.fields {
                 attribute(&mut out, line.group, theirs, fields.get(ours).unwrap_or(""));

@@ -27,11 +27,11 @@ pub struct Line {
     pub message: &'static str,
     /// The group before every key; empty for none.
     pub group: &'static str,
-    /// Whether our `pool` comes first as `scaleSet`.
+    /// Whether our `pool`, where it is known, comes first as `scaleSet`.
     pub scale_set: bool,
     /// Our field and the original's key, in its order; an absent one prints as `key=`.
     pub fields: &'static [(&'static str, &'static str)],
-    /// When our field is there, this is added to the message.
+    /// When our field is `true`, this is added to the message.
     pub suffix_if: Option<(&'static str, &'static str)>,
 }
 
@@ -125,7 +125,7 @@ pub static PHRASES: &[Phrase] = &[
             group: "scaler",
             scale_set: true,
             fields: NAME,
-            suffix_if: Some(("job", " (job already assigned)")),
+            suffix_if: Some(("job_assigned", " (job already assigned)")),
         }),
     },
     nothing("instance idle"),

@@ -48,7 +48,12 @@ fn every_phrase_has_its_exact_line() {
         );
         tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", "instance launched");
         tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", "instance idle");
-        tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", job = "j", "instance launched");
+        tracing::info!(
+            pool = "linux",
+            instance = "linux-0a1b2c3d",
+            job_assigned = true,
+            "instance launched"
+        );
         tracing::info!(pool = "linux", instance = "linux-0a1b2c3d", request_id = 0, "job started");
         tracing::info!(
             pool = "linux",
