@@ -1,0 +1,23 @@
+//! One call at a time per instance name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleetfoot_provisioner::InstanceName;
+use tokio::sync::OwnedMutexGuard;
+
+/// Locks by name. A guard may move into blocking work: a call that was dropped keeps its lock until that work ends, so a
+/// delete never overtakes a copy that nobody waits for any more.
+#[derive(Debug, Default)]
+pub(crate) struct NameLocks(Mutex<HashMap<InstanceName, Arc<tokio::sync::Mutex<()>>>>);
+
+impl NameLocks {
+    pub(crate) async fn lock(&self, name: &InstanceName) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(name.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+}

@@ -1,0 +1,320 @@
+//! The shim proper: starts the runner, waits for it, leaves nothing behind but its output and its exit.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+
+use super::output::Output;
+use super::{Answer, EXEC, Order, WORD};
+use crate::directory::{self, Directory, ExitRecord, PidRecord};
+use crate::{cgroup, proc, program};
+
+/// How long the kernel may take to end what was killed.
+const KILL_BOUND: Duration = Duration::from_secs(10);
+
+pub(super) fn main(path: PathBuf) -> ExitCode {
+    let directory = Directory(path);
+    let (answer, shim) = match Shim::start(&directory) {
+        Ok((shim, warnings)) => (Answer::Started { warnings }, Some(shim)),
+        Err(message) => (Answer::Refused(message), None),
+    };
+    if let Ok(mut line) = serde_json::to_vec(&answer) {
+        line.push(b'\n');
+        // The daemon may be gone; the runner goes on.
+        let _ = io::stdout().write_all(&line).and_then(|()| io::stdout().flush());
+    }
+    let Some(shim) = shim else { return ExitCode::FAILURE };
+    release_standard_streams();
+    let exit = shim.wait();
+    match directory::write(&directory.exit(), &exit) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Removed meanwhile, or a full disk: the daemon then sees a shim that ended without a word.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The daemon waits for the end of our answer, so we must not keep its pipes.
+fn release_standard_streams() {
+    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
+struct Shim {
+    signals: Signals,
+    output: Output,
+    runner: Pid,
+    cgroups: Vec<PathBuf>,
+    grace: Duration,
+    sandboxed: bool,
+    stopping: Stopping,
+}
+
+/// How far the end has been asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    Asked { since: Instant },
+    Killed,
+}
+
+impl Shim {
+    fn start(directory: &Directory) -> Result<(Self, Vec<String>), String> {
+        let say = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        rustix::process::setsid().map_err(|error| format!("cannot begin a session: {error}"))?;
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(|error| error.to_string())?;
+        // Only a name for `ps`.
+        let _ = rustix::thread::set_name(c"fleetfoot-shim");
+        std::env::set_current_dir("/").map_err(say("cannot leave the directory"))?;
+        let order = read_order()?;
+        let signals = Signals::new().map_err(say("cannot handle signals"))?;
+        let cgroups: Vec<PathBuf> =
+            order.groups.iter().map(|group| group.directory.clone()).collect();
+        announce(directory, cgroups.clone())?;
+        // The other order than in `delete`, which first marks and then looks for us: one of the two sees the other. The mark
+        // goes only after the runner's directory.
+        if directory.deleting().exists() || !directory.runner().is_dir() {
+            return Err("it is being deleted".to_owned());
+        }
+        let (usable, warnings) = make_groups(&order);
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|error| error.to_string())?;
+        let output = Output::new(read, directory.clone(), order.log_max_size)
+            .map_err(say("cannot write its output"))?;
+        let runner = match spawn(&order, &usable, write.into()) {
+            Ok(runner) => runner,
+            Err(error) => {
+                let message = format!("cannot start the runner: {error}");
+                cgroup::remove(&cgroups, Duration::from_millis(100));
+                let _ =
+                    directory::write(&directory.exit(), &ExitRecord::of_reason(message.clone()));
+                return Err(message);
+            }
+        };
+        let grace = Duration::from_millis(order.grace_ms);
+        let shim = Self {
+            signals,
+            output,
+            runner,
+            cgroups,
+            grace,
+            sandboxed: order.sandboxed,
+            stopping: Stopping::No,
+        };
+        Ok((shim, warnings))
+    }
+
+    fn wait(mut self) -> ExitRecord {
+        let status = loop {
+            if let Some(status) = self.reap() {
+                break status;
+            }
+            self.stop_if_asked();
+            self.pause(self.until_kill());
+        };
+        let left = self.end_tree();
+        self.output.pump();
+        let oom = cgroup::oom_kills(&self.cgroups) > 0;
+        cgroup::remove(&self.cgroups, Duration::from_secs(1));
+        ExitRecord {
+            code: status.exit_status(),
+            signal: status.terminating_signal(),
+            oom,
+            message: left.then(|| "processes are left that the kernel does not end".to_owned()),
+            at: directory::now(),
+        }
+    }
+
+    /// Takes all ended children; the runner's status if it is among them.
+    fn reap(&self) -> Option<WaitStatus> {
+        let mut found = None;
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if pid == self.runner {
+                found = Some(status);
+            }
+        }
+        found
+    }
+
+    fn stop_if_asked(&mut self) {
+        let asked = self.signals.stop.swap(false, Ordering::SeqCst);
+        self.stopping = match self.stopping {
+            Stopping::No if asked => {
+                self.terminate();
+                Stopping::Asked { since: Instant::now() }
+            }
+            Stopping::Asked { since } if asked || since.elapsed() >= self.grace => {
+                self.kill_tree();
+                Stopping::Killed
+            }
+            other @ (Stopping::No | Stopping::Asked { .. } | Stopping::Killed) => other,
+        };
+    }
+
+    fn until_kill(&self) -> Option<Duration> {
+        match self.stopping {
+            Stopping::No => None,
+            Stopping::Asked { since } => Some(self.grace.saturating_sub(since.elapsed())),
+            // What was killed but forked in that moment is killed again.
+            Stopping::Killed => Some(Duration::from_millis(50)),
+        }
+    }
+
+    /// Waits for output, a signal, or time.
+    fn pause(&mut self, bound: Option<Duration>) {
+        if self.stopping == Stopping::Killed {
+            self.kill_tree();
+        }
+        let bound = bound.map(|bound| rustix::event::Timespec {
+            tv_sec: i64::try_from(bound.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(bound.subsec_nanos()),
+        });
+        let mut fds = vec![PollFd::new(&self.signals.wake, PollFlags::IN)];
+        if let Some(pipe) = &self.output.pipe() {
+            fds.push(PollFd::from_borrowed_fd(*pipe, PollFlags::IN));
+        }
+        // Interrupted is as good as woken.
+        let _ = poll(&mut fds, bound.as_ref());
+        drop(fds);
+        self.signals.drain();
+        self.output.pump();
+    }
+
+    /// Asks the runner to end: its process group, or the sandboxed process alone (the sandbox's own processes would end at once
+    /// and take it with them).
+    fn terminate(&self) {
+        if !self.sandboxed {
+            let _ = rustix::process::kill_process_group(self.runner, Signal::TERM);
+            return;
+        }
+        let inside = |parent: i32| proc::children(parent).into_iter();
+        for runner in
+            inside(self.runner.as_raw_nonzero().get()).flat_map(inside).filter_map(proc::pid)
+        {
+            let _ = rustix::process::kill_process(runner, Signal::TERM);
+        }
+    }
+
+    /// Kills the cgroups, the runner's group and all children. Children of children become ours and are next.
+    fn kill_tree(&self) {
+        cgroup::kill(&self.cgroups);
+        // Not waited for yet, so the group is still the runner's.
+        let _ = rustix::process::kill_process_group(self.runner, Signal::KILL);
+        kill_children();
+    }
+
+    /// The runner ended: ends whatever it left; true if something stays.
+    fn end_tree(&mut self) -> bool {
+        let begun = Instant::now();
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                Err(_) => return false,
+            }
+            if begun.elapsed() > KILL_BOUND {
+                return true;
+            }
+            cgroup::kill(&self.cgroups);
+            kill_children();
+            self.stopping = Stopping::No;
+            self.pause(Some(Duration::from_millis(20)));
+        }
+    }
+}
+
+/// Kills all children. They are ours and not yet waited for, so their numbers cannot have been given to others.
+fn kill_children() {
+    for child in proc::children(rustix::process::getpid().as_raw_nonzero().get())
+        .into_iter()
+        .filter_map(proc::pid)
+    {
+        let _ = rustix::process::kill_process(child, Signal::KILL);
+    }
+}
+
+fn read_order() -> Result<Order, String> {
+    let mut text = String::new();
+    io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| format!("cannot read the order: {error}"))?;
+    // A daemon that died in the middle of it: nothing was started.
+    serde_json::from_str(&text).map_err(|_| "the order is not whole".to_owned())
+}
+
+/// Writes the pid file: from here on the instance is found again by whoever looks.
+fn announce(directory: &Directory, cgroups: Vec<PathBuf>) -> Result<(), String> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let start_time = proc::stat(pid).ok_or("cannot read /proc")?.start_time;
+    let boot_id = proc::boot_id().map_err(|error| format!("cannot read the boot id: {error}"))?;
+    let record = PidRecord { pid, start_time, boot_id, cgroups };
+    directory::write_once(&directory.pid(), &record).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => "it was launched before".to_owned(),
+        _ => format!("cannot write {}: {error}", directory.pid().display()),
+    })
+}
+
+/// Makes the cgroups. One that cannot be made costs its limit, said in a warning, not the job.
+fn make_groups(order: &Order) -> (Vec<PathBuf>, Vec<String>) {
+    let mut usable = Vec::new();
+    let mut warnings = Vec::new();
+    for group in &order.groups {
+        match group.make() {
+            Ok(()) => usable.push(group.directory.clone()),
+            Err(error) => warnings.push(format!("{}: {error}", group.directory.display())),
+        }
+    }
+    (usable, warnings)
+}
+
+fn spawn(order: &Order, groups: &[PathBuf], output: std::fs::File) -> io::Result<Pid> {
+    let mut command = program::this();
+    command.arg(WORD).arg(EXEC);
+    command.arg(order.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string()));
+    command.arg(groups.len().to_string()).args(groups).args(&order.command);
+    command
+        .current_dir(&order.work)
+        .env_clear()
+        .envs(order.env.iter().map(|(name, value)| (name, value)));
+    command.env("ACTIONS_RUNNER_INPUT_JITCONFIG", &order.jit);
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let child = command.process_group(0).spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(proc::pid);
+    pid.ok_or_else(|| io::Error::other("no process id"))
+}
+
+struct Signals {
+    stop: Arc<AtomicBool>,
+    wake: UnixStream,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (wake, write) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        }
+        for signal in [SIGTERM, SIGINT, SIGCHLD] {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(Self { stop, wake })
+    }
+
+    fn drain(&self) {
+        let mut buffer = [0; 64];
+        while matches!((&self.wake).read(&mut buffer), Ok(count) if count > 0) {}
+    }
+}
