@@ -5,6 +5,7 @@
 //! the last would hear of an outage after hours.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -271,16 +272,20 @@ impl Admin {
     }
 }
 
-/// Puts a bound on a call.
-pub(crate) async fn bounded<T>(
+/// Puts a bound on a call, and a box around it: the caller's own future stays small, which counts
+/// where two thousand of them wait in a poll and could be anywhere else.
+pub(crate) fn bounded<'a, T: 'a>(
     operation: &'static str,
     bound: Duration,
-    call: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    tokio::time::timeout(bound, call).await.unwrap_or_else(|_| {
-        let detail = format!("within {} s", bound.as_secs());
-        Err(GithubError::new(operation, ErrorKind::Timeout, detail))
-    })
+    call: impl Future<Output = Result<T>> + Send + 'a,
+) -> impl Future<Output = Result<T>> + Send + 'a {
+    let call: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>> = Box::pin(call);
+    async move {
+        tokio::time::timeout(bound, call).await.unwrap_or_else(|_| {
+            let detail = format!("within {} s", bound.as_secs());
+            Err(GithubError::new(operation, ErrorKind::Timeout, detail))
+        })
+    }
 }
 
 fn read<T>(slot: &RwLock<Option<Arc<T>>>) -> Option<Arc<T>> {

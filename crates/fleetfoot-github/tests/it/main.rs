@@ -15,3 +15,4 @@ mod control;
 mod emulator;
 mod sessions;
 mod stub;
+mod the_box;

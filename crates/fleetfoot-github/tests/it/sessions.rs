@@ -234,3 +234,21 @@ async fn a_saved_id_cannot_leave_its_path() {
     assert_eq!(error.kind(), &ErrorKind::Settings);
     assert_eq!(stub.count("DELETE", ""), 0);
 }
+
+/// Two thousand listeners hold such a future each: what is large in it belongs in a box.
+#[tokio::test]
+async fn the_futures_of_calls_are_small() {
+    let stub = Stub::good().await;
+    let connection = stub.connection();
+    let session = connection.open_session(7, "here").await.unwrap();
+    for size in [
+        size_of_val(&session.poll(None, 1)),
+        size_of_val(&session.acknowledge(1)),
+        size_of_val(&session.close()),
+        size_of_val(&connection.open_session(7, "here")),
+        size_of_val(&connection.jit_config(7, "r1")),
+        size_of_val(&connection.update_scale_set_labels(7, &[])),
+    ] {
+        assert!(size <= 2048, "{size}");
+    }
+}
