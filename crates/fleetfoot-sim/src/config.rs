@@ -108,6 +108,11 @@ pub struct Settings {
     pub clock_skew_s: i64,
     /// Sent as `x-ratelimit-*` headers and by `/rate_limit` when set.
     pub rate_limit: Option<RateLimit>,
+    /// JIT configs a minute before the service refuses with 429 and `Retry-After`, over all
+    /// scopes. A whole minute's worth may come at once.
+    pub jit_per_minute: Option<u32>,
+    /// Lies about `totalAssignedJobs`, by scale set name, as seen in incidents.
+    pub stated_assigned_jobs: BTreeMap<String, u64>,
     /// Begin bodies of the scale set service with a UTF-8 byte order mark.
     pub byte_order_mark: bool,
     /// Runners are refused as deprecated when they connect.
@@ -146,11 +151,22 @@ impl Default for Settings {
             groups: Vec::new(),
             clock_skew_s: 0,
             rate_limit: None,
+            jit_per_minute: None,
+            stated_assigned_jobs: BTreeMap::new(),
             byte_order_mark: false,
             runner_version_deprecated: false,
             runner_url: None,
             auto_runner_boot_ms: None,
         }
+    }
+}
+
+impl Settings {
+    /// As github.com is known to be at its worst: a started message never ends a waiting poll, so
+    /// it comes up to 50 s late, and a dead machine's runner stays busy for ten minutes.
+    #[must_use]
+    pub fn faithful() -> Self {
+        Self { started_wakes_poll: false, runner_lost_after_ms: 600_000, ..Self::default() }
     }
 }
 

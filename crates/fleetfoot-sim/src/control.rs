@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::config::Settings;
 use crate::faults::Fault;
-use crate::model::{BoxState, Expire, ExpireRequest, Job, QueueJobs, Queued, ScaleSetRef, Summary};
+use crate::model::{BoxState, Job, Summary};
+use crate::request::{Expire, ExpireRequest, QueueJobs, Queued, ScaleSetRef, Told};
 
 /// A control call that failed.
 #[derive(Debug, Error)]
@@ -134,6 +135,14 @@ impl ControlClient {
     /// See [`Self::state`]; 404 if it is unknown or has ended.
     pub async fn cancel_job(&self, id: u64) -> Result<(), ControlError> {
         self.send(Method::POST, &format!("jobs/{id}/cancel"), None::<&()>).await
+    }
+
+    /// Sends a job message that need not be true.
+    ///
+    /// # Errors
+    /// See [`Self::state`]; 404 if the job is unknown or has no scale set.
+    pub async fn tell(&self, job: u64, told: &Told) -> Result<(), ControlError> {
+        self.send(Method::POST, &format!("jobs/{job}/tell"), Some(told)).await
     }
 
     /// Makes a scale set vanish, as the service does after idle days.

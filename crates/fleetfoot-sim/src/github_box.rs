@@ -11,7 +11,8 @@ use crate::config::{BoxConfig, Settings};
 use crate::control::ControlClient;
 use crate::faults::Fault;
 use crate::http;
-use crate::model::{BoxState, ExpireRequest, QueueJobs, Summary};
+use crate::model::{BoxState, Summary};
+use crate::request::{ExpireRequest, QueueJobs, Told};
 use crate::state::{Shared, timers_run};
 use crate::tasks::Task;
 
@@ -122,6 +123,11 @@ impl GithubBox {
     /// Cancels a job; false if it is unknown or has ended.
     pub fn cancel_job(&self, id: u64) -> bool {
         self.shared.lock().cancel_job(id)
+    }
+
+    /// Sends a job message that need not be true; false if the job has no scale set.
+    pub fn tell(&self, job: u64, told: &Told) -> bool {
+        self.shared.lock().tell_anyway(job, told)
     }
 
     /// Makes a scale set vanish; false if it is not there.

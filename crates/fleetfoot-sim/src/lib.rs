@@ -35,6 +35,7 @@
 //! | `GET /_box/state`, `summary`, `settings`, `faults`, `jit-calls`, `requests`, `jobs/{id}`, `health` | → [`BoxState`], [`Summary`], [`Settings`], ... |
 //! | `POST /_box/jobs` | [`QueueJobs`] → 201 [`Queued`] |
 //! | `POST /_box/jobs/{id}/cancel` | → 204 |
+//! | `POST /_box/jobs/{id}/tell` | [`Told`] → 204: a message that need not be true |
 //! | `POST /_box/vanish` | [`ScaleSetRef`] → 204 |
 //! | `POST /_box/expire` | [`ExpireRequest`] → 204 |
 //! | `POST /_box/faults`, `DELETE /_box/faults` | [`Fault`] → 204 |
@@ -57,6 +58,8 @@
 //! - **Times** are microseconds on one clock ([`Job`], [`JitCall`], [`Session`]): queue to start is
 //!   `started_us - queued_us`, own share of a controller is `arrived_us` of the JIT call minus
 //!   `delivered_us`.
+//! - **Containers** reach a box bound to an address of the host ([`BoxConfig::address`]); JIT
+//!   configs name the host that the caller used, or [`Settings::runner_url`].
 //! - **Faults** ([`Fault`]) choose by [`Endpoint`], scope, scale set, runner and count.
 
 mod clock;
@@ -66,6 +69,7 @@ mod faults;
 mod github_box;
 mod http;
 mod model;
+mod request;
 pub mod runner;
 mod serve;
 mod state;
@@ -79,7 +83,7 @@ pub use control::{ControlClient, ControlError};
 pub use faults::{Endpoint, Fault, FaultAction};
 pub use github_box::{GithubBox, StartError, WaitedInVain};
 pub use model::{
-    BoxState, Expire, ExpireRequest, JitCall, Job, JobState, Label, QueueJobs, Queued, Runner,
-    ScaleSet, ScaleSetRef, Session, Statistics, Summary,
+    BoxState, JitCall, Job, JobState, Label, Runner, ScaleSet, Session, Statistics, Summary,
 };
+pub use request::{Expire, ExpireRequest, QueueJobs, Queued, ScaleSetRef, Told};
 pub use serve::{Ready, ServeError, ServeOptions, serve};

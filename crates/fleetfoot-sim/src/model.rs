@@ -1,4 +1,4 @@
-//! What the control API takes and tells. All times are microseconds since 1970 on one clock.
+//! What the control API tells. All times are microseconds since 1970 on one clock.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,18 @@ impl BoxState {
     #[must_use]
     pub fn runner(&self, name: &str) -> Option<&Runner> {
         self.runners.iter().find(|runner| runner.name == name)
+    }
+
+    /// How long each started job had been queued, in microseconds, shortest first.
+    #[must_use]
+    pub fn queue_to_start_us(&self) -> Vec<u64> {
+        let mut all: Vec<u64> = self
+            .jobs
+            .iter()
+            .filter_map(|job| job.started_us.map(|started| started.saturating_sub(job.queued_us)))
+            .collect();
+        all.sort_unstable();
+        all
     }
 
     /// The latest session of a scale set.
@@ -279,117 +291,4 @@ pub struct JitCall {
     pub answered_us: Option<u64>,
     /// Status it was answered with.
     pub status: Option<u16>,
-}
-
-/// Jobs to queue.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct QueueJobs {
-    /// Scope: `org`, `owner/repo` or `enterprises/name`.
-    pub scope: String,
-    /// Scale set by name; without one the labels decide.
-    pub scale_set: Option<String>,
-    /// Labels.
-    pub labels: Vec<String>,
-    /// How many.
-    pub count: usize,
-    /// How long each runs.
-    pub duration_ms: u64,
-    /// How each ends: `succeeded` or `failed`.
-    pub result: String,
-    /// Display name.
-    pub name: Option<String>,
-    /// `owner/repo`.
-    pub repository: Option<String>,
-    /// Workflow file.
-    pub workflow: Option<String>,
-    /// The runner's process ends in the middle of the job without a word.
-    pub crash: bool,
-    /// Lines the job prints.
-    pub log_lines: u32,
-    /// Memory the job takes, to meet a limit.
-    pub memory_mib: u32,
-}
-
-impl Default for QueueJobs {
-    fn default() -> Self {
-        Self {
-            scope: String::new(),
-            scale_set: None,
-            labels: Vec::new(),
-            count: 1,
-            duration_ms: 100,
-            result: "succeeded".to_owned(),
-            name: None,
-            repository: None,
-            workflow: None,
-            crash: false,
-            log_lines: 0,
-            memory_mib: 0,
-        }
-    }
-}
-
-impl QueueJobs {
-    /// `count` jobs for a scale set, each of `duration_ms`.
-    #[must_use]
-    pub fn for_scale_set(
-        scope: impl Into<String>,
-        scale_set: impl Into<String>,
-        count: usize,
-        duration_ms: u64,
-    ) -> Self {
-        Self {
-            scope: scope.into(),
-            scale_set: Some(scale_set.into()),
-            count,
-            duration_ms,
-            ..Self::default()
-        }
-    }
-}
-
-/// What was queued.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Queued {
-    /// Their numbers.
-    pub ids: Vec<u64>,
-}
-
-/// Something that expires at a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Expire {
-    /// Tokens of the scale set service: the next call is 401.
-    AdminTokens,
-    /// Registration tokens.
-    RegistrationTokens,
-    /// Installation tokens: the next REST call is 401.
-    InstallationTokens,
-    /// Message queue tokens: polls, waiting ones too, are 401.
-    QueueTokens,
-    /// Message sessions: they are dead, as the setting `dead_session` says.
-    Sessions,
-}
-
-/// What to expire, of which scale set (all when empty).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ExpireRequest {
-    /// What.
-    pub what: Expire,
-    /// Scope.
-    #[serde(default)]
-    pub scope: Option<String>,
-    /// Scale set name.
-    #[serde(default)]
-    pub scale_set: Option<String>,
-}
-
-/// A scale set by name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ScaleSetRef {
-    /// Scope.
-    pub scope: String,
-    /// Name.
-    pub scale_set: String,
 }

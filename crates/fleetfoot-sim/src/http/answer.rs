@@ -125,6 +125,12 @@ pub(crate) fn fault(
     response
 }
 
+pub(crate) fn rate_limited(seconds: u64) -> Response {
+    let mut response = message(429, "You have exceeded a secondary rate limit.");
+    set(response.headers_mut(), "retry-after", &seconds.to_string());
+    response
+}
+
 pub(crate) fn set(headers: &mut HeaderMap, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
         headers.insert(name, value);

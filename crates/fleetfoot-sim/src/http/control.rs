@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::faults::Fault;
-use crate::model::{ExpireRequest, QueueJobs, Queued, ScaleSetRef};
+use crate::request::{ExpireRequest, QueueJobs, Queued, ScaleSetRef, Told};
 use crate::state::{Shared, State};
 
 use super::route::Route;
@@ -20,6 +20,11 @@ pub(crate) fn answer(shared: &Arc<Shared>, route: &Route, call: &Call) -> Respon
     if parts == ["cut"] && call.method == Method::POST {
         shared.cut_connections();
         return answer::empty(204);
+    }
+    if parts == ["state"] && call.method == Method::GET {
+        // Large: the lock is held while it is copied, not while it is written down.
+        let view = shared.lock().view();
+        return answer::json(200, &view);
     }
     let mut state = shared.lock();
     if call.method == Method::GET {
@@ -36,7 +41,6 @@ fn not_found() -> Response {
 fn get(state: &State, parts: &[&str]) -> Response {
     match parts {
         ["health"] => answer::empty(204),
-        ["state"] => answer::json(200, &state.view()),
         ["summary"] => answer::json(200, &state.summary()),
         ["settings"] => answer::json(200, &state.settings),
         ["faults"] => answer::json(200, &state.faults.list()),
@@ -63,6 +67,14 @@ fn change(state: &mut State, method: &Method, parts: &[&str], call: &Call) -> Re
             let done = id.parse().is_ok_and(|id| state.cancel_job(id));
             if done { answer::empty(204) } else { answer::message(404, "no such job, or ended") }
         }
+        ["jobs", id, "tell"] if posts => with(call, |told: Told| {
+            let done = id.parse().is_ok_and(|id| state.tell_anyway(id, &told));
+            if done {
+                answer::empty(204)
+            } else {
+                answer::message(404, "no such job in a scale set")
+            }
+        }),
         ["vanish"] if posts => with(call, |set: ScaleSetRef| {
             let tenant = state.tenant(&set.scope);
             match state.find_set(tenant, None, &set.scale_set) {

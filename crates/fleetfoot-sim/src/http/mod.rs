@@ -29,7 +29,7 @@ use crate::state::Shared;
 
 pub(crate) use connection::ALL as CLOSE_ALL;
 use connection::{Connection, Listener};
-use route::{RestRoute, Route, ServiceRoute};
+use route::{ApiRoute, RestRoute, Route, ServiceRoute};
 
 /// Larger bodies are nothing that anybody here has to say.
 const BODY_MAX: usize = 4 << 20;
@@ -112,6 +112,8 @@ async fn handle(
         shared.lock().answered_jit_call(number, response.status().as_u16());
     }
     decorate(&shared, &mut response);
+    let status = response.status().as_u16();
+    tracing::debug!(?endpoint, status, scope = subject.scope, "box answered");
     response
 }
 
@@ -201,12 +203,23 @@ async fn dispatch(shared: &Arc<Shared>, route: &Route, call: Call) -> Response {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Registration {
+    url: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Presented {
+    credential: String,
+}
+
 /// What faults can choose by.
 fn subject(shared: &Shared, route: &Route, call: &Call) -> Subject {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        name: String,
-    }
     let state = shared.lock();
     let mut subject = Subject::default();
     match route {
@@ -231,7 +244,20 @@ fn subject(shared: &Shared, route: &Route, call: &Call) -> Subject {
                 subject.runner = call.json::<Named>().map(|named| named.name);
             }
         }
-        Route::Agent(_) | Route::Api(_) | Route::Control(_) | Route::Unknown => {}
+        Route::Api(ApiRoute::AdminConnection) => {
+            subject.scope = call.json::<Registration>().and_then(|body| scope_of_url(&body.url));
+        }
+        Route::Agent(_) => {
+            let credential = call.json::<Presented>().map(|body| body.credential);
+            let known = state.runner_presenting(call.bearer(), credential.as_deref());
+            if let Some(runner) = known.and_then(|id| state.runners.get(&id)) {
+                subject.scope = Some(state.scope_of(runner.tenant).to_owned());
+                subject.runner = Some(runner.name.clone());
+                subject.scale_set =
+                    runner.set.and_then(|set| state.sets.get(&set)).map(|set| set.name.clone());
+            }
+        }
+        Route::Api(_) | Route::Control(_) | Route::Unknown => {}
     }
     if let Some(runner) = route.runner().and_then(|runner| state.runners.get(&runner)) {
         subject.runner = Some(runner.name.clone());
@@ -241,6 +267,13 @@ fn subject(shared: &Shared, route: &Route, call: &Call) -> Subject {
         }
     }
     subject
+}
+
+/// `http://host/acme/app` is about `acme/app`.
+fn scope_of_url(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let (_, scope) = rest.split_once('/')?;
+    Some(scope.trim_matches('/').to_owned())
 }
 
 /// Headers that every answer carries.

@@ -194,6 +194,9 @@ fn jit_config(state: &mut State, scope: &str, call: &Call) -> Response {
     let Some(body) = call.json::<JitBody>() else {
         return answer::message(422, "Invalid request.");
     };
+    if let Err(seconds) = state.take_jit_permit() {
+        return answer::rate_limited(seconds);
+    }
     let tenant = state.tenant(scope);
     let new = Register {
         tenant,

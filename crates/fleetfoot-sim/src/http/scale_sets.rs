@@ -102,7 +102,7 @@ pub(super) fn set_json(state: &State, set: &ScaleSet, call: &Call) -> Value {
         "createdOn": rfc3339(set.created_us),
         "runnerJitConfigUrl":
             format!("{base}/_apis/runtime/runnerscalesets/{}/generatejitconfig", set.id),
-        "statistics": set.statistics(),
+        "statistics": set.stated(&state.settings),
     })
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::state::{Register, RegisterError, Removal, ScaleSet, SessionOpened, Shared, State};
+use crate::state::{Register, RegisterError, Removal, SessionOpened, Shared, State};
 
 use super::polls::{self, Poll, SessionCall};
 use super::route::ServiceRoute;
@@ -154,6 +154,9 @@ fn jit_config(state: &mut State, tenant: i64, set: i64, call: &Call) -> Response
             "The runner name must have 1 to 64 characters.",
         );
     }
+    if let Err(seconds) = state.take_jit_permit() {
+        return answer::rate_limited(seconds);
+    }
     let Some(known) = state.sets.get(&set) else { return answer::no_scale_set(set) };
     let labels = known.labels.iter().map(|label| label.name.clone()).collect();
     let new = Register {
@@ -207,7 +210,7 @@ fn session_json(
             session.id
         ),
         "messageQueueAccessToken": session.queue_token,
-        "statistics": known.map(ScaleSet::statistics),
+        "statistics": known.map(|set| set.stated(&state.settings)),
     })
 }
 

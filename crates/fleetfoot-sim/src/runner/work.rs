@@ -106,6 +106,8 @@ impl Runner {
         if let Some(exit) = self.connect(&mut client, out).await? {
             return Ok(exit);
         }
+        // One connection while it waits: the one of the poll.
+        let mut client = client.fork();
         say(out, "");
         say(out, "√ Connected to GitHub");
         say(out, "");

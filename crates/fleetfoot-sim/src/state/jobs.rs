@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::Flavor;
-use crate::model::{JobState, QueueJobs};
+use crate::model::JobState;
+use crate::request::QueueJobs;
 
 use super::State;
 use super::messages::Item;

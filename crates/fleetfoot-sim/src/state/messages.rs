@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::clock::rfc3339;
 
+use crate::request::Told;
+
 use super::State;
 use super::jobs::Facts;
 use super::sessions::Dead;
@@ -147,6 +149,24 @@ impl State {
         }
     }
 
+    /// Sends a message about a job whether or not it is true.
+    pub(crate) fn tell_anyway(&mut self, id: u64, told: &Told) -> bool {
+        let now = self.now_us();
+        let Some(job) = self.jobs.get(&id) else { return false };
+        let Some(set) = job.set else { return false };
+        let (facts, runner, name) = (Arc::clone(&job.facts), job.runner, job.runner_name.clone());
+        let item = match told {
+            Told::Assigned => Item::assigned(id, facts, now),
+            Told::Started => {
+                Item::started(id, facts, runner.unwrap_or(0), name.unwrap_or_default(), now)
+            }
+            Told::Completed { result } => Item::completed(id, facts, result, runner, name, now),
+        };
+        self.tell(set, item, true);
+        self.touch();
+        true
+    }
+
     /// A poll arrived.
     pub(crate) fn poll_arrived(
         &mut self,
@@ -195,7 +215,7 @@ impl State {
             }
             set.unacknowledged = Some(Message { id, body: Value::Array(body).to_string(), jobs });
         }
-        let statistics = set.statistics();
+        let statistics = set.stated(&self.settings);
         match &set.unacknowledged {
             None => Polled::Nothing,
             Some(message) => Polled::Message(json!({

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) requests: BTreeMap<Endpoint, u64>,
     pub(crate) jit_calls: VecDeque<JitCall>,
     jit_calls_dropped: u64,
+    /// JIT configs that may be made now, in millionths, and when that was counted.
+    jit_budget: Option<(u64, u64)>,
     pub(crate) sessions: BTreeMap<u64, SessionRecord>,
     next_id: i64,
     next_job: u64,
@@ -95,6 +97,7 @@ impl State {
             requests: BTreeMap::new(),
             jit_calls: VecDeque::new(),
             jit_calls_dropped: 0,
+            jit_budget: None,
             sessions: BTreeMap::new(),
             next_id: 1,
             next_job: 1,
@@ -208,6 +211,24 @@ impl State {
             self.jit_calls_dropped += 1;
         }
         self.jit_calls_dropped + self.jit_calls.len() as u64 - 1
+    }
+
+    /// Takes one JIT config from the budget, or says in how many seconds there is one.
+    pub(crate) fn take_jit_permit(&mut self) -> Result<(), u64> {
+        const ONE: u64 = 1_000_000;
+        let Some(per_minute) = self.settings.jit_per_minute.map(u64::from) else { return Ok(()) };
+        let now = self.now_us();
+        let full = per_minute * ONE;
+        let (left, counted) = self.jit_budget.unwrap_or((full, now));
+        // A minute has 60 million microseconds: each brings `per_minute / 60` millionths.
+        let left = full.min(left + (now - counted) * per_minute / 60);
+        let granted = left >= ONE;
+        self.jit_budget = Some((if granted { left - ONE } else { left }, now));
+        if granted {
+            Ok(())
+        } else {
+            Err(((ONE - left) * 60 / per_minute.max(1)).div_ceil(ONE).max(1))
+        }
     }
 
     pub(crate) fn answered_jit_call(&mut self, number: u64, status: u16) {

@@ -108,6 +108,12 @@ impl State {
         Ok((id, credential))
     }
 
+    /// The runner behind a token or a credential.
+    pub(crate) fn runner_presenting(&self, token: &str, credential: Option<&str>) -> Option<i64> {
+        let by_credential = credential.and_then(|credential| self.jit_credentials.get(credential));
+        self.runner_tokens.get(token).or(by_credential).copied()
+    }
+
     pub(crate) fn runner_by_name(&self, tenant: i64, name: &str) -> Option<i64> {
         self.runner_names.get(&(tenant, name.to_owned())).copied()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::config::Flavor;
+use crate::config::{Flavor, Settings};
 use crate::model::{JobState, Label, Statistics};
 
 use super::State;
@@ -60,6 +60,15 @@ impl ScaleSet {
                 self.name.eq_ignore_ascii_case(want)
                     || self.labels.iter().any(|label| label.name.eq_ignore_ascii_case(want))
             })
+    }
+
+    /// The statistics as the service states them, lies included.
+    pub(crate) fn stated(&self, settings: &Settings) -> Statistics {
+        let mut statistics = self.statistics();
+        if let Some(lie) = settings.stated_assigned_jobs.get(&self.name) {
+            statistics.total_assigned_jobs = *lie;
+        }
+        statistics
     }
 
     pub(crate) fn statistics(&self) -> Statistics {

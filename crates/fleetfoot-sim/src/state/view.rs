@@ -1,6 +1,7 @@
 //! The state as the control API tells it.
 
-use crate::model::{BoxState, Expire, ExpireRequest, Job, Runner, ScaleSet, Summary};
+use crate::model::{BoxState, Job, Runner, ScaleSet, Summary};
+use crate::request::{Expire, ExpireRequest};
 
 use super::{State, jobs, runners, sets};
 

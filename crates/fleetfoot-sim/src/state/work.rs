@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{JobState, QueueJobs};
+use crate::model::JobState;
+use crate::request::QueueJobs;
 
 use super::State;
 use super::timers::Due;

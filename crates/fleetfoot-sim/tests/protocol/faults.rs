@@ -141,3 +141,34 @@ async fn all_connections_can_be_cut_and_the_end_of_the_box_cuts_them_too() {
     assert!(matches!(polled.unwrap_err(), scaleset::Error::Transport { .. }));
     assert!(control.summary().await.is_err());
 }
+
+#[tokio::test]
+async fn jit_configs_have_a_budget() {
+    let github = github(Settings { jit_per_minute: Some(3), ..quick() }).await;
+    let (client, set, _) = listening(&github).await;
+    for name in ["a", "b", "c"] {
+        jit(&client, set.id, name).await;
+    }
+    let told = client.generate_jit_config(set.id, &JitRunnerSetting::new("d")).await.unwrap_err();
+    let wait = told.rate_limit().unwrap().retry_after.unwrap().as_secs();
+    assert!((18..=20).contains(&wait), "a third of a minute, not {wait}");
+    assert_eq!(github.state().jit_calls[3].status, Some(429));
+}
+
+#[tokio::test]
+async fn faults_find_connections_and_runners_by_scope() {
+    let github = github(quick()).await;
+    let refused = Fault::always(Endpoint::AdminConnection, FaultAction::status(500)).scope("bad");
+    github.inject(refused);
+    assert!(client(&github, "bad").list_runner_scale_sets(1.into()).await.is_err());
+    let (client, set, _) = listening(&github).await;
+    let late = Fault::once(Endpoint::RunnerConnect, FaultAction::Delay { ms: 200 });
+    github.inject(Fault { runner: Some("late".to_owned()), ..late });
+    let (_late, stop) = runner(&jit(&client, set.id, "late").await);
+    let (_quick, stop_too) = runner(&jit(&client, set.id, "quick").await);
+    let state = github.wait_until(SOON, |state| state.summary.runners_online == 1).await.unwrap();
+    assert!(state.runner("quick").unwrap().online);
+    github.wait_until(SOON, |state| state.summary.runners_online == 2).await.unwrap();
+    stop.stop();
+    stop_too.stop();
+}

@@ -1,7 +1,7 @@
 //! The life of jobs as messages and statistics tell it.
 
 use fleetfoot_sim::runner::Exit;
-use fleetfoot_sim::{Flavor, JobState, Settings};
+use fleetfoot_sim::{Flavor, JobState, Settings, Told};
 use scaleset::JobRequestId;
 
 use crate::common::{SOON, github, jit, jobs, listening, message, quick, runner, take};
@@ -156,7 +156,8 @@ async fn a_started_message_can_be_late_and_silent() {
 
 #[tokio::test]
 async fn ghes_offers_and_only_acquired_jobs_are_assigned() {
-    let github = github(Settings { flavor: Flavor::Ghes, ..quick() }).await;
+    let flavors = [("ACME".to_owned(), Flavor::Ghes)].into_iter().collect();
+    let github = github(Settings { flavors, ..quick() }).await;
     let (client, set, session) = listening(&github).await;
     github.queue_jobs(&jobs(2, 10));
     let offer = take(&session, 5).await;
@@ -188,4 +189,23 @@ async fn jobs_find_their_set_by_label_and_wait_for_one_that_comes_later() {
     github.queue_jobs(&other);
     let (_, _, session) = listening(&github).await;
     assert_eq!(take(&session, 5).await.jobs.len(), 1, "the other organization is another world");
+}
+
+#[tokio::test]
+async fn messages_and_statistics_can_be_untrue() {
+    let stated_assigned_jobs = [("linux".to_owned(), 7)].into_iter().collect();
+    let github = github(Settings { stated_assigned_jobs, ..quick() }).await;
+    let (client, set, session) = listening(&github).await;
+    assert_eq!(session.info().statistics.unwrap().total_assigned_jobs, 7);
+    let id = github.queue_jobs(&jobs(1, 60_000))[0];
+    assert_eq!(take(&session, 1).await.statistics.unwrap().total_assigned_jobs, 7);
+    let (running, stop) = runner(&jit(&client, set.id, "one").await);
+    take(&session, 1).await;
+    let early = Told::Completed { result: "succeeded".to_owned() };
+    github.control().tell(id, &early).await.unwrap();
+    let told = take(&session, 1).await;
+    assert_eq!(told.jobs_completed().next().unwrap().runner_name, "one");
+    assert_eq!(github.state().jobs[0].state, JobState::Running, "it still runs");
+    stop.stop();
+    running.await.unwrap();
 }

@@ -88,3 +88,28 @@ async fn serve_prints_where_it_is_and_ends_when_told() {
     let (served, ()) = tokio::join!(served, used);
     served.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_runners_wait_on_one_set_and_each_takes_one_job() {
+    let count = 100 * factor();
+    let github = github(Settings { runner_poll_ms: 50_000, ..quick() }).await;
+    let (client, set, session) = crate::common::listening(&github).await;
+    let mut running = Vec::new();
+    for number in 0..count {
+        let encoded = crate::common::jit(&client, set.id, &format!("many-{number}")).await;
+        running.push(crate::common::runner(&encoded));
+    }
+    let all = Duration::from_secs(120);
+    let control = github.control();
+    control.wait_summary(all, |now| now.runners_online == count as u64).await.unwrap();
+    let began = Instant::now();
+    control.queue_jobs(&crate::common::jobs(count, 1)).await.unwrap();
+    while github.summary().jobs_completed < count as u64 {
+        crate::common::take(&session, 100_000).await;
+    }
+    println!("{count} jobs on {count} waiting runners in {:?}", began.elapsed());
+    assert_eq!((github.summary().jobs_succeeded, github.summary().runners), (count as u64, 0));
+    for (running, _) in running {
+        running.await.unwrap();
+    }
+}

@@ -7,6 +7,7 @@ mod faults;
 mod jobs;
 mod listener;
 mod load;
+mod machines;
 mod rest;
 mod runners;
 mod sessions;

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::common::{SOON, github, jit, jobs, listening, quick, runner, take};
 
 /// The program that cargo built beside this test.
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let beside = std::env::current_exe().unwrap();
     let path = beside.ancestors().nth(2).unwrap().join("examples/stand-in-runner");
     #[allow(clippy::disallowed_methods, reason = "the program under test")]
