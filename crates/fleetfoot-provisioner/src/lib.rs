@@ -16,6 +16,8 @@ mod provisioner;
 pub mod simulated;
 mod tasks;
 
+pub use fleetfoot_core::{Exit, InstallationId, InstanceName, NameError, PoolName};
+
 pub use error::{Advice, BackendError, ErrorKind};
 pub use provisioner::{
     Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Event, EventStream, Finding,

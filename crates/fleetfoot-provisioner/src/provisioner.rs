@@ -207,6 +207,19 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// What the original program left behind for `pool` at this connection: its labels and the exact name form
+    /// `<pool>-<8 hex digits>`, nothing of ours. For takeover only; backends that it never used have none.
+    async fn legacy(&self, pool: &PoolName) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        let _ = pool;
+        Ok(Vec::new())
+    }
+
+    /// Removes one that [`legacy`](Self::legacy) told of, after the removal gate. Touches nothing else.
+    async fn delete_legacy(&self, name: &InstanceName) -> Result<(), BackendError> {
+        let _ = name;
+        Ok(())
+    }
+
     /// The directory whose file system fills up as environments are made, for the host's disk gate.
     fn storage_directory(&self) -> Option<PathBuf> {
         None

@@ -1,0 +1,388 @@
+//! The contract over an engine.
+//!
+//! ```text
+//! create ─▶ 201 ──────────────────────────────▶ wait opened ─▶ start ─▶ 204, 304
+//!        ├▶ 404 no such image ─▶ pull ─▶ create again
+//!        └▶ 409 (Podman: 500) ─▶ ours? adopt : name taken
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleetfoot_provisioner::{
+    BackendError, Capabilities, EnvironmentInfo, EnvironmentSpec, ErrorKind, EventStream, Finding,
+    Handle, InstallationId, InstanceName, JitConfig, Listing, PoolName, Provisioner, Reach,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::auth;
+use crate::check;
+use crate::container::{
+    DockerPool, LABEL_INSTALLATION, LABEL_OUTRUNNER, LABEL_OUTRUNNER_NAME, LABEL_POOL, PullPolicy,
+};
+use crate::engine::{DockerEngine, Info, Talk};
+use crate::http::{Call, CallError, encoded};
+use crate::look::{self, Life};
+use crate::pull;
+use crate::watch::Hub;
+
+/// While another call of the same name is under way, its outcome is looked for this often and this long.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOKS_MAX: u32 = 200;
+
+/// Containers for one pool.
+#[derive(Debug)]
+pub struct DockerProvisioner {
+    engine: Arc<DockerEngine>,
+    pool: DockerPool,
+    installation: InstallationId,
+    hub: Arc<Hub>,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    #[serde(rename = "Id")]
+    id: String,
+}
+
+impl DockerProvisioner {
+    /// A provisioner for one pool at an engine that other pools may use, too.
+    #[must_use]
+    pub fn new(engine: Arc<DockerEngine>, pool: DockerPool, installation: InstallationId) -> Self {
+        let hub = engine.hub(&installation);
+        Self { engine, pool, installation, hub }
+    }
+
+    fn registry_auth(&self) -> Result<Option<String>, BackendError> {
+        let given = self.pool.registry_auth.clone();
+        let must_exist = given.is_some();
+        let default = || {
+            self.engine.settings.config_directory().map(|directory| directory.join("config.json"))
+        };
+        let Some(path) = given.or_else(default) else { return Ok(None) };
+        auth::header(&path, &self.pool.image, must_exist).map_err(|error| {
+            BackendError::new("pull image", ErrorKind::Instance, error.to_string())
+        })
+    }
+
+    async fn pull(&self) -> Result<(), BackendError> {
+        pull::pull(&self.engine, &self.pool.image, self.registry_auth()?).await
+    }
+
+    /// Makes the container, or finds the one that an earlier call made.
+    async fn make(&self, spec: &EnvironmentSpec, body: &Value) -> Result<String, BackendError> {
+        let failed = |error: CallError| error.of("create container", Some(&spec.name), true);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        let mut pulled = false;
+        for _ in 0..LOOKS_MAX {
+            let call =
+                Call::post(format!("/containers/create?name={}", encoded(spec.name.as_str())))
+                    .json(body);
+            let error = match talk.call(call).await {
+                Ok(answer) => return Ok(answer.json::<Created>().await.map_err(failed)?.id),
+                Err(error) => error,
+            };
+            if is_missing_image(&error) && !pulled && self.pool.pull != PullPolicy::Never {
+                self.pull().await.map_err(|error| error.about(&spec.name))?;
+                pulled = true;
+                talk = self.engine.talk().await.map_err(failed)?;
+                continue;
+            }
+            if !error.is_name_conflict() {
+                return Err(failed(error));
+            }
+            match look::inspect(&mut talk, spec.name.as_str()).await.map_err(failed)? {
+                Some(found) if found.is_ours(&self.installation, &spec.name) => return Ok(found.id),
+                Some(_) => {
+                    let message = "a container of that name exists that is not ours";
+                    return Err(BackendError::new(
+                        "create container",
+                        ErrorKind::NameTaken,
+                        message,
+                    )
+                    .about(&spec.name));
+                }
+                // Another call of ours is making or removing it right now.
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+        let message = "the name is in use, but there is no such container";
+        Err(BackendError::new("create container", ErrorKind::Unanswered, message).about(&spec.name))
+    }
+
+    async fn start(&self, spec: &EnvironmentSpec, id: &str) -> Result<(), BackendError> {
+        let failed = |error: CallError| error.of("start container", Some(&spec.name), true);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        match talk.call(Call::post(format!("/containers/{id}/start"))).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.status().is_some() => {
+                // It will never run, and nobody but this call knows why: it goes at once.
+                let mut error = failed(error);
+                if error.kind == ErrorKind::Backend {
+                    error.kind = ErrorKind::Instance;
+                }
+                if let Ok(mut talk) = self.engine.talk().await {
+                    let _ = remove(&mut talk, id).await;
+                }
+                self.hub.removed(id);
+                Err(error)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Stops what still runs, then removes it by id, whoever else may be at it.
+    async fn stop_and_remove(
+        &self,
+        talk: &mut Talk<'_>,
+        id: &str,
+        life: Life,
+    ) -> Result<(), CallError> {
+        if life == Life::Running {
+            let grace = self.pool.stop_grace_s;
+            match talk.call(Call::post(format!("/containers/{id}/stop?t={grace}"))).await {
+                Ok(_) => {}
+                Err(error) if error.status() == Some(404) => return Ok(()),
+                // What cannot be stopped is removed by force.
+                Err(error) if error.status().is_some() => {
+                    tracing::debug!(id, %error, "container cannot be stopped");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        remove(talk, id).await
+    }
+}
+
+/// Removes a container with its anonymous volumes and sees that it is gone.
+async fn remove(talk: &mut Talk<'_>, id: &str) -> Result<(), CallError> {
+    let mut last = None;
+    for _ in 0..LOOKS_MAX {
+        match talk.call(Call::delete(format!("/containers/{id}?force=1&v=1"))).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.status() == Some(404) => return Ok(()),
+            // 409: somebody removes it already; Podman has 500 for the same.
+            Err(error) if error.status() == Some(409) => last = Some(error),
+            Err(error) if error.status() == Some(500) && talk.version.podman => last = Some(error),
+            Err(error) => return Err(error),
+        }
+        if look::inspect(talk, id).await?.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Err(last.unwrap_or_else(|| CallError::Odd("the container does not go".to_owned())))
+}
+
+fn is_missing_image(error: &CallError) -> bool {
+    match error {
+        CallError::Refused { status: 404, message } => message.to_lowercase().contains("image"),
+        CallError::Refused { status: 500, message } => message.contains("image not known"),
+        CallError::Refused { .. }
+        | CallError::Connect { .. }
+        | CallError::Lost(_)
+        | CallError::Odd(_)
+        | CallError::Version(_) => false,
+    }
+}
+
+#[async_trait]
+impl Provisioner for DockerProvisioner {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            idempotent_create: true,
+            list: true,
+            watch: true,
+            logs: true,
+            late_binding: false,
+            reach: Reach::Host,
+            ends_with_host: false,
+        }
+    }
+
+    fn connection(&self) -> &str {
+        self.engine.connection()
+    }
+
+    async fn create(
+        &self,
+        spec: &EnvironmentSpec,
+        jit: Option<&JitConfig>,
+    ) -> Result<Handle, BackendError> {
+        let Some(jit) = jit else {
+            let message = "a container is created with its JIT config";
+            return Err(BackendError::new("create container", ErrorKind::Instance, message)
+                .about(&spec.name));
+        };
+        let id = self.make(spec, &self.pool.body(spec, &self.installation, jit)).await?;
+        self.hub.expect(&spec.name, &id).await;
+        self.start(spec, &id).await?;
+        let short: String = id.chars().take(12).collect();
+        tracing::info!(instance = %spec.name, image = self.pool.image, id = short, "container started");
+        Ok(Handle(id))
+    }
+
+    async fn launch(
+        &self,
+        spec: &EnvironmentSpec,
+        _: &Handle,
+        _: &JitConfig,
+    ) -> Result<(), BackendError> {
+        let message = "a container is launched by its creation";
+        Err(BackendError::new("launch runner", ErrorKind::Instance, message).about(&spec.name))
+    }
+
+    async fn delete(&self, name: &InstanceName) -> Result<(), BackendError> {
+        let failed = |error: CallError| error.of("remove container", Some(name), true);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        let Some(found) = look::find(&mut talk, &self.installation, name).await.map_err(failed)?
+        else {
+            return Ok(());
+        };
+        self.stop_and_remove(&mut talk, &found.id, found.life()).await.map_err(failed)?;
+        self.hub.removed(&found.id);
+        tracing::debug!(instance = %name, "container removed");
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Listing, BackendError> {
+        let failed = |error: CallError| error.of("list containers", None, false);
+        // One connection: the engine that says who it is is the one that lists.
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        let info: Info =
+            talk.call(Call::get("/info")).await.map_err(failed)?.json().await.map_err(failed)?;
+        if self.engine.is_local() && !info.docker_root_dir.is_empty() {
+            let _ = self.engine.root_directory.set(PathBuf::from(&info.docker_root_dir));
+        }
+        let label = format!("{LABEL_INSTALLATION}={}", self.installation);
+        let mut environments = Vec::new();
+        for listed in look::list(&mut talk, &[label]).await.map_err(failed)? {
+            let Some(name) = listed.instance_of(&self.installation) else { continue };
+            let pool = listed.label(LABEL_POOL).and_then(|pool| PoolName::new(pool).ok());
+            let state = look::state_of(&self.engine, &mut talk, &listed).await.map_err(failed)?;
+            // `None`: removed since it was listed.
+            if let Some(state) = state {
+                environments.push(EnvironmentInfo { name, pool, handle: Handle(listed.id), state });
+            }
+        }
+        Ok(Listing { identity: info.identity(talk.version.podman), environments })
+    }
+
+    async fn watch(&self) -> Result<EventStream, BackendError> {
+        self.hub.watch().await
+    }
+
+    async fn logs(&self, name: &InstanceName, lines: usize) -> Result<String, BackendError> {
+        let failed = |error: CallError| error.of("read logs", Some(name), false);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        let Some(found) = look::find(&mut talk, &self.installation, name).await.map_err(failed)?
+        else {
+            return Err(BackendError::new("read logs", ErrorKind::Instance, "no such container")
+                .about(name));
+        };
+        look::logs(&mut talk, &found.id, lines).await.map_err(failed)
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check::check(&self.engine, &self.pool).await
+    }
+
+    async fn prepare(&self) -> Result<(), BackendError> {
+        match self.pool.pull {
+            PullPolicy::Never => Ok(()),
+            PullPolicy::Always => self.pull().await,
+            PullPolicy::Missing => {
+                let failed = |error: CallError| error.of("inspect image", None, false);
+                if check::image_is_there(&self.engine, &self.pool.image).await.map_err(failed)? {
+                    return Ok(());
+                }
+                self.pull().await
+            }
+        }
+    }
+
+    async fn legacy(&self, pool: &PoolName) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        let failed = |error: CallError| error.of("list containers of the original", None, false);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        let mut environments = Vec::new();
+        for listed in
+            look::list(&mut talk, &[format!("{LABEL_OUTRUNNER}=true")]).await.map_err(failed)?
+        {
+            let Some(name) = legacy_name(&listed).filter(|name| is_of(pool, name)) else {
+                continue;
+            };
+            if let Some(state) =
+                look::state_of(&self.engine, &mut talk, &listed).await.map_err(failed)?
+            {
+                environments.push(EnvironmentInfo {
+                    name,
+                    pool: Some(pool.clone()),
+                    handle: Handle(listed.id),
+                    state,
+                });
+            }
+        }
+        Ok(environments)
+    }
+
+    async fn delete_legacy(&self, name: &InstanceName) -> Result<(), BackendError> {
+        let failed =
+            |error: CallError| error.of("remove container of the original", Some(name), true);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        let labels = [format!("{LABEL_OUTRUNNER}=true"), format!("{LABEL_OUTRUNNER_NAME}={name}")];
+        for listed in look::list(&mut talk, &labels).await.map_err(failed)? {
+            if legacy_name(&listed).as_ref() == Some(name) {
+                self.stop_and_remove(&mut talk, &listed.id, listed.life()).await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn storage_directory(&self) -> Option<PathBuf> {
+        self.engine.root_directory.get().cloned()
+    }
+}
+
+/// The name of a container that the original made: its labels, none of ours, and the same name as its label.
+fn legacy_name(listed: &look::Listed) -> Option<InstanceName> {
+    if listed.label(LABEL_INSTALLATION).is_some() || listed.label(LABEL_OUTRUNNER) != Some("true") {
+        return None;
+    }
+    let name = listed.label(LABEL_OUTRUNNER_NAME)?;
+    let names = listed.names.as_ref()?;
+    if !names.iter().any(|listed| listed.trim_start_matches('/') == name) {
+        return None;
+    }
+    InstanceName::new(name).ok()
+}
+
+/// The exact form of the original's names: `<pool>-<8 lower-case hex digits>`.
+fn is_of(pool: &PoolName, name: &InstanceName) -> bool {
+    let suffix = name.as_str().strip_prefix(pool.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    suffix.is_some_and(|hex| {
+        hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_names_are_the_original_s() {
+        let pool = PoolName::new("linux").unwrap();
+        for (name, wanted) in [
+            ("linux-0123abcd", true),
+            ("linux-0123ABCD", false),
+            ("linux-arm64-0123abcd", false),
+            ("linux-0123abcde", false),
+            ("linux0123abcd", false),
+            ("linux-other", false),
+        ] {
+            assert_eq!(is_of(&pool, &InstanceName::new(name).unwrap()), wanted, "{name}");
+        }
+    }
+}
