@@ -11,8 +11,8 @@ use fleetfoot_core::{Instance, InstanceName, JobId, PoolName, PoolState, Timesta
 use crate::event::Event;
 use crate::history::FinishedJob;
 use crate::rows;
+use crate::shared::Pools;
 use crate::sql::{Sql, Statement, Value};
-use crate::store::Pools;
 
 /// A late word of GitHub about a closed instance.
 #[derive(Debug, Clone)]
@@ -64,14 +64,21 @@ impl Working {
     pub(crate) fn statements(&mut self, sql: &Sql) -> Vec<Statement> {
         let mut out = Vec::new();
         let base = &self.base;
-        self.pools.retain(|name, new| {
-            let before = out.len();
-            match (base.get(name), new.as_deref()) {
-                (old, Some(new)) => changed(sql, old.map(|old| &**old), new, &mut out),
-                (Some(old), None) => removed(sql, old, &mut out),
-                (None, None) => {}
+        self.pools.retain(|name, new| match (base.get(name), new.as_deref()) {
+            (Some(old), Some(new)) => {
+                changed(sql, Some(old), new, &mut out);
+                // A closed instance has its statement below, with the past.
+                **old != *new
             }
-            out.len() > before
+            (None, Some(new)) => {
+                changed(sql, None, new, &mut out);
+                true
+            }
+            (Some(old), None) => {
+                removed(sql, old, &mut out);
+                true
+            }
+            (None, None) => false,
         });
         let Past { closed, amendments, finished, events } = &self.past;
         out.extend(closed.values().map(|instance| put_instance(sql, instance)));

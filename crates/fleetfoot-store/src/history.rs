@@ -2,8 +2,8 @@
 
 use fleetfoot_core::{Instance, InstanceName, Job, JobId, PoolName, Timestamp};
 
-use crate::error::RowError;
 use crate::event::{EventFilter, EventRow};
+use crate::fault::RowError;
 use crate::rows;
 use crate::sql::{
     EVENT_KINDS, HISTORY_COLUMNS, HISTORY_KINDS, INSTANCE_COLUMNS, INSTANCE_KINDS, Query, Row, Sql,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::dialect::Dialect;
 use crate::driver::Driver;
-use crate::error::DriverError;
+use crate::fault::DriverError;
 use crate::sql::{Kind, Query, Sql, Statement, Value};
 
 /// A lease as its owner holds it.

@@ -30,30 +30,39 @@ mod dialect;
 mod driver;
 mod error;
 mod event;
+mod fault;
 mod history;
 mod identity;
 mod lease;
 mod location;
 mod lock;
+mod names;
+mod open;
 mod options;
+mod reads;
 mod rows;
 mod schema;
+mod shared;
 mod sql;
 mod state_dir;
 mod store;
+mod told;
 mod txn;
 mod writer;
 
-pub use error::{
-    DriverError, Fault, LockError, OpenError, ReadError, RowError, StateDirError, UpdateError,
-};
+#[cfg(test)]
+mod tests;
+
+pub use error::{LockError, OpenError, ReadError, StateDirError, UpdateError};
 pub use event::{Event, EventFilter, EventRow};
+pub use fault::{DriverError, Fault, RowError};
 pub use history::{ClosedFilter, FinishedJob, FinishedJobFilter};
 pub use identity::boot_id;
 pub use lease::Lease;
 pub use location::Location;
 pub use lock::Lock;
 pub use options::{Durability, Execution, Options, Retention};
+pub use shared::{Counters, Pools};
 pub use state_dir::{Search, StateDir, StateDirOpenError};
-pub use store::{Counters, Pools, Store};
+pub use store::Store;
 pub use txn::{InsertError, ObserveError, RemovePoolError, Txn};

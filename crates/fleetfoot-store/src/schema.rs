@@ -9,15 +9,16 @@ use std::sync::Arc;
 use fleetfoot_core::{InstallationId, Phase, PoolState, Timestamp};
 
 use crate::driver::Driver;
-use crate::error::{DriverError, OpenError, RowError};
+use crate::error::OpenError;
+use crate::fault::{DriverError, RowError};
+use crate::names::Names;
 use crate::options::Options;
 use crate::rows;
+use crate::shared::Pools;
 use crate::sql::{
     INSTANCE_COLUMNS, INSTANCE_KINDS, JOB_COLUMNS, JOB_KINDS, Kind, POOL_COLUMNS, POOL_KINDS, Sql,
     Statement, Value,
 };
-use crate::store::Pools;
-use crate::txn::Names;
 
 /// One step of the schema.
 pub(crate) struct Migration {

@@ -3,8 +3,7 @@
 //! A closure changes a working copy. Phases change only through [`Txn::observe`], which is the core's
 //! own judgement; an instance that closes leaves the present by itself and enters the history.
 
-use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleetfoot_core::{
@@ -15,34 +14,8 @@ use fleetfoot_core::{
 use crate::batch::{Amendment, Past, Working};
 use crate::event::Event;
 use crate::history::FinishedJob;
-
-/// The names of all closed instances, as hashes: enough to refuse their reuse.
-#[derive(Debug, Default)]
-pub(crate) struct Names(HashSet<u64>);
-
-impl Names {
-    fn hash(name: &str) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        hasher.finish()
-    }
-
-    pub(crate) fn insert(&mut self, name: &str) {
-        self.0.insert(Self::hash(name));
-    }
-
-    pub(crate) fn remove(&mut self, name: &str) {
-        self.0.remove(&Self::hash(name));
-    }
-
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.0.contains(&Self::hash(name))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-}
+use crate::names::Names;
+use crate::told::observed;
 
 /// An observation was not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -224,8 +197,10 @@ impl<'a> Txn<'a> {
             .pool(&instance.pool)
             .instance(&instance.name)
             .field("phase", instance.phase.as_str());
-        state.instances.insert(instance.name.clone(), Arc::new(instance));
+        let (pool, name) = (instance.pool.clone(), instance.name.clone());
+        state.instances.insert(name.clone(), Arc::new(instance));
         self.past.events.push(event);
+        self.settle(&pool, &name);
         Ok(())
     }
 
@@ -245,8 +220,10 @@ impl<'a> Txn<'a> {
             .pool(&instance.pool)
             .instance(&instance.name)
             .field("phase", instance.phase.as_str());
-        state.instances.insert(instance.name.clone(), Arc::new(instance));
+        let (pool, name) = (instance.pool.clone(), instance.name.clone());
+        state.instances.insert(name.clone(), Arc::new(instance));
         self.past.events.push(event);
+        self.settle(&pool, &name);
         Ok(())
     }
 
@@ -386,73 +363,5 @@ impl<'a> Txn<'a> {
     /// Writes an event into the history.
     pub fn event(&mut self, event: Event) {
         self.past.events.push(event);
-    }
-}
-
-/// The event that tells of an observation; none for the periodic ones that found all as it was.
-fn observed(
-    before: &Instance,
-    after: &Instance,
-    observation: &Observation,
-    now: Timestamp,
-) -> Option<Event> {
-    let moved = before.phase != after.phase;
-    let worth_telling = match observation {
-        Observation::StillRegistered | Observation::Online | Observation::Busy => moved,
-        Observation::CreateBegun
-        | Observation::Created { .. }
-        | Observation::StartBegun { .. }
-        | Observation::Registered { .. }
-        | Observation::LaunchBegun
-        | Observation::Launched { .. }
-        | Observation::JobStarted { .. }
-        | Observation::JobCompleted { .. }
-        | Observation::Ended { .. }
-        | Observation::EnvironmentGone
-        | Observation::Deregistered
-        | Observation::RunnerGone
-        | Observation::Failed { .. }
-        | Observation::Unanswered { .. }
-        | Observation::Removal { .. }
-        | Observation::Closed { .. } => before != after,
-    };
-    if !worth_telling {
-        return None;
-    }
-    let mut event = Event::new(now, observation.name()).pool(&after.pool).instance(&after.name);
-    event.job.clone_from(&after.job);
-    if moved {
-        event = event.field("from", before.phase.as_str()).field("to", after.phase.as_str());
-    }
-    Some(detail(event, observation))
-}
-
-fn detail(event: Event, observation: &Observation) -> Event {
-    match observation {
-        Observation::Failed { kind, detail } | Observation::Unanswered { kind, detail } => {
-            event.field("kind", kind.as_str()).field("detail", detail)
-        }
-        Observation::Removal { reason } => event.field("reason", reason.as_str()),
-        Observation::JobCompleted { result: Some(result), .. } => event.field("result", result),
-        Observation::Registered { runner } => event.field("runner_id", runner),
-        Observation::Ended { exit } => match (&exit.message, exit.code) {
-            (Some(message), _) => event.field("detail", message),
-            (None, Some(code)) => event.field("exit_code", code),
-            (None, None) => event,
-        },
-        Observation::CreateBegun
-        | Observation::Created { .. }
-        | Observation::StartBegun { .. }
-        | Observation::LaunchBegun
-        | Observation::Launched { .. }
-        | Observation::Online
-        | Observation::JobStarted { .. }
-        | Observation::JobCompleted { result: None, .. }
-        | Observation::EnvironmentGone
-        | Observation::Deregistered
-        | Observation::RunnerGone
-        | Observation::Busy
-        | Observation::StillRegistered
-        | Observation::Closed { .. } => event,
     }
 }

@@ -11,13 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::Working;
 use crate::driver::{Driver, poll_now};
-use crate::error::{DriverError, UpdateError};
+use crate::error::UpdateError;
+use crate::fault::DriverError;
 use crate::lease::{self, Lease};
+use crate::names::Names;
 use crate::options::Retention;
 use crate::schema;
+use crate::shared::Shared;
 use crate::sql::{Kind, Query, Sql, Statement, Value};
-use crate::store::Shared;
-use crate::txn::{Names, Txn};
+use crate::txn::Txn;
 
 /// Closures in one transaction at most.
 pub(crate) const BATCH_MAX: usize = 256;

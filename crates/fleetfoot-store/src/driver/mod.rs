@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use crate::dialect::Dialect;
-use crate::error::DriverError;
+use crate::fault::DriverError;
 use crate::lease::Lease;
 use crate::sql::{Query, Row, Sql, Statement};
 

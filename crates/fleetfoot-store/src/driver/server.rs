@@ -4,13 +4,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, Row as _};
 
 use super::WriteFailure;
 use crate::dialect::Dialect;
-use crate::error::DriverError;
+use crate::fault::DriverError;
 use crate::lease::Lease;
 use crate::location::ServerKind;
 use crate::sql::{Kind, Query, Row, Sql, Statement, Value};
@@ -99,19 +99,22 @@ impl Server {
         match kind {
             ServerKind::Mysql => {
                 let options = MySqlConnectOptions::from_str(url).map_err(DriverError::Server)?;
+                let options = options.charset("utf8mb4").collation("utf8mb4_bin");
+                greet(MySqlConnection::connect_with(&options)).await?;
                 let pool = MySqlPoolOptions::new()
                     .max_connections(CONNECTIONS_MAX)
                     .acquire_timeout(CONNECT_TIMEOUT)
-                    .connect_with(options.charset("utf8mb4").collation("utf8mb4_bin"));
-                Ok(Self::Mysql(pool.await.map_err(DriverError::Server)?))
+                    .connect_lazy_with(options);
+                Ok(Self::Mysql(pool))
             }
             ServerKind::Postgres => {
                 let options = PgConnectOptions::from_str(url).map_err(DriverError::Server)?;
+                greet(PgConnection::connect_with(&options)).await?;
                 let pool = PgPoolOptions::new()
                     .max_connections(CONNECTIONS_MAX)
                     .acquire_timeout(CONNECT_TIMEOUT)
-                    .connect_with(options);
-                Ok(Self::Postgres(pool.await.map_err(DriverError::Server)?))
+                    .connect_lazy_with(options);
+                Ok(Self::Postgres(pool))
             }
         }
     }
@@ -245,6 +248,17 @@ impl Server {
             Self::Mysql(pool) => pool.close().await,
             Self::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// Connects once and says goodbye: a pool would try again until its time is up and hide the cause.
+async fn greet<C: Connection>(
+    connecting: impl Future<Output = Result<C, sqlx::Error>>,
+) -> Result<(), DriverError> {
+    let greeted = tokio::time::timeout(CONNECT_TIMEOUT, async { connecting.await?.close().await });
+    match greeted.await {
+        Ok(greeted) => greeted.map_err(DriverError::Server),
+        Err(_) => Err(DriverError::Timeout { seconds: CONNECT_TIMEOUT.as_secs() }),
     }
 }
 

@@ -11,7 +11,7 @@ use rusqlite::types::{ToSqlOutput, Value as SqliteValue};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 
 use super::WriteFailure;
-use crate::error::DriverError;
+use crate::fault::DriverError;
 use crate::lease::Lease;
 use crate::options::Durability;
 use crate::sql::{Kind, Query, Row, Sql, Statement, Value};

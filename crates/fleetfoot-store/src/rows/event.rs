@@ -3,8 +3,8 @@
 use fleetfoot_core::{InstanceName, JobId, PoolName, Timestamp};
 
 use super::{Columns, json};
-use crate::error::RowError;
 use crate::event::{Event, EventRow};
+use crate::fault::RowError;
 use crate::sql::{Row, Value};
 
 /// The values of a new event's row, in the order of the insert.

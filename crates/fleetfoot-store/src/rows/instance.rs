@@ -7,7 +7,7 @@ use fleetfoot_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{Columns, json, words};
-use crate::error::RowError;
+use crate::fault::RowError;
 use crate::sql::{Row, Value};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -4,7 +4,7 @@ use fleetfoot_core::{InstanceName, Job, JobId, JobState, PoolName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Columns, json, words};
-use crate::error::RowError;
+use crate::fault::RowError;
 use crate::history::FinishedJob;
 use crate::sql::{Row, Value};
 

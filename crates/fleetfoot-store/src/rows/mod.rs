@@ -12,7 +12,7 @@ pub(crate) mod words;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::RowError;
+use crate::fault::RowError;
 use crate::sql::{Row, Value};
 
 /// Takes a row apart, column by column.

@@ -8,7 +8,7 @@ use fleetfoot_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{Columns, json, words};
-use crate::error::RowError;
+use crate::fault::RowError;
 use crate::sql::{Row, Value};
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use fleetfoot_core::{Environment, FailureKind, Intent, Phase, Reason};
 
-use crate::error::RowError;
+use crate::fault::RowError;
 
 /// Every intent.
 const INTENTS: [Intent; 3] = [Intent::Active, Intent::Draining, Intent::Removed];

@@ -1,0 +1,171 @@
+//! What drivers and rows say when something is wrong, and what kind of failure it is.
+
+use std::io;
+
+/// What a driver said.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// SQLite's own words.
+    #[error("{}", sqlite_words(.0))]
+    Sqlite(#[source] rusqlite::Error),
+    /// A server's own words.
+    #[error("{}", server_words(.0))]
+    Server(#[source] sqlx::Error),
+    /// The server did not answer in time.
+    #[error("no answer within {seconds} s")]
+    Timeout {
+        /// The bound.
+        seconds: u64,
+    },
+    /// A row that cannot be read.
+    #[error("{0}")]
+    Row(#[source] RowError),
+    /// A file beside the database.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    /// The lease this store writes under is another one's by now.
+    #[error("the lease is held by another controller")]
+    LeaseLost,
+}
+
+fn sqlite_words(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(code, Some(text)) => {
+            format!("{text} (SQLite {})", code.extended_code)
+        }
+        other => other.to_string(),
+    }
+}
+
+fn server_words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// A row whose content this version does not understand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// A word that no version up to this one wrote there.
+    #[error("row `{row}` has the unknown {what} `{word}`")]
+    UnknownWord {
+        /// The kind of word.
+        what: &'static str,
+        /// The word.
+        word: String,
+        /// The row's key.
+        row: String,
+    },
+    /// The row's content is not what a row of its table looks like.
+    #[error("row `{row}` of {table} cannot be read: {detail}")]
+    Malformed {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        row: String,
+        /// One line.
+        detail: String,
+    },
+}
+
+/// What kind of failure it is, and so what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No space left.
+    Full,
+    /// Another program holds the database.
+    Busy,
+    /// The database is damaged.
+    Corrupt,
+    /// It may not be written.
+    NotWritable,
+    /// The server cannot be reached or went away.
+    Unreachable,
+    /// Reading or writing the disk failed.
+    Io,
+    /// Anything else.
+    Other,
+}
+
+impl Fault {
+    /// What to do about it, one clause.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Full => "the disk is full: free some space, it is tried again by itself",
+            Self::Busy => {
+                "another program holds the database: end it, only one controller may write"
+            }
+            Self::Corrupt => {
+                "the database is damaged: restore a backup, or move the file away and start anew"
+            }
+            Self::NotWritable => {
+                "it may not be written: check owner, mode and that the file system is not read-only"
+            }
+            Self::Unreachable => {
+                "the database server does not answer: check address and server, it is tried again"
+            }
+            Self::Io => "the disk reported an error: check the disk and the kernel's log",
+            Self::Other => "see the cause",
+        }
+    }
+}
+
+impl DriverError {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Sqlite(error) => sqlite_fault(error),
+            Self::Server(error) => server_fault(error),
+            Self::Timeout { .. } => Fault::Unreachable,
+            Self::Row(_) | Self::LeaseLost => Fault::Other,
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full,
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Fault::NotWritable
+                }
+                _ => Fault::Io,
+            },
+        }
+    }
+}
+
+fn sqlite_fault(error: &rusqlite::Error) -> Fault {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Fault::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Corrupt,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            Fault::NotWritable
+        }
+        Some(ErrorCode::SystemIoFailure) => Fault::Io,
+        Some(_) | None => Fault::Other,
+    }
+}
+
+fn server_fault(error: &sqlx::Error) -> Fault {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => Fault::Unreachable,
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            // PostgreSQL: disk full; MySQL: table full, disk full.
+            Some("53100" | "1114" | "1021") => Fault::Full,
+            // PostgreSQL: connection exceptions, shutdown, starting up.
+            Some("08000" | "08003" | "08006" | "57P01" | "57P02" | "57P03") => Fault::Unreachable,
+            // Read-only transaction or server; no privilege.
+            Some("25006" | "42501" | "1290" | "1142") => Fault::NotWritable,
+            // Lock timeouts and deadlocks.
+            Some("55P03" | "40P01" | "40001" | "1205" | "1213") => Fault::Busy,
+            Some(_) | None => Fault::Other,
+        },
+        _ => Fault::Other,
+    }
+}

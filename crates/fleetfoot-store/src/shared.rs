@@ -1,0 +1,142 @@
+//! The published present: what everyone reads, and who is told when it changes.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use fleetfoot_core::{PoolName, PoolState};
+use tokio::sync::watch;
+
+use crate::batch::Working;
+use crate::lease::Lease;
+
+/// The present of every pool, by name.
+pub type Pools = BTreeMap<PoolName, Arc<PoolState>>;
+
+/// How much the store has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Closures run.
+    pub updates: u64,
+    /// Transactions committed for them.
+    pub commits: u64,
+}
+
+/// What the writer and everyone else share: the published present.
+pub(crate) struct Shared {
+    pub(crate) place: Arc<str>,
+    pools: RwLock<Arc<Pools>>,
+    all: watch::Sender<u64>,
+    watchers: Mutex<BTreeMap<PoolName, watch::Sender<u64>>>,
+    lease: Mutex<Option<Lease>>,
+    updates: AtomicU64,
+    commits: AtomicU64,
+}
+
+/// Locks; a panic elsewhere leaves nothing half done under these locks.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(place: &str, pools: Pools) -> Self {
+        Self {
+            place: Arc::from(place),
+            pools: RwLock::new(Arc::new(pools)),
+            all: watch::Sender::new(0),
+            watchers: Mutex::default(),
+            lease: Mutex::default(),
+            updates: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Pools> {
+        Arc::clone(&self.pools.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn count_updates(&self, updates: usize) {
+        self.updates.fetch_add(updates as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_commit(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        locked(&self.lease).clone()
+    }
+
+    /// The present of one pool.
+    pub(crate) fn pool(&self, name: &PoolName) -> Option<Arc<PoolState>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            updates: self.updates.load(Ordering::Relaxed),
+            commits: self.commits.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn set_lease(&self, lease: Option<Lease>) {
+        *locked(&self.lease) = lease;
+    }
+
+    pub(crate) fn watch(&self, name: &PoolName) -> watch::Receiver<u64> {
+        let mut watchers = locked(&self.watchers);
+        watchers.entry(name.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    pub(crate) fn watch_all(&self) -> watch::Receiver<u64> {
+        self.all.subscribe()
+    }
+
+    /// Makes a committed batch visible and wakes who watches its pools.
+    pub(crate) fn publish(&self, working: Working) {
+        let Working { base, pools: touched, past: _ } = working;
+        // Without this reference the map is changed in place, unless a reader holds a snapshot.
+        drop(base);
+        if touched.is_empty() {
+            return;
+        }
+        let names: Vec<PoolName> = touched.keys().cloned().collect();
+        {
+            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+            let pools = Arc::make_mut(&mut published);
+            for (name, state) in touched {
+                match state {
+                    Some(state) => pools.insert(name, state),
+                    None => pools.remove(&name),
+                };
+            }
+        }
+        self.tick(&names);
+    }
+
+    /// Puts another present in the place of the whole one, and wakes everyone.
+    pub(crate) fn replace(&self, pools: Pools) {
+        let mut names: Vec<PoolName> = pools.keys().cloned().collect();
+        {
+            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+            names.extend(published.keys().filter(|name| !pools.contains_key(name)).cloned());
+            *published = Arc::new(pools);
+        }
+        self.tick(&names);
+    }
+
+    fn tick(&self, names: &[PoolName]) {
+        let mut watchers = locked(&self.watchers);
+        for name in names {
+            if let Some(watcher) = watchers.get(name) {
+                if watcher.receiver_count() == 0 {
+                    watchers.remove(name);
+                } else {
+                    watcher.send_modify(|tick| *tick += 1);
+                }
+            }
+        }
+        drop(watchers);
+        self.all.send_modify(|tick| *tick += 1);
+    }
+}

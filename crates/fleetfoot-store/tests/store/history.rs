@@ -1,0 +1,192 @@
+//! The past: told, found again, kept within bounds.
+
+use fleetfoot_core::{FailureKind, Observation, Outcome, Span, Timestamp};
+use fleetfoot_store::{ClosedFilter, Event, EventFilter, Options, Retention, Store};
+
+use crate::bed::{Bed, instance_name, job_id, on_every_database, pending, pool_name, with_pools};
+
+/// Opens and closes one instance, all at `at`.
+async fn one_short_life(store: &Store, number: u32, at: i64) {
+    let name = instance_name(&format!("p-{number:08x}"));
+    store
+        .update(move |txn| {
+            let mut instance = pending(name.as_str(), "p");
+            instance.created_at = Timestamp(at);
+            txn.insert_instance(instance).unwrap();
+            let failed =
+                Observation::Failed { kind: FailureKind::Create, detail: "no image".to_owned() };
+            txn.observe(&name, &failed, Timestamp(at)).unwrap();
+            let outcome =
+                Outcome::Failed { kind: FailureKind::Create, detail: "no image".to_owned() };
+            txn.observe(&name, &Observation::Closed { outcome }, Timestamp(at)).unwrap();
+        })
+        .await
+        .unwrap();
+}
+
+async fn events_tell_what_happened(bed: &Bed) {
+    let store = bed.open().await;
+    with_pools(&store, &["p", "q"]).await;
+    one_short_life(&store, 1, 5_000).await;
+    store
+        .update(|txn| {
+            let event = Event::new(Timestamp(6_000), "pool drained").pool(&pool_name("q"));
+            txn.event(event.job(&job_id("j")).field("by", "operator"));
+        })
+        .await
+        .unwrap();
+    let all = store.events(EventFilter::default()).await.unwrap();
+    let phrases: Vec<&str> = all.iter().map(|row| row.event.phrase.as_str()).collect();
+    assert_eq!(phrases, ["instance committed", "failed", "closed", "pool drained"]);
+    assert!(all.is_sorted_by_key(|row| row.id));
+    assert_eq!(all[1].event.fields["detail"], "no image");
+    assert_eq!(all[1].event.fields["from"], "pending");
+    assert_eq!(all[1].event.at, Timestamp(5_000));
+    let of_pool = EventFilter { pool: Some(pool_name("q")), ..EventFilter::default() };
+    assert_eq!(store.events(of_pool).await.unwrap(), all[3..]);
+    let of_job = EventFilter { job: Some(job_id("j")), ..EventFilter::default() };
+    assert_eq!(store.events(of_job).await.unwrap(), all[3..]);
+    let instance = Some(instance_name("p-00000001"));
+    let newest = EventFilter { instance, limit: 2, ..EventFilter::default() };
+    assert_eq!(store.events(newest).await.unwrap(), all[1..3], "the newest two, oldest first");
+    store.close().await;
+}
+
+async fn periodic_observations_leave_no_trace(bed: &Bed) {
+    let store = bed.open().await;
+    with_pools(&store, &["p"]).await;
+    let name = instance_name("p-00000001");
+    store
+        .update(|txn| {
+            let mut instance = pending("p-00000001", "p");
+            instance.phase = fleetfoot_core::Phase::Idle;
+            txn.insert_instance(instance).unwrap();
+        })
+        .await
+        .unwrap();
+    for at in 0..20 {
+        let name = name.clone();
+        store
+            .update(move |txn| {
+                txn.observe(&name, &Observation::StillRegistered, Timestamp(at)).unwrap();
+                txn.observe(&name, &Observation::Online, Timestamp(at)).unwrap();
+            })
+            .await
+            .unwrap();
+    }
+    assert_eq!(store.events(EventFilter::default()).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+async fn late_words_fill_in_the_history(bed: &Bed) {
+    let store = bed.open().await;
+    with_pools(&store, &["p"]).await;
+    one_short_life(&store, 1, 5_000).await;
+    let name = instance_name("p-00000001");
+    for (result, at) in [(None, 7_000), (Some("succeeded"), 8_000)] {
+        let name = name.clone();
+        store
+            .update(move |txn| {
+                assert!(txn.is_closed(&name));
+                txn.amend_closed(&name, Some(&job_id("j")), result, Timestamp(at));
+            })
+            .await
+            .unwrap();
+    }
+    let closed = store.closed_instance(&name).await.unwrap().unwrap();
+    assert_eq!(closed.job, Some(job_id("j")));
+    assert_eq!(closed.job_result.as_deref(), Some("succeeded"));
+    assert_eq!(closed.job_completed_at, Some(Timestamp(7_000)), "the first word counts");
+    let filter = ClosedFilter { job: Some(job_id("j")), ..ClosedFilter::default() };
+    assert_eq!(store.closed_instances(filter).await.unwrap(), [closed]);
+    store.close().await;
+}
+
+async fn closed_ones_come_latest_first(bed: &Bed) {
+    let store = bed.open().await;
+    with_pools(&store, &["p", "q"]).await;
+    for number in 1..=5 {
+        one_short_life(&store, number, i64::from(number) * 1_000).await;
+    }
+    let filter = ClosedFilter { pool: Some(pool_name("p")), limit: 2, ..ClosedFilter::default() };
+    let names: Vec<String> = store
+        .closed_instances(filter)
+        .await
+        .unwrap()
+        .iter()
+        .map(|one| one.name.to_string())
+        .collect();
+    assert_eq!(names, ["p-00000005", "p-00000004"]);
+    let none = ClosedFilter { pool: Some(pool_name("q")), ..ClosedFilter::default() };
+    assert!(store.closed_instances(none).await.unwrap().is_empty());
+    assert_eq!(store.closed_instance(&instance_name("p-0000000f")).await.unwrap(), None);
+    store.close().await;
+}
+
+/// Writes until the pruning after commits had its chance.
+async fn write_some(store: &Store, from: u32, lives: u32, at: i64) {
+    for number in from..from + lives {
+        one_short_life(store, number, at).await;
+    }
+}
+
+async fn the_past_is_bounded_by_count(bed: &Bed) {
+    let retention =
+        Retention { events_max: 50, closed_max: 20, step: 1_000, ..Retention::default() };
+    let store =
+        bed.open_with(Options { retention, now: Some(Timestamp(0)), ..Options::default() }).await;
+    with_pools(&store, &["p"]).await;
+    write_some(&store, 0, 130, 5_000).await;
+    let closed = ClosedFilter { limit: 1_000, ..ClosedFilter::default() };
+    let kept = store.closed_instances(closed).await.unwrap().len();
+    // Between two prunes at most 256 rows are written: 64 lives of four rows.
+    assert!((20..=84).contains(&kept), "{kept} closed instances kept");
+    let events =
+        store.events(EventFilter { limit: 10_000, ..EventFilter::default() }).await.unwrap();
+    assert!((50..=306).contains(&events.len()), "{} events kept", events.len());
+    let newest = events.last().unwrap().event.instance.clone();
+    assert_eq!(newest, Some(instance_name(&format!("p-{:08x}", 129))));
+    store.close().await;
+}
+
+async fn the_past_is_bounded_by_age(bed: &Bed) {
+    let retention = Retention {
+        events_age: Span::minutes(1),
+        closed_age: Span::minutes(1),
+        step: 40,
+        ..Retention::default()
+    };
+    let store =
+        bed.open_with(Options { retention, now: Some(Timestamp(0)), ..Options::default() }).await;
+    with_pools(&store, &["p"]).await;
+    write_some(&store, 0, 60, 1_000).await;
+    store
+        .update(|txn| {
+            let mut job = crate::bed::job("old");
+            job.seen_at = Timestamp(1_000);
+            txn.put_job(&pool_name("p"), job);
+            txn.remove_job(&pool_name("p"), &job_id("old"), None, Timestamp(1_000));
+        })
+        .await
+        .unwrap();
+    // Later, in small steps of 40 rows each.
+    write_some(&store, 100, 90, 10_000_000).await;
+    let events =
+        store.events(EventFilter { limit: 10_000, ..EventFilter::default() }).await.unwrap();
+    assert!(events.iter().all(|row| row.event.at == Timestamp(10_000_000)), "old events are gone");
+    let closed = ClosedFilter { limit: 1_000, ..ClosedFilter::default() };
+    let closed = store.closed_instances(closed).await.unwrap();
+    assert_eq!(closed.len(), 90);
+    let finished = fleetfoot_store::FinishedJobFilter::default();
+    assert!(store.finished_jobs(finished).await.unwrap().is_empty());
+    store.close().await;
+}
+
+on_every_database!(
+    events_tell_what_happened,
+    periodic_observations_leave_no_trace,
+    late_words_fill_in_the_history,
+    closed_ones_come_latest_first,
+    the_past_is_bounded_by_count,
+    the_past_is_bounded_by_age,
+);

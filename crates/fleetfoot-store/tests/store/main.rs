@@ -1,0 +1,16 @@
+//! The store against real databases: SQLite always, PostgreSQL and MariaDB where a server is named by
+//! `FLEETFOOT_TEST_POSTGRES_URL` and `FLEETFOOT_TEST_MARIADB_URL`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod bed;
+mod disk;
+mod generate;
+mod history;
+mod kill;
+mod lease;
+mod opening;
+mod random;
+mod round_trip;
+mod speed;
+mod state_dir;
+mod updates;
