@@ -230,6 +230,12 @@ impl Admin {
         }
     }
 
+    /// Reads the token's source again; says whether there is another token than the one in use.
+    pub(crate) fn is_token_replaced(&self) -> bool {
+        matches!(self.credentials, Credentials::Token(_))
+            && read(&self.bearer).is_some_and(|used| self.another_bearer(&used))
+    }
+
     async fn bearer(&self, operation: &'static str) -> Result<Arc<Bearer>> {
         let fresh = || {
             read(&self.bearer)

@@ -63,10 +63,12 @@ impl Breaker {
         }
         state.failed_at = Some(now);
         state.failures = state.failures.saturating_add(1);
-        if state.failures >= FAILURES_MAX {
-            let stated = reason.retry_after().unwrap_or_default();
-            let pause = backoff(OPEN_BASE, OPEN_MAX, state.failures - FAILURES_MAX + 1);
-            state.open = Some((now + pause.max(stated), reason.clone()));
+        let beyond = state.failures.saturating_sub(FAILURES_MAX);
+        if let Some(stated) = reason.retry_after() {
+            state.open = Some((now + stated, reason.clone()));
+        } else if state.failures >= FAILURES_MAX {
+            let pause = backoff(OPEN_BASE, OPEN_MAX, beyond + 1);
+            state.open = Some((now + pause, reason.clone()));
         }
     }
 }
@@ -95,6 +97,17 @@ mod tests {
         assert!(breaker.check().is_ok(), "the probe");
         assert!(breaker.check().is_err(), "the others wait for it");
         breaker.succeeded();
+        assert!(breaker.check().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stated_wait_is_kept_at_once() {
+        let breaker = Breaker::default();
+        let retry_after = Duration::from_secs(40);
+        breaker.failed(&GithubError::new("test", ErrorKind::RateLimited { retry_after }, ""));
+        tokio::time::advance(Duration::from_secs(39)).await;
+        assert!(breaker.check().is_err());
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(breaker.check().is_ok());
     }
 

@@ -1,53 +1,40 @@
 //! One configuration URL with one credential: the calls.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
-use crate::admin::{Admin, Call, bounded, system_info};
-use crate::app::{AppSigner, LentSigner};
+use crate::admin::{Admin, Call};
 use crate::budget::{Budget, BudgetState};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
 use crate::http::{Answer, Http};
 use crate::nouns::{Jit, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, user_labels};
-use crate::session::{Session, from_crate, no_retries};
+use crate::opening::{self, SessionClient};
 use crate::wire;
 
 const SETS: &str = "_apis/runtime/runnerscalesets";
 const GROUPS: &str = "_apis/runtime/runnergroups/";
 const RUNNERS: &str = "_apis/distributedtask/pools/0/agents";
 
-/// Sessions that are being opened at once; two thousand at a start take turns.
-const OPENING_MAX: usize = 64;
-/// Waiting for a turn included.
-const OPEN_MAX: Duration = Duration::from_secs(60);
-
 /// The way to one organization, repository or enterprise with one credential. Cheap to clone;
 /// clones share tokens, limits and connections, so all pools of the pair should share one.
 #[derive(Clone)]
 pub struct Connection {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    http: Http,
-    url: ConfigUrl,
-    admin: Admin,
+pub(crate) struct Inner {
+    pub(crate) http: Http,
+    pub(crate) url: ConfigUrl,
+    pub(crate) admin: Admin,
     budget: Arc<Budget>,
-    opening: Semaphore,
-    sessions: Mutex<Option<SessionClient>>,
-}
-
-/// Crate `scaleset`'s client, and the token it was made with.
-struct SessionClient {
-    client: scaleset::Client,
-    token: Option<SecretString>,
+    pub(crate) opening: Semaphore,
+    pub(crate) sessions: Mutex<Option<SessionClient>>,
 }
 
 impl fmt::Debug for Connection {
@@ -65,7 +52,7 @@ impl Connection {
                 url: url.clone(),
                 admin: Admin::new(http, url, credentials)?,
                 budget: http.budget(&credentials.key()),
-                opening: Semaphore::new(OPENING_MAX),
+                opening: opening::turns(),
                 sessions: Mutex::default(),
             }),
         })
@@ -169,39 +156,6 @@ impl Connection {
         const OPERATION: &str = "delete the scale set";
         let answer = self.delete(OPERATION, format!("{SETS}/{id}")).await?;
         gone(OPERATION, answer, Subject::ScaleSet)
-    }
-
-    /// Opens the message session of a scale set. `owner` names this machine, for people.
-    ///
-    /// It is not retried when its answer is lost: a second one would conflict with the first, which
-    /// then has to lapse.
-    pub async fn open_session(&self, set_id: i64, owner: &str) -> Result<Session> {
-        const OPERATION: &str = "open a message session";
-        let opened = bounded(OPERATION, OPEN_MAX, async {
-            let _turn = self.inner.opening.acquire().await;
-            self.admin().breaker.check()?;
-            // Makes the way in first: our own token calls share failures, the crate's do not.
-            self.admin().reach(OPERATION).await?;
-            let client = self.session_client(OPERATION)?;
-            client
-                .create_message_session(scaleset::ScaleSetId(set_id), owner)
-                .await
-                .map_err(|error| from_crate(OPERATION, Subject::ScaleSet, error))
-        })
-        .await;
-        if let Err(error) = &opened
-            && *error.kind() == ErrorKind::Unauthorized
-        {
-            self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
-        let inner = opened?;
-        let id = inner.info().session_id.as_str().to_owned();
-        let session = Session::new(inner, self.clone(), set_id);
-        if session.is_err() && !id.is_empty() {
-            // It cannot be used, but it would be in the way of the next one.
-            let _ = self.delete_session(set_id, &id).await;
-        }
-        session
     }
 
     /// Deletes a session by its saved id, so that a new one can be opened; one that is gone is
@@ -325,45 +279,6 @@ impl Connection {
     ) -> Result<Answer> {
         self.admin().call(Call { operation, method, path, query: &[], body }).await
     }
-
-    /// Crate `scaleset`'s client for sessions, made again when the token has changed.
-    fn session_client(&self, operation: &'static str) -> Result<scaleset::Client> {
-        let token = self.admin().personal_token()?;
-        let mut slot = self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = slot.as_ref()
-            && exposed(&known.token) == exposed(&token)
-        {
-            return Ok(known.client.clone());
-        }
-        let failed = |error| from_crate(operation, Subject::Other, error);
-        let credentials = match (&token, self.admin().app()) {
-            (None, Some((id, signer))) => app_credentials(id, signer).map_err(failed)?,
-            _ => scaleset::Credentials::personal_access_token(exposed(&token).unwrap_or_default())
-                .map_err(failed)?,
-        };
-        let url = &self.inner.url;
-        let client = scaleset::Client::builder(url.as_str(), credentials)
-            .http_client(self.inner.http.clients(url.is_secure())?.polls)
-            .system_info(system_info())
-            .retry_policy(no_retries())
-            .allow_http(true)
-            .build()
-            .map_err(failed)?;
-        *slot = Some(SessionClient { client: client.clone(), token });
-        Ok(client)
-    }
-}
-
-fn app_credentials(
-    installation_id: i64,
-    signer: &Arc<AppSigner>,
-) -> scaleset::Result<scaleset::Credentials> {
-    let signer = LentSigner(Arc::clone(signer));
-    scaleset::Credentials::github_app_with_provider(installation_id, signer)
-}
-
-fn exposed(token: &Option<SecretString>) -> Option<&str> {
-    token.as_ref().map(ExposeSecret::expose_secret)
 }
 
 fn success(operation: &'static str, answer: Answer, subject: Subject) -> Result<Answer> {

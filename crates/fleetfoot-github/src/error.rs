@@ -337,35 +337,39 @@ fn shorten(text: &str) -> String {
 
 /// The error for a request that got no answer.
 pub(crate) fn transport(operation: &'static str, error: reqwest::Error) -> GithubError {
+    let error = error.without_url();
     let kind = transport_kind(&error);
-    GithubError::with_source(operation, kind, "", error)
+    let is_proxy = causes(&error).any(|cause| cause.to_string().starts_with("tunnel error"));
+    let detail = if is_proxy { "the proxy refuses the connection" } else { "" };
+    GithubError::with_source(operation, kind, detail, error)
 }
 
-pub(crate) fn transport_kind(error: &reqwest::Error) -> ErrorKind {
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+fn transport_kind(error: &reqwest::Error) -> ErrorKind {
     if error.is_timeout() {
         return ErrorKind::Timeout;
     }
     if error.is_builder() {
         return ErrorKind::Settings;
     }
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(one) = cause {
-        if is_certificate_error(one) {
-            return ErrorKind::Certificate;
-        }
-        cause = one.source();
+    if causes(error).any(is_certificate_error) {
+        return ErrorKind::Certificate;
     }
     ErrorKind::Unreachable
 }
 
+/// An I/O error hides what it was made of from `source`, sometimes in another I/O error.
 fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
-    let is_bad = |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));
-    error.downcast_ref::<rustls::Error>().is_some_and(is_bad)
-        || error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            .is_some_and(is_bad)
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
+    }
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| is_certificate_error(inner))
 }
 
 #[cfg(test)]

@@ -56,6 +56,16 @@ pub enum Roots {
     None,
 }
 
+impl fmt::Display for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "system",
+            Self::BuiltIn => "built in",
+            Self::None => "none",
+        })
+    }
+}
+
 /// The HTTP clients of the process: one pair for TLS and one for plain HTTP, each made when it is
 /// first needed (the certificate store is the largest thing in a small process).
 #[derive(Clone)]
@@ -145,29 +155,26 @@ impl Http {
 
     fn tls_clients(&self) -> Result<Clients> {
         let extra = &self.inner.extra_ca;
-        let system = self.polls()?.tls_certs_merge(extra.clone()).build();
-        let (polls, roots) = match system {
-            Ok(polls) => (polls, Roots::System),
+        // Without the extra authorities: with them an empty system would go unnoticed.
+        let roots = match self.control()?.build() {
+            Ok(_) => Roots::System,
             Err(reason) => {
-                tracing::debug!(%reason, "no certificates on this system");
-                let polls = self.polls()?.tls_certs_only(self.built_in_roots());
-                (build(polls)?, Roots::BuiltIn)
+                tracing::debug!(%reason, "no certificate authorities on this system");
+                Roots::BuiltIn
             }
         };
-        let control = match roots {
-            Roots::System => self.control()?.tls_certs_merge(extra.clone()),
-            Roots::BuiltIn | Roots::None => self.control()?.tls_certs_only(self.built_in_roots()),
+        let trust = |builder: ClientBuilder| match roots {
+            Roots::System => builder.tls_certs_merge(extra.clone()),
+            Roots::BuiltIn | Roots::None => builder.tls_certs_only(self.built_in_roots()),
+        };
+        let clients = Clients {
+            polls: build(trust(self.polls()?))?,
+            control: build(trust(self.control()?))?,
+            roots,
         };
         let extra_ca = self.inner.settings.extra_ca.as_ref().map(|path| path.display().to_string());
-        match roots {
-            Roots::System => {
-                tracing::info!(roots = "system", extra_ca, "certificate authorities loaded");
-            }
-            Roots::BuiltIn | Roots::None => {
-                tracing::info!(roots = "built in", extra_ca, "certificate authorities loaded");
-            }
-        }
-        Ok(Clients { polls, control: build(control)?, roots })
+        tracing::info!(%roots, extra_ca, "certificate authorities loaded");
+        Ok(clients)
     }
 
     fn built_in_roots(&self) -> Vec<Certificate> {
@@ -302,7 +309,7 @@ pub(crate) async fn send(
     request: Request,
     operation: &'static str,
 ) -> Result<Answer> {
-    let failed = |error: reqwest::Error| transport(operation, error.without_url());
+    let failed = |error| transport(operation, error);
     let response = client.execute(request).await.map_err(failed)?;
     let status = response.status().as_u16();
     let headers = response.headers().clone();

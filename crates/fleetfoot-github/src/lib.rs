@@ -12,8 +12,8 @@
 //!
 //! **Where to start.** [`Connection`] is the door: one per configuration URL and credential, shared
 //! by all pools that use the pair. [`Session`] is the long poll of one scale set. `connection.rs`
-//! lists the calls, `admin.rs` holds the token dance underneath them, `session.rs` wraps the
-//! message half of crate `scaleset`, and `error.rs` has the table of what an answer means.
+//! lists the calls, `admin.rs` holds the token dance underneath them, `opening.rs` and
+//! `session.rs` wrap the message half of crate `scaleset`, and `error.rs` has the table of what an answer means.
 //!
 //! ```text
 //!  Credentials ─▶ installation token ─▶ registration token ─▶ admin token      (admin.rs)
@@ -50,6 +50,7 @@ mod error;
 mod http;
 mod message;
 mod nouns;
+mod opening;
 mod resolver;
 mod rest;
 mod session;

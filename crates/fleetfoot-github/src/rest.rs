@@ -6,6 +6,7 @@ use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
 use crate::wire;
 
 const PAGE_SIZE: usize = 100;
+const LISTS_MAX: usize = 3;
 /// More than GitHub lets register in one scope.
 const PAGES_MAX: usize = 1_000;
 
@@ -24,32 +25,38 @@ pub struct RunnerStatus {
 
 impl Connection {
     /// All runners of the scope: a complete list or an error.
+    ///
+    /// Runners come and go while its pages are fetched, which can push one from a page that is
+    /// still to come to one that was already read; such a list is short, and fetched again.
     pub async fn list_runners(&self) -> Result<Vec<RunnerStatus>> {
         const OPERATION: &str = "list the runners";
+        for _ in 0..LISTS_MAX {
+            let (runners, total) = self.list_once(OPERATION).await?;
+            if runners.len() >= total {
+                return Ok(runners);
+            }
+        }
+        Err(GithubError::new(OPERATION, ErrorKind::Unusable, "some were missing each time"))
+    }
+
+    async fn list_once(&self, operation: &'static str) -> Result<(Vec<RunnerStatus>, usize)> {
         let base = format!("{}/actions/runners", self.url().scope().rest_path());
         let mut runners: Vec<RunnerStatus> = Vec::new();
         for page in 1..=PAGES_MAX {
             let path = format!("{base}?per_page={PAGE_SIZE}&page={page}");
-            let answer = self.admin().rest(OPERATION, &path).await?;
+            let answer = self.admin().rest(operation, &path).await?;
             if !answer.is_success() {
-                let error = refused(OPERATION, &answer, Subject::Other);
+                let error = refused(operation, &answer, Subject::Other);
                 return Err(name_permission(error, self.url().scope()));
             }
-            let listed: wire::RestRunners = wire::read(OPERATION, &answer)?;
+            let listed: wire::RestRunners = wire::read(operation, &answer)?;
             let is_last = listed.runners.len() < PAGE_SIZE;
             runners.extend(listed.runners.into_iter().map(Into::into));
             if is_last {
-                // Runners come and go between two pages; those that came show up in the next list,
-                // but a page that is short by itself must not look like the end.
-                let distinct = distinct_by_id(runners);
-                if distinct.len() < listed.total_count {
-                    let detail = format!("{} of {}", distinct.len(), listed.total_count);
-                    return Err(GithubError::new(OPERATION, ErrorKind::Unusable, detail));
-                }
-                return Ok(distinct);
+                return Ok((distinct_by_id(runners), listed.total_count));
             }
         }
-        Err(GithubError::new(OPERATION, ErrorKind::Unusable, "it does not end"))
+        Err(GithubError::new(operation, ErrorKind::Unusable, "it does not end"))
     }
 
     /// Whether public repositories may use a runner group. Best effort: a token that manages

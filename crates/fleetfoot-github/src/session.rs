@@ -10,7 +10,7 @@ use scaleset::{
 use crate::admin::bounded;
 use crate::connection::Connection;
 use crate::error::{
-    ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, Subject, classify, detail, transport_kind,
+    ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, Subject, classify, detail, transport,
 };
 use crate::message::{Message, Statistics};
 use crate::wire::Exception;
@@ -163,15 +163,9 @@ pub(crate) fn from_crate(
         let kind = classify(api.status.as_u16(), exception, subject);
         return GithubError::new(operation, kind, api_detail(api));
     }
-    if error.is_timeout() {
-        return GithubError::with_source(operation, ErrorKind::Timeout, "", error);
-    }
     #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is foreign and open")]
     match error {
-        scaleset::Error::Transport { source, .. } => {
-            let source = source.without_url();
-            GithubError::with_source(operation, transport_kind(&source), "", source)
-        }
+        scaleset::Error::Transport { source, .. } => transport(operation, source),
         scaleset::Error::Jwt(source) => match source.downcast::<GithubError>() {
             Ok(error) => *error,
             Err(source) => GithubError::with_source(operation, ErrorKind::Credentials, "", source),

@@ -252,6 +252,56 @@ async fn a_token_file_is_read_again_when_its_token_is_refused() {
 }
 
 #[tokio::test]
+async fn a_session_opens_with_a_token_that_was_just_replaced() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "ghp_1").unwrap();
+    let now_good = std::sync::Arc::new(std::sync::Mutex::new("Bearer ghp_1"));
+    let good = std::sync::Arc::clone(&now_good);
+    let stub = Stub::start(move |asked, _| {
+        let is_good = asked.header("authorization") == *good.lock().unwrap();
+        (asked.path.ends_with("/registration-token") && !is_good).then(|| reply(401, ""))
+    })
+    .await;
+    let source = fleetfoot_github::TokenSource::file(file.path());
+    let connection = stub.connection_with(&fleetfoot_github::Credentials::Token(source));
+    connection.scale_set(1, "linux").await.unwrap();
+    // Revoked while our own admin token is still good, so only the session's client meets it.
+    *now_good.lock().unwrap() = "Bearer ghp_2";
+    let refused = connection.open_session(7, "here").await.unwrap_err();
+    assert_eq!(refused.kind(), &ErrorKind::Unauthorized, "{}", refused.chain());
+    std::fs::write(file.path(), "ghp_2").unwrap();
+    connection.open_session(7, "here").await.unwrap();
+}
+
+#[tokio::test]
+async fn names_are_resolved() {
+    let stub = Stub::good().await;
+    let http = Http::new(HttpSettings::default()).unwrap();
+    let url = stub.url().as_str().replace("127.0.0.1", "localhost");
+    let url = ConfigUrl::parse(&url).unwrap();
+    let connection = Connection::new(&http, &url, &token("ghp")).unwrap();
+    connection.scale_set(1, "linux").await.unwrap();
+    let url = ConfigUrl::parse("http://no-such-host.invalid/acme").unwrap();
+    let connection = Connection::new(&http, &url, &token("ghp")).unwrap();
+    let error = connection.scale_set(1, "linux").await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unreachable);
+}
+
+#[tokio::test]
+async fn equal_credentials_share_a_budget() {
+    let stub = Stub::start(|asked, _| {
+        asked.is("POST", "/generatejitconfig").then(|| reply(429, "").header("retry-after", 60))
+    })
+    .await;
+    let http = Http::new(HttpSettings::default()).unwrap();
+    let connection = |value| Connection::new(&http, &stub.url(), &token(value)).unwrap();
+    let (one, same, other) = (connection("a"), connection("a"), connection("b"));
+    one.jit_config(7, "r1").await.unwrap_err();
+    assert!(same.budget().is_exhausted());
+    assert!(!other.budget().is_exhausted());
+}
+
+#[tokio::test]
 async fn what_is_wrong_here_is_said_before_any_request() {
     let http = Http::new(HttpSettings::default()).unwrap();
     let url = ConfigUrl::parse("https://github.com/acme").unwrap();
@@ -287,7 +337,7 @@ async fn a_proxy_that_refuses_is_one_clear_line() {
     let connection = Connection::new(&http, &url, &token("ghp")).unwrap();
     let error = connection.check().await.unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Unreachable, "{}", error.chain());
-    eprintln!("{}", error.chain());
+    assert!(error.chain().contains("the proxy refuses the connection"), "{}", error.chain());
 }
 
 #[tokio::test(start_paused = true)]

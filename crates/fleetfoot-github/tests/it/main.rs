@@ -16,3 +16,4 @@ mod emulator;
 mod sessions;
 mod stub;
 mod the_box;
+mod tls;
