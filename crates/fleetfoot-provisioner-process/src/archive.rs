@@ -52,6 +52,16 @@ pub(crate) fn short_hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(10).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// No devices, no pipes.
+const UNPACKED: [EntryType; 6] = [
+    EntryType::Regular,
+    EntryType::Continuous,
+    EntryType::GNUSparse,
+    EntryType::Directory,
+    EntryType::Symlink,
+    EntryType::Link,
+];
+
 /// Unpacks files, directories and links, and refuses whatever would land elsewhere.
 fn unpack(file: File, to: &Path) -> io::Result<()> {
     let mut archive = tar::Archive::new(GzDecoder::new(io::BufReader::new(file)));
@@ -64,21 +74,15 @@ fn unpack(file: File, to: &Path) -> io::Result<()> {
         if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
             return Err(escapes(&path));
         }
-        match entry.header().entry_type() {
-            EntryType::Regular
-            | EntryType::Continuous
-            | EntryType::GNUSparse
-            | EntryType::Directory
-            | EntryType::Symlink
-            | EntryType::Link => {}
-            EntryType::XGlobalHeader => continue,
-            // Devices, pipes and whatever else there may be.
-            _ => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("`{}` is no file, directory or link", path.display()),
-                ));
-            }
+        let kind = entry.header().entry_type();
+        if kind == EntryType::XGlobalHeader {
+            continue;
+        }
+        if !UNPACKED.contains(&kind) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("`{}` is no file, directory or link", path.display()),
+            ));
         }
         // Follows no link out of the directory, neither for the entry nor for the target of a hard link.
         if !entry.unpack_in(to)? {

@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use fleetfoot_provisioner::{Finding, Severity};
 use rustix::fs::{Access, AtFlags, CWD};
 
-use crate::cgroup::Controller;
 use crate::create::missing_command;
 use crate::host::ProcessHost;
+use crate::layout::Controller;
 use crate::pool::{ProcessPool, RunnerSource, Sandbox};
-use crate::sandbox;
+use crate::{program, sandbox};
 
 /// Looks at everything the pool needs. Blocking.
 pub(crate) fn check(host: &ProcessHost, pool: &ProcessPool, shim: &Path) -> Vec<Finding> {
@@ -20,13 +21,8 @@ pub(crate) fn check(host: &ProcessHost, pool: &ProcessPool, shim: &Path) -> Vec<
     root(host, pool, &mut findings);
     users(pool, &mut findings);
     limits(host, pool, &mut findings);
-    if let Sandbox::Bubblewrap(_) = pool.sandbox
-        && sandbox::find("bwrap").is_none()
-    {
-        findings.push(error(
-            "`bwrap` is not in PATH, and the pool's sandbox is bubblewrap",
-            "apt install bubblewrap",
-        ));
+    if let Sandbox::Bubblewrap(_) = pool.sandbox {
+        bubblewrap(pool, &mut findings);
     }
     if !sandbox::executable(shim) {
         findings.push(error(
@@ -123,6 +119,33 @@ fn users(pool: &ProcessPool, findings: &mut Vec<Finding>) {
         )),
         None => {}
     }
+}
+
+/// Not only whether it is there: distributions forbid the namespaces that it needs.
+fn bubblewrap(pool: &ProcessPool, findings: &mut Vec<Finding>) {
+    let Some(bwrap) = sandbox::find("bwrap") else {
+        let message = "`bwrap` is not in PATH, and the pool's sandbox is bubblewrap";
+        findings.push(error(message, "apt install bubblewrap"));
+        return;
+    };
+    let mut command = program::command(bwrap);
+    command
+        .args(["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"])
+        .current_dir("/");
+    if let Some((uid, _)) = pool.uid_range.filter(|_| rustix::process::geteuid().is_root()) {
+        command.uid(uid).gid(uid);
+    }
+    let said = match command.output() {
+        Ok(output) if output.status.success() => return,
+        Ok(output) => {
+            String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned()
+        }
+        Err(cause) => cause.to_string(),
+    };
+    findings.push(error(
+        &format!("bubblewrap cannot make a sandbox here: {said}"),
+        "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0)",
+    ));
 }
 
 fn limits(host: &ProcessHost, pool: &ProcessPool, findings: &mut Vec<Finding>) {

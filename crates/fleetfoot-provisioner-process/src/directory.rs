@@ -41,6 +41,8 @@ pub(crate) struct PidRecord {
     pub(crate) boot_id: String,
     /// Directories of the cgroups that hold the runner.
     pub(crate) cgroups: Vec<PathBuf>,
+    /// How long it gives its runner to stop.
+    pub(crate) grace_ms: u64,
 }
 
 /// `exit.json`: how it ended.

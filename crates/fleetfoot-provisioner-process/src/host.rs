@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -12,9 +12,9 @@ use fleetfoot_provisioner::Handle;
 use fleetfoot_provisioner::{InstallationId, InstanceName, PoolName};
 use tokio::sync::broadcast;
 
-use crate::cgroup::Layout;
 use crate::directory::{self, Directory, Meta, Record};
 use crate::failure::{At, AtPath};
+use crate::layout::Layout;
 use crate::life::{self, Life};
 use crate::locks::NameLocks;
 use crate::{archive, leftovers, proc};
@@ -69,7 +69,11 @@ impl ProcessHost {
         boot_id: String,
     ) -> Result<Arc<Self>, HostError> {
         let failed = |source| HostError::Root { path: root.to_owned(), source };
-        fs::create_dir_all(root).map_err(failed)?;
+        if !root.is_dir() {
+            fs::create_dir_all(root).map_err(failed)?;
+            // Jobs with a user id of their own pass through to their directories; nobody else has to look.
+            fs::set_permissions(root, PermissionsExt::from_mode(0o711)).map_err(failed)?;
+        }
         let root = root.canonicalize().map_err(failed)?;
         let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let connection = format!("processes of {host_name} in {}", root.display());
@@ -156,7 +160,7 @@ impl ProcessHost {
             let life = life::look(&directory, &self.boot_id).at("read", directory.path())?;
             if let Life::ShimLost(record) = &life {
                 let uid = meta.as_ref().and_then(|meta| meta.uid);
-                leftovers::settle(&directory, record, uid).at("write", &directory.exit())?;
+                leftovers::settle(&directory, record, uid);
             }
             let info = EnvironmentInfo {
                 pool: meta.and_then(|meta| PoolName::new(&meta.pool).ok()),

@@ -35,14 +35,13 @@ pub(crate) fn kill(directory: &Directory, record: Option<&PidRecord>, uid: Optio
     cgroup::remove(cgroups, BOUND.saturating_sub(begun.elapsed())) && clean == 2
 }
 
-/// The instance's shim was killed: kills its tree and writes down how it ended.
-pub(crate) fn settle(
-    directory: &Directory,
-    record: &PidRecord,
-    uid: Option<u32>,
-) -> std::io::Result<()> {
-    kill(directory, Some(record), uid);
-    directory::write(&directory.exit(), &ExitRecord::of_reason(SHIM_LOST))
+/// The instance's shim was killed: kills its tree and writes down how it ended, if that can be written (otherwise the next look
+/// comes to the same). Not while it is being deleted, which does the same and takes the files away meanwhile.
+pub(crate) fn settle(directory: &Directory, record: &PidRecord, uid: Option<u32>) {
+    if !directory.deleting().exists() {
+        kill(directory, Some(record), uid);
+        let _ = directory::write(&directory.exit(), &ExitRecord::of_reason(SHIM_LOST));
+    }
 }
 
 fn kill_once(directory: &Directory, uid: Option<u32>) -> usize {

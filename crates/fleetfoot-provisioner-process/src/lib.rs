@@ -30,7 +30,8 @@
 //!
 //! # Limits
 //!
-//! Processor, memory and process limits are cgroup limits, v2 where controllers are delegated to the daemon, else v1.
+//! Processor, memory and process limits are cgroup limits: v2 where controllers are delegated to the daemon (systemd:
+//! `Delegate=yes`, `DelegateSubgroup=daemon`) or it is root, else v1.
 //! Where none is writable the limits are not enforced and `check` names them. Processes that try to escape are caught by
 //! the cgroup, or without one by the shim as their subreaper.
 //!
@@ -47,9 +48,11 @@ mod create;
 mod directory;
 mod failure;
 mod host;
+mod layout;
 mod leftovers;
 mod life;
 mod locks;
+mod logs;
 mod pool;
 mod proc;
 mod program;

@@ -92,7 +92,7 @@ mod tests {
     fn record(pid: u32, boot_id: &str) -> PidRecord {
         let pid = i32::try_from(pid).unwrap();
         let start_time = proc::stat(pid).map_or(1, |stat| stat.start_time);
-        PidRecord { pid, start_time, boot_id: boot_id.to_owned(), cgroups: Vec::new() }
+        PidRecord { pid, start_time, boot_id: boot_id.to_owned(), cgroups: Vec::new(), grace_ms: 0 }
     }
 
     fn meta(boot_id: &str) -> Meta {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetfoot_provisioner::InstanceName;
@@ -13,14 +14,14 @@ use fleetfoot_provisioner::{
     JitConfig, Listing, Provisioner, Reach,
 };
 
-use crate::cgroup::Limits;
 use crate::directory::{self, COOKIE, Directory, Meta, PidRecord};
-use crate::failure::{AtPath, failed, lost};
+use crate::failure::{At, AtPath, failed, kind, lost};
 use crate::host::{Owner, ProcessHost};
+use crate::layout::Limits;
 use crate::pool::{ProcessPool, RunnerSource, Sandbox};
 use crate::shim::Order;
 use crate::stop::{self, Held};
-use crate::{check, create, leftovers, remove, sandbox, watch};
+use crate::{check, create, leftovers, logs, remove, sandbox, watch};
 
 /// Processes of one pool on this host.
 #[derive(Debug)]
@@ -93,22 +94,32 @@ impl ProcessProvisioner {
         env
     }
 
+    /// Stops what runs; says which process it was, and whether it left nothing behind.
+    async fn stop(&self, directory: &Directory) -> Result<(Option<PidRecord>, bool), At> {
+        let path = directory.pid();
+        let record = directory::read::<PidRecord>(&path).at("read", &path)?.ok();
+        let mut clean = directory.exit().exists() || record.is_none();
+        if let Some(record) = &record
+            && let Some(held) = Held::new(record, &self.host.boot_id).at("hold", &path)?
+        {
+            let grace = Duration::from_millis(record.grace_ms);
+            clean = held.stop(grace).await.at("stop", directory.path())?;
+        }
+        Ok((record, clean))
+    }
+
     /// Runs blocking work that reads the host's files.
     async fn blocking<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&ProcessHost) -> Result<T, crate::failure::At> + Send + 'static,
+        work: impl FnOnce(&ProcessHost) -> Result<T, At> + Send + 'static,
     ) -> Result<T, BackendError> {
         let host = Arc::clone(&self.host);
         let outcome = tokio::task::spawn_blocking(move || work(&host))
             .await
             .map_err(|error| lost(operation, error))?;
         outcome.map_err(|error| {
-            BackendError::new(
-                operation,
-                crate::failure::kind(&error.source, ErrorKind::Backend),
-                error.one_line(),
-            )
+            BackendError::new(operation, kind(&error.source, ErrorKind::Backend), error.one_line())
         })
     }
 }
@@ -217,22 +228,7 @@ impl Provisioner for ProcessProvisioner {
         };
         // First the mark, then the look: a shim that comes late writes its pid first and then looks for the mark.
         mark(&directory).at("write", &directory.deleting()).map_err(backend)?;
-        let record = directory::read::<PidRecord>(&directory.pid())
-            .at("read", &directory.pid())
-            .map_err(backend)?
-            .ok();
-        let mut clean = directory.exit().exists() || record.is_none();
-        if let Some(record) = &record
-            && let Some(held) = Held::new(record, &self.host.boot_id)
-                .at("hold", &directory.pid())
-                .map_err(backend)?
-        {
-            clean = held
-                .stop(self.pool.stop_grace)
-                .await
-                .at("stop", directory.path())
-                .map_err(backend)?;
-        }
+        let (record, clean) = self.stop(&directory).await.map_err(backend)?;
         let (root, name) = (self.host.root.clone(), name.clone());
         let work = tokio::task::spawn_blocking(move || {
             let _guard = guard;
@@ -270,9 +266,9 @@ impl Provisioner for ProcessProvisioner {
         let known = name.clone();
         let text = self.blocking("read process output", move |host| {
             Ok(match host.owner(&known)? {
-                Owner::Ours(_) => {
-                    Some(last_lines(&directory, lines, bytes).at("read", &directory.output())?)
-                }
+                Owner::Ours(_) => Some(
+                    logs::last_lines(&directory, lines, bytes).at("read", &directory.output())?,
+                ),
                 Owner::OursUnwritten | Owner::Nobody | Owner::Foreign => None,
             })
         });
@@ -307,22 +303,14 @@ impl Provisioner for ProcessProvisioner {
     }
 }
 
+/// Marks an instance as being deleted. A full disk does not keep it from being deleted.
 fn mark(directory: &Directory) -> io::Result<()> {
-    File::options().create(true).truncate(false).write(true).open(directory.deleting()).map(|_| ())
-}
-
-/// The last lines of the older and the newer half together.
-fn last_lines(directory: &Directory, lines: usize, bytes: u64) -> io::Result<String> {
-    let mut output = Vec::new();
-    for path in [directory.older_output(), directory.output()] {
-        use std::os::unix::fs::OpenOptionsExt;
-        match File::options().read(true).custom_flags(directory::no_follow()).open(&path) {
-            Ok(mut file) => output.extend(remove::tail(&mut file, bytes)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+    let path = directory.deleting();
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
     }
-    let text = String::from_utf8_lossy(&output);
-    let skipped = text.lines().count().saturating_sub(lines);
-    Ok(text.lines().skip(skipped).map(|line| format!("{line}\n")).collect())
+    match File::create_new(path) {
+        Err(error) if kind(&error, ErrorKind::Backend) != ErrorKind::NoRoom => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

@@ -5,8 +5,8 @@
 //! directories to the top, so descriptors do not run out.
 
 use std::ffi::{CStr, CString};
-use std::fs::{self, File};
-use std::io::{self, Seek};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -16,8 +16,10 @@ use rustix::mount::UnmountFlags;
 
 /// Deeper directories are moved to the top first.
 const DEPTH_MAX: usize = 40;
-/// Someone may still write while we remove: this often we begin again.
-const ROUNDS_MAX: usize = 20;
+/// Someone may still write while we remove, or mounts be detached: this often we begin again.
+const ROUNDS_MAX: usize = 1000;
+/// A look at the top for each deep directory that was moved there, and no end of looks at one that grows.
+const LOOKS_MAX: usize = 100_000;
 
 /// Removes `name` in `parent` with everything below. What is gone is fine. `last` are files that go after everything
 /// else, in this order.
@@ -30,10 +32,8 @@ pub(crate) fn tree(parent: &Path, name: &str, last: &[&str]) -> io::Result<()> {
     };
     let mut outcome = Ok(());
     for round in 0..ROUNDS_MAX {
-        outcome = Removal { top: top.as_fd(), path: &path, last, moved: round * 1_000_000 }.all();
-        if outcome.is_ok() {
-            outcome = last.iter().try_for_each(|name| remove_entry(&top, name));
-        }
+        let removal = Removal { top: top.as_fd(), path: &path, last, moved: round * 1_000_000 };
+        outcome = removal.all();
         outcome = outcome.and_then(|()| match fs::remove_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -44,13 +44,6 @@ pub(crate) fn tree(parent: &Path, name: &str, last: &[&str]) -> io::Result<()> {
         }
     }
     outcome
-}
-
-fn remove_entry(top: &OwnedFd, name: &str) -> io::Result<()> {
-    match rustix::fs::unlinkat(top, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Opens a directory only if it is one itself (no link) and no mount begins at it. On kernels before 5.6 the caller's
@@ -80,20 +73,23 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
-    /// Removes everything in the top directory except `last`, again until nothing is left to see.
+    /// Removes everything in the top directory, again until nothing is left to see, then `last`.
     fn all(mut self) -> io::Result<()> {
-        loop {
+        for _ in 0..LOOKS_MAX {
             let mut names = entries(self.top)?;
             names.retain(|(name, _)| {
                 !self.last.iter().any(|last| name.to_bytes() == last.as_bytes())
             });
             if names.is_empty() {
-                return Ok(());
+                return self.last.iter().try_for_each(|name| {
+                    self.entry(self.top, &c_string(name.as_bytes())?, FileType::Unknown, 0)
+                });
             }
             for (name, kind) in names {
                 self.entry(self.top, &name, kind, 0)?;
             }
         }
+        Err(Errno::NOTEMPTY.into())
     }
 
     fn entry(
@@ -170,15 +166,12 @@ fn entries(directory: BorrowedFd<'_>) -> io::Result<Vec<(CString, FileType)>> {
         if name.to_bytes() == b"." || name.to_bytes() == b".." {
             continue;
         }
-        let kind = match entry.file_type() {
-            FileType::Unknown => {
-                match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                    Err(_) => FileType::Unknown,
-                }
-            }
-            known => known,
-        };
+        let mut kind = entry.file_type();
+        if kind == FileType::Unknown
+            && let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+        {
+            kind = FileType::from_raw_mode(stat.st_mode);
+        }
         found.push((name.to_owned(), kind));
     }
     Ok(found)
@@ -224,15 +217,6 @@ fn make_mutable(parent: BorrowedFd<'_>, name: &CStr) {
     }
 }
 
-/// The last `bytes` of a file, and whether there was more before them.
-pub(crate) fn tail(file: &mut File, bytes: u64) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    file.seek(io::SeekFrom::Start(length.saturating_sub(bytes)))?;
-    let mut end = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, bytes), &mut end)?;
-    Ok(end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,7 +230,6 @@ mod tests {
         fs::write(outside.join("keep"), "x").unwrap();
         let top = root.path().join("top");
         fs::create_dir_all(top.join("a/b")).unwrap();
-        fs::write(top.join("meta.json"), "{}").unwrap();
         fs::write(top.join("a/b/file"), "x").unwrap();
         symlink(&outside, top.join("a/link")).unwrap();
         symlink("nowhere", top.join("dangling")).unwrap();
@@ -257,6 +240,7 @@ mod tests {
             rustix::fs::mkdirat(&deep, "d", Mode::RWXU).unwrap();
             deep = rustix::fs::openat(&deep, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
+        fs::create_dir_all(top.join("meta.json/is/a/directory")).ok();
         tree(root.path(), "top", &["meta.json"]).unwrap();
         assert!(!top.exists());
         assert!(outside.join("keep").exists());

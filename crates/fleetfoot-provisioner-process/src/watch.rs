@@ -114,8 +114,7 @@ async fn ended(host: Arc<ProcessHost>, name: InstanceName) -> Option<Event> {
             let Ok(Owner::Ours(meta @ Meta { .. })) = host.owner(&name) else { return None };
             let life = life::look(&directory, &host.boot_id).ok()?;
             if let Life::ShimLost(record) = &life {
-                // If it cannot be written down, the next `list` tries again.
-                let _ = leftovers::settle(&directory, record, meta.uid);
+                leftovers::settle(&directory, record, meta.uid);
             }
             Some(life.state())
         }

@@ -1,5 +1,5 @@
 //! The contract's own suite, against real processes; once plain, once in the sandbox.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What an instance does from its launch to its removal, with shell scripts as runners.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod common;
 

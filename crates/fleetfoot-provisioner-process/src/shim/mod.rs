@@ -77,7 +77,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             args.get(1).map_or(ExitCode::from(64), |directory| serve::main(directory.into()))
         }
         Some(EXEC) => become_runner::main(args.get(1..).unwrap_or_default()),
-        Some(_) | None => args.first().map_or(ExitCode::from(64), |directory| detach(directory)),
+        Some(_) | None => args.first().map_or(ExitCode::from(64), detach),
     }
 }
 

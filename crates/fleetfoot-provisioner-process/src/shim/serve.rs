@@ -35,10 +35,17 @@ pub(super) fn main(path: PathBuf) -> ExitCode {
     let Some(shim) = shim else { return ExitCode::FAILURE };
     release_standard_streams();
     let exit = shim.wait();
-    match directory::write(&directory.exit(), &exit) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Removed meanwhile, or a full disk: the daemon then sees a shim that ended without a word.
-        Err(_) => ExitCode::FAILURE,
+    if record(&directory, &exit) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes down how it ended. On a full disk the output makes room for it. What cannot be written at all the daemon sees as a shim
+/// that ended without a word.
+fn record(directory: &Directory, exit: &ExitRecord) -> bool {
+    directory::write(&directory.exit(), exit).is_ok() || {
+        for output in [directory.older_output(), directory.output()] {
+            let _ = std::fs::remove_file(output);
+        }
+        directory::write(&directory.exit(), exit).is_ok()
     }
 }
 
@@ -81,7 +88,7 @@ impl Shim {
         let signals = Signals::new().map_err(say("cannot handle signals"))?;
         let cgroups: Vec<PathBuf> =
             order.groups.iter().map(|group| group.directory.clone()).collect();
-        announce(directory, cgroups.clone())?;
+        announce(directory, cgroups.clone(), order.grace_ms)?;
         // The other order than in `delete`, which first marks and then looks for us: one of the two sees the other. The mark
         // goes only after the runner's directory.
         if directory.deleting().exists() || !directory.runner().is_dir() {
@@ -191,18 +198,19 @@ impl Shim {
         self.output.pump();
     }
 
-    /// Asks the runner to end: its process group, or the sandboxed process alone (the sandbox's own processes would end at once
-    /// and take it with them).
+    /// Asks the runner to end: its process group, or the sandboxed process alone (the sandbox's own processes would end at
+    /// once and take it with them). A sandbox in which nothing runs yet may end at once.
     fn terminate(&self) {
-        if !self.sandboxed {
-            let _ = rustix::process::kill_process_group(self.runner, Signal::TERM);
-            return;
-        }
         let inside = |parent: i32| proc::children(parent).into_iter();
-        for runner in
-            inside(self.runner.as_raw_nonzero().get()).flat_map(inside).filter_map(proc::pid)
-        {
-            let _ = rustix::process::kill_process(runner, Signal::TERM);
+        let mut asked = false;
+        if self.sandboxed {
+            let first = self.runner.as_raw_nonzero().get();
+            for runner in inside(first).flat_map(inside).filter_map(proc::pid) {
+                asked |= rustix::process::kill_process(runner, Signal::TERM).is_ok();
+            }
+        }
+        if !asked {
+            let _ = rustix::process::kill_process_group(self.runner, Signal::TERM);
         }
     }
 
@@ -254,14 +262,17 @@ fn read_order() -> Result<Order, String> {
 }
 
 /// Writes the pid file: from here on the instance is found again by whoever looks.
-fn announce(directory: &Directory, cgroups: Vec<PathBuf>) -> Result<(), String> {
+fn announce(directory: &Directory, cgroups: Vec<PathBuf>, grace_ms: u64) -> Result<(), String> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let start_time = proc::stat(pid).ok_or("cannot read /proc")?.start_time;
     let boot_id = proc::boot_id().map_err(|error| format!("cannot read the boot id: {error}"))?;
-    let record = PidRecord { pid, start_time, boot_id, cgroups };
-    directory::write_once(&directory.pid(), &record).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => "it was launched before".to_owned(),
-        _ => format!("cannot write {}: {error}", directory.pid().display()),
+    let record = PidRecord { pid, start_time, boot_id, cgroups, grace_ms };
+    directory::write_once(&directory.pid(), &record).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            "it was launched before".to_owned()
+        } else {
+            format!("cannot write {}: {error}", directory.pid().display())
+        }
     })
 }
 

@@ -1,5 +1,5 @@
 //! A host of its own in a temporary directory, runners written in shell, and looks for a level with a bound.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::print_stdout, reason = "each test file uses its part")]
 
 use std::fs;
 use std::future::Future;
