@@ -193,6 +193,7 @@ async fn record_pools(
     let now = clock.now();
     let rows: Vec<(PoolName, String, String, String, String)> = pools
         .iter()
+        .filter(|pool| !pool.removed)
         .map(|pool| {
             (
                 pool.name.clone(),
@@ -206,7 +207,8 @@ async fn record_pools(
     store
         .update(move |txn| {
             for name in txn.pool_names() {
-                if !rows.iter().any(|row| row.0 == name) {
+                let gone = !rows.iter().any(|row| row.0 == name);
+                if gone && txn.remove_pool(&name).is_err() {
                     if let Some(row) = txn.pool_mut(&name) {
                         row.intent = Intent::Removed;
                         row.demand.session_lost();

@@ -31,6 +31,8 @@ pub struct PoolSettings {
     pub backend_concurrency: usize,
     /// What one instance takes of the host.
     pub footprint: Footprint,
+    /// Not in the configuration any more: it only lives on until its last instance closes (11.8).
+    pub removed: bool,
 }
 
 /// What concerns the controller as a whole.

@@ -7,5 +7,29 @@
 //! the program is called by the name of the original.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod daemon;
+pub mod entry;
+pub mod exit;
+pub mod logging;
 pub mod outrunner;
+mod takeover;
+pub mod wiring;
+
+/// An error with everything beneath it, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let line = cause.to_string();
+        if !text.contains(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -31,6 +31,8 @@ impl Lowering<'_> {
             _ => Some(Backend::Simulated(SimulatedConfig {
                 create_time: table.duration("create_time").unwrap_or_default(),
                 delete_time: table.duration("delete_time").unwrap_or_default(),
+                late_binding: table.boolean("late_binding").unwrap_or(false),
+                socket: table.path("socket"),
             })),
         }
     }

@@ -204,10 +204,14 @@ pub struct TartMount {
 }
 
 /// The `simulated` backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SimulatedConfig {
     /// How long creating seems to take.
     pub create_time: Duration,
     /// How long removing seems to take.
     pub delete_time: Duration,
+    /// Environments are made first and launched later.
+    pub late_binding: bool,
+    /// Socket of an engine in another process.
+    pub socket: Option<PathBuf>,
 }

@@ -1,0 +1,82 @@
+//! `fleetfoot run`: read the file, run until told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::credentials::Flags;
+use crate::config::{Flavor, LoadError, LoadOptions, load};
+use crate::daemon::{self, DaemonError, DaemonOptions};
+use crate::logging;
+
+/// What `run` is asked to do.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The state directory, before the file's key.
+    pub state_dir: Option<PathBuf>,
+    /// Unknown keys are errors.
+    pub strict: bool,
+    /// Ask a running fleetfoot to hand over first.
+    pub takeover: bool,
+}
+
+/// Why `run` ended before it ran.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file.
+    #[error("{}", load_text(_0))]
+    Config(LoadError),
+    /// Anything else.
+    #[error("{}", crate::chain(_0))]
+    Daemon(DaemonError),
+}
+
+impl RunError {
+    /// The process's exit status.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::Daemon(error) if error.is_configuration() => 78,
+            Self::Daemon(_) => 1,
+        }
+    }
+}
+
+/// Every mistake of the file at once.
+fn load_text(error: &LoadError) -> String {
+    match error {
+        LoadError::Read { .. } => crate::chain(error),
+        LoadError::Invalid(report) => format!("{}\n{}", report.summary(), report.render()),
+    }
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// [`RunError`] when it could not start.
+pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
+    let load_options = LoadOptions { flavor: Flavor::Native, strict: options.strict, ..LoadOptions::default() };
+    let loaded = load(&options.config, &load_options).map_err(RunError::Config)?;
+    logging::native(loaded.config.log);
+    for finding in loaded.report.warnings() {
+        tracing::warn!("{}", finding.one_line(&loaded.report.file));
+    }
+    tracing::info!(runners = loaded.config.runners.len(), "configuration loaded");
+    let stopped = daemon::run(DaemonOptions {
+        config: loaded.config,
+        flags: Flags::default(),
+        state_dir: options.state_dir,
+        flavor: Flavor::Native,
+        takeover: options.takeover,
+    })
+    .await
+    .map_err(RunError::Daemon)?;
+    if !stopped.clean {
+        tracing::warn!("some calls did not end in time; the next start goes on from their rows");
+    }
+    let (idle, running) = (stopped.idle, stopped.running);
+    tracing::info!(idle, running, "left: {idle} idle, {running} running; `drain --wait` removes them");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,15 @@
+//! `fleetfoot shim`.
+
+use std::process::ExitCode;
+
+use super::not_available;
+use crate::cli::ForeignArgs;
+use crate::exit::CommandError;
+
+/// Not there yet.
+///
+/// # Errors
+/// Always.
+pub async fn run(_args: ForeignArgs) -> Result<ExitCode, CommandError> {
+    Err(not_available("shim"))
+}

@@ -1,0 +1,125 @@
+//! `fleetfoot status`: pools, runners and jobs at a glance.
+
+use std::process::ExitCode;
+
+use fleetfoot_api::{InstanceStatus, JobInfo, PoolStatus, Source, Status};
+use fleetfoot_core::{Span, Timestamp};
+use fleetfoot_server::views::time::span;
+
+use super::locate::{self, Asked};
+use super::output::{print, print_json, table, visible};
+use crate::cli::{Output, StatusArgs};
+use crate::exit::CommandError;
+
+/// Prints it.
+///
+/// # Errors
+/// When neither daemon nor store can be asked.
+pub async fn run(args: StatusArgs) -> Result<ExitCode, CommandError> {
+    let dir = locate::state_dir(&args.locate)?;
+    let client = locate::client(&dir)?;
+    let status = match locate::sort(client.status().await)? {
+        Asked::Answer(status) => status,
+        Asked::Absent => locate::read_store(&dir).await?.1.status(),
+    };
+    match args.output.output {
+        Output::Text => print(&text(&status))?,
+        Output::Json => print_json(&status)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The whole of it for people.
+#[must_use]
+pub fn text(status: &Status) -> String {
+    let mut text = headline(status);
+    text.push('\n');
+    if status.pools.is_empty() {
+        text.push_str("no pools\n");
+        return text;
+    }
+    text.push('\n');
+    let head = [
+        "POOL", "PHASE", "LISTENER", "WANTED", "RUNNING", "IDLE", "STARTING", "STOPPING", "LIMIT",
+        "WAITING",
+    ];
+    text.push_str(&table(&head, &status.pools.iter().map(pool_row).collect::<Vec<_>>()));
+    text.push_str(&causes(&status.pools));
+    text.push('\n');
+    if status.instances.is_empty() {
+        text.push_str("no instances\n");
+        return text;
+    }
+    let row = |instance: &InstanceStatus| instance_row(instance, &status.at);
+    let head = ["INSTANCE", "POOL", "PHASE", "FOR", "JOB"];
+    text.push_str(&table(&head, &status.instances.iter().map(row).collect::<Vec<_>>()));
+    text
+}
+
+fn headline(status: &Status) -> String {
+    let version = &status.version;
+    let state = match (status.source, status.stopping, status.ready) {
+        (Source::Store, _, _) => return format!("fleetfoot {version}, no daemon runs"),
+        (Source::Daemon, true, _) => "stopping",
+        (Source::Daemon, false, true) => "ready",
+        (Source::Daemon, false, false) => "starting: not every pool's poll is open yet",
+    };
+    let since = status.started_at.as_deref().and_then(|started| age(started, &status.at));
+    match since {
+        Some(since) => format!("fleetfoot {version}, {state}, started {since} ago"),
+        None => format!("fleetfoot {version}, {state}"),
+    }
+}
+
+fn pool_row(pool: &PoolStatus) -> Vec<String> {
+    let listener = pool.listener.as_ref().map_or("-", |listener| listener.state.as_str());
+    let limit = pool.max_runners.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+    let numbers = [pool.desired, pool.running, pool.idle, pool.starting, pool.stopping];
+    let mut row = vec![pool.name.clone(), pool.phase.clone(), listener.to_owned()];
+    row.extend(numbers.map(|number| number.to_string()));
+    row.extend([limit, pool.waiting.len().to_string()]);
+    row
+}
+
+/// What holds pools up: one line a cause, `fleetfoot why` says more.
+fn causes(pools: &[PoolStatus]) -> String {
+    let mut text = String::new();
+    for pool in pools {
+        for cause in &pool.causes {
+            text.push_str(
+                &visible(&format!("  {}: {}", pool.name, cause.message)).replace('\n', " "),
+            );
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn instance_row(instance: &InstanceStatus, at: &str) -> Vec<String> {
+    let what = match (&instance.job, &instance.reason) {
+        (Some(job), _) => title(job),
+        (None, Some(reason)) => format!("({reason})"),
+        (None, None) => String::new(),
+    };
+    vec![
+        instance.name.clone(),
+        instance.pool.clone(),
+        instance.phase.clone(),
+        age(&instance.phase_since, at).unwrap_or_default(),
+        what,
+    ]
+}
+
+fn title(job: &JobInfo) -> String {
+    let name = job.display_name.as_deref().unwrap_or(&job.id);
+    let parts = [job.repository.as_deref(), Some(name), job.run_url.as_deref()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+fn age(then: &str, now: &str) -> Option<String> {
+    let read = |text: &str| {
+        text.parse::<jiff::Timestamp>().ok().map(|time| Timestamp(time.as_millisecond()))
+    };
+    let age: Span = read(then)?.age(read(now)?);
+    Some(span(age))
+}

@@ -1,0 +1,248 @@
+//! The life of the `run` process: lock, store, pools, faces, signals, and the way out.
+
+mod limits;
+mod signals;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fleetfoot_controller::{Clock, Controller, ControllerSettings, StartError, Stopped};
+use fleetfoot_server::listen::{self, ListenError};
+use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState, wall_clock};
+use fleetfoot_store::{Location, LockError, Options, Search, StateDir, StateDirError, StateDirOpenError, Store};
+use secrecy::SecretString;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::credentials::{Flags, RealSurroundings, resolve};
+use crate::config::{Config, Flavor};
+use crate::wiring::{self, Surroundings, WiringError};
+
+use signals::Wish;
+
+/// What `run` is asked to do.
+#[derive(Debug, Clone)]
+pub struct DaemonOptions {
+    /// The checked configuration.
+    pub config: Config,
+    /// What the command line adds to it.
+    pub flags: Flags,
+    /// `--state-dir`, before the configuration's key.
+    pub state_dir: Option<PathBuf>,
+    /// Whose habits.
+    pub flavor: Flavor,
+    /// Ask a running fleetfoot to hand over first.
+    pub takeover: bool,
+}
+
+/// The daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state directory.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// Somebody else holds it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store in it.
+    #[error(transparent)]
+    Store(#[from] StateDirOpenError),
+    /// A pool.
+    #[error(transparent)]
+    Wiring(#[from] WiringError),
+    /// Too few file descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] limits::TooFewDescriptors),
+    /// A place to be reached at.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The token file of `listen`.
+    #[error("failed to read the token file of `listen` {}", path.display())]
+    ListenToken {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The program's own path is not known.
+    #[error("failed to find the fleetfoot program itself")]
+    Program(#[source] std::io::Error),
+    /// The controller.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Signals cannot be received.
+    #[error("failed to listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+impl DaemonError {
+    /// The mistake is in the configuration, not in the surroundings.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Wiring(_) | Self::ListenToken { .. })
+    }
+}
+
+/// Runs until a signal or a takeover ends it.
+///
+/// # Errors
+/// [`DaemonError`] when it could not start; what it began is undone.
+pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
+    let wishes = signals::listen().map_err(DaemonError::Signals)?;
+    let config = &options.config;
+    limits::raise(&config.runners)?;
+    let outrunner = options.flavor == Flavor::Outrunner;
+    let key = options.state_dir.clone().or_else(|| config.state_dir.clone());
+    let state_dir = StateDir::resolve(&Search::from_environment(key, outrunner))?;
+    if let Some(warning) = state_dir.warning() {
+        tracing::warn!(state_dir = %state_dir.path().display(), "{warning}");
+    }
+    if options.takeover {
+        crate::takeover::ask(&state_dir.control_socket()).await;
+    }
+    let lock = if options.takeover { crate::takeover::lock(&state_dir).await? } else { state_dir.lock()? };
+    let location = Location::Sqlite(state_dir.store_file());
+    let store = state_dir.open_store(location, Options::default()).await?;
+    let stopped = serve(&options, &state_dir, store.clone(), wishes).await;
+    store.close().await;
+    drop(lock);
+    stopped
+}
+
+async fn serve(
+    options: &DaemonOptions,
+    state_dir: &StateDir,
+    store: Store,
+    wishes: signals::Wishes,
+) -> Result<Stopped, DaemonError> {
+    let config = &options.config;
+    let resolution = resolve(config, &options.flags, &RealSurroundings);
+    for warning in &resolution.warnings {
+        tracing::warn!("{warning}");
+    }
+    let surroundings = Surroundings {
+        installation: store.installation().clone(),
+        instances: state_dir.instances(),
+        program: std::env::current_exe().map_err(DaemonError::Program)?,
+        flavor: options.flavor,
+    };
+    let mut pools = wiring::pools(config, resolution, &surroundings).await?;
+    pools.extend(wiring::removed_pools(&store, &pools));
+    let faces = Faces::open(config, state_dir).await?;
+    for pool in &pools {
+        prepare(pool);
+    }
+    let settings = ControllerSettings {
+        host: wiring::host_limits(config),
+        session_owner: session_owner(),
+        boot_id: fleetfoot_store::boot_id().ok(),
+        careful: store.was_lost(),
+    };
+    let controller = Controller::start(store.clone(), pools, settings, Clock::system()).await?;
+    let (faces_stop, faces_stopped) = watch::channel(false);
+    let (control, mut requests) = mpsc::channel(4);
+    let reader = controller.log_reader();
+    let state = ServerState {
+        store,
+        health: controller.health(),
+        logs: Arc::new(move |name, lines| {
+            let reader = reader.clone();
+            Box::pin(async move { reader.read(&name, lines).await })
+        }),
+        version: env!("CARGO_PKG_VERSION"),
+        control,
+        metrics: Metrics::install(),
+        clock: wall_clock,
+    };
+    let serving = faces.serve(state, &faces_stopped);
+    let mut wishes = wishes;
+    loop {
+        tokio::select! {
+            wish = wishes.next() => match wish {
+                Wish::Stop => break,
+            },
+            Some(request) = requests.recv() => match request {
+                ControlRequest::Takeover => {
+                    tracing::info!("handing over");
+                    break;
+                }
+            },
+        }
+    }
+    wishes.exit_on_the_next();
+    let stopped = controller.stop().await;
+    faces_stop.send_replace(true);
+    for task in serving {
+        // A face that panicked has nothing left to close.
+        let _ = task.await.is_ok();
+    }
+    Ok(stopped)
+}
+
+/// Where the daemon can be reached.
+struct Faces {
+    control: tokio::net::UnixListener,
+    network: Option<(tokio::net::TcpListener, Face)>,
+}
+
+impl Faces {
+    async fn open(config: &Config, state_dir: &StateDir) -> Result<Self, DaemonError> {
+        let network = match &config.listen {
+            None => None,
+            Some(listen) => {
+                let token = match &listen.token_file {
+                    None => None,
+                    Some(path) => {
+                        let text = std::fs::read_to_string(path)
+                            .map_err(|source| DaemonError::ListenToken { path: path.clone(), source })?;
+                        Some(Arc::new(SecretString::from(text.trim().to_owned())))
+                    }
+                };
+                let listener = listen::bind_tcp(listen.address).await?;
+                tracing::info!(address = %listen.address, "listening for http");
+                Some((listener, Face::Network { token }))
+            }
+        };
+        Ok(Self { control: listen::bind_control(&state_dir.control_socket())?, network })
+    }
+
+    fn serve(self, state: ServerState, stop: &watch::Receiver<bool>) -> Vec<tokio::task::JoinHandle<()>> {
+        let tasks = fleetfoot_controller::Tasks::default();
+        let stopped = |mut stop: watch::Receiver<bool>| async move {
+            let _ = stop.wait_for(|stop| *stop).await.is_ok();
+        };
+        let control = fleetfoot_server::router(state.clone(), &Face::Control);
+        let control_stop = stopped(stop.clone());
+        let mut serving = vec![tasks.spawn("control socket", async move {
+            if let Err(error) = listen::serve(self.control, control, control_stop).await {
+                tracing::error!(%error, "control socket failed");
+            }
+        })];
+        if let Some((listener, face)) = self.network {
+            let router = fleetfoot_server::router(state, &face);
+            let network_stop = stopped(stop.clone());
+            serving.push(tasks.spawn("http", async move {
+                if let Err(error) = listen::serve(listener, router, network_stop).await {
+                    tracing::error!(%error, "http failed");
+                }
+            }));
+        }
+        serving
+    }
+}
+
+/// Pulls, unpacks, checks: in the background, so that no pool waits for another's.
+fn prepare(pool: &fleetfoot_controller::PoolSettings) {
+    let (name, provisioner) = (pool.name.clone(), pool.provisioner.clone());
+    fleetfoot_controller::Tasks::default().spawn("prepare", async move {
+        if let Err(error) = provisioner.prepare().await {
+            tracing::warn!(pool = %name, error = %crate::chain(&error), "backend is not prepared");
+        }
+    });
+}
+
+/// The host's name; a random one if it has none.
+fn session_owner() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if host.is_empty() { uuid::Uuid::new_v4().to_string() } else { host }
+}

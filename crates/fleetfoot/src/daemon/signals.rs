@@ -1,0 +1,43 @@
+//! Signals as wishes: the first one stops in order, the second one at once.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What an operator wants of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Stop in order.
+    Stop,
+}
+
+/// The signals as they come.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// Begins to receive signals.
+pub(super) fn listen() -> io::Result<Wishes> {
+    Ok(Wishes { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+}
+
+impl Wishes {
+    /// The next wish.
+    pub(super) async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.terminate.recv() => Wish::Stop,
+        }
+    }
+
+    /// From now on a signal ends the process at once.
+    pub(super) fn exit_on_the_next(mut self) {
+        fleetfoot_controller::Tasks::default().spawn("second signal", async move {
+            let Wish::Stop = self.next().await;
+            tracing::warn!("second signal, exiting at once");
+            std::process::exit(1);
+        });
+    }
+}

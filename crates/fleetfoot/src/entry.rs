@@ -1,0 +1,31 @@
+//! Which program this is: by the name it was called, or its first word.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::commands;
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let called = words.first().map(|word| file_name(word)).unwrap_or_default();
+    // Light roles first: they read no configuration and start no runtime of many threads.
+    if called == "run.sh" {
+        return fleetfoot_sim::runner::main(words.into_iter().skip(1));
+    }
+    if called == "outrunner" {
+        return commands::outrunner::main(words.get(1..).unwrap_or_default());
+    }
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("__runner") => fleetfoot_sim::runner::main(words.into_iter().skip(2)),
+        Some("__shim") => fleetfoot_provisioner_process::shim::main(words.into_iter().skip(2)),
+        Some("outrunner") => commands::outrunner::main(words.get(2..).unwrap_or_default()),
+        Some(_) | None => commands::call(words),
+    }
+}
+
+fn file_name(word: &OsStr) -> String {
+    Path::new(word).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

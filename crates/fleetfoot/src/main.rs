@@ -1,0 +1,5 @@
+//! The `fleetfoot` program.
+
+fn main() -> std::process::ExitCode {
+    fleetfoot::entry::main()
+}

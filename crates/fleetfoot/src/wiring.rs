@@ -1,0 +1,221 @@
+//! From a checked configuration to pools the controller can run: the only place that names concrete
+//! backends.
+
+mod backends;
+mod connections;
+mod docker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetfoot_controller::{DiskFloor, HostLimits, PoolSettings};
+use fleetfoot_core::host::{Footprint, HostBudget};
+use fleetfoot_core::{InstallationId, NameError, PoolName, PoolSpec, Span};
+use fleetfoot_github::{ConfigUrlError, GithubError};
+use fleetfoot_store::Store;
+
+use crate::config::credentials::{Resolution, ResolveError, Resolved};
+use crate::config::{Backend, Config, DiskShare, Flavor, RunnerConfig};
+
+use backends::{Backends, Made};
+use connections::Connections;
+
+/// A pool could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    /// Its URL or credential could not be resolved.
+    #[error("runner {runner}: {source}")]
+    Resolve {
+        /// The pool.
+        runner: String,
+        /// Why.
+        source: ResolveError,
+    },
+    /// Its URL is none.
+    #[error("runner {runner}: create scaleset client: {source}")]
+    Url {
+        /// The pool.
+        runner: String,
+        /// Why.
+        source: ConfigUrlError,
+    },
+    /// The connection could not be set up.
+    #[error("runner {runner}: {}", source.chain())]
+    Connection {
+        /// The pool.
+        runner: String,
+        /// Why.
+        source: GithubError,
+    },
+    /// The installation's number is beyond GitHub's.
+    #[error("runner {runner}: installation_id is too large")]
+    Installation {
+        /// The pool.
+        runner: String,
+    },
+    /// Its name cannot name a pool.
+    #[error("runner {runner}: {source}")]
+    Name {
+        /// The pool.
+        runner: String,
+        /// Why.
+        source: NameError,
+    },
+    /// Its backend could not be set up.
+    #[error("runner {runner}: {message}")]
+    Backend {
+        /// The pool.
+        runner: String,
+        /// One line.
+        message: String,
+    },
+}
+
+/// What pools are made from, besides the configuration.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The installation that owns what is made.
+    pub installation: InstallationId,
+    /// Where process instances live.
+    pub instances: PathBuf,
+    /// The fleetfoot program, for the shim.
+    pub program: PathBuf,
+    /// Whose habits.
+    pub flavor: Flavor,
+}
+
+/// Makes the pools of `config`, in the order of their names.
+///
+/// # Errors
+/// The first pool that cannot be put together.
+pub async fn pools(
+    config: &Config,
+    resolution: Resolution,
+    surroundings: &Surroundings,
+) -> Result<Vec<PoolSettings>, WiringError> {
+    if let Some((runner, source)) = resolution.failures.into_iter().next() {
+        return Err(WiringError::Resolve { runner, source });
+    }
+    let resolved: BTreeMap<&str, &Resolved> =
+        resolution.runners.iter().map(|resolved| (resolved.runner.as_str(), resolved)).collect();
+    let mut connections = Connections::default();
+    let mut backends = Backends::new(surroundings.clone());
+    let mut pools = Vec::new();
+    for runner in &config.runners {
+        let Some(resolved) = resolved.get(runner.name.as_str()) else { continue };
+        let name = PoolName::new(&runner.name)
+            .map_err(|source| WiringError::Name { runner: runner.name.clone(), source })?;
+        let connection = connections.connection(resolved)?;
+        let Made { provisioner, concurrency } = backends.make(runner).await?;
+        pools.push(PoolSettings {
+            name,
+            spec: spec(runner, surroundings.flavor),
+            labels: runner.labels.clone(),
+            runner_group: runner.runner_group.clone(),
+            connection,
+            credential_reference: resolved.source.to_string(),
+            provisioner,
+            backend_concurrency: concurrency,
+            footprint: footprint(&runner.backend),
+            removed: false,
+        });
+    }
+    Ok(pools)
+}
+
+/// Pools that are not in the configuration any more and still have instances: each lives on with the
+/// backend and the credential of a configured pool that has the same ones (design, 11.8).
+#[must_use]
+pub fn removed_pools(store: &Store, pools: &[PoolSettings]) -> Vec<PoolSettings> {
+    let mut removed = Vec::new();
+    for (name, state) in store.pools().iter() {
+        if state.instances.is_empty() || pools.iter().any(|pool| pool.name == *name) {
+            continue;
+        }
+        let row = &state.pool;
+        let backend = pools.iter().find(|pool| pool.provisioner.connection() == row.backend_connection);
+        let same_credential = |pool: &&PoolSettings| {
+            pool.credential_reference == row.credential_reference && pool.connection.url().as_str() == row.config_url
+        };
+        let (Some(backend), Some(github)) = (backend, pools.iter().find(same_credential)) else {
+            tracing::error!(
+                pool = %name,
+                instances = state.instances.len(),
+                "pool is not in the configuration any more and nothing there reaches its instances: put it back until they are gone"
+            );
+            continue;
+        };
+        tracing::warn!(pool = %name, instances = state.instances.len(), "pool is not in the configuration any more, draining it");
+        removed.push(PoolSettings {
+            name: name.clone(),
+            connection: github.connection.clone(),
+            credential_reference: row.credential_reference.clone(),
+            spec: PoolSpec { max_runners: 0, ..backend.spec.clone() },
+            labels: Vec::new(),
+            runner_group: None,
+            removed: true,
+            ..backend.clone()
+        });
+    }
+    removed
+}
+
+/// The host's limits in the controller's words.
+#[must_use]
+pub fn host_limits(config: &Config) -> HostLimits {
+    let host = &config.host;
+    HostLimits {
+        budget: HostBudget {
+            max_instances: host.max_instances,
+            millicpus: host.cpus.map(|cpus| u64::from(cpus.millis)),
+            memory_mib: host.memory.map(|bytes| bytes >> 20),
+        },
+        min_free_disk: Some(match host.min_free_disk {
+            DiskShare::Percent(percent) => DiskFloor::Percent(f64::from(percent)),
+            DiskShare::Bytes(bytes) => DiskFloor::Bytes(bytes),
+        }),
+    }
+}
+
+fn spec(runner: &RunnerConfig, flavor: Flavor) -> PoolSpec {
+    let timeouts = &runner.timeouts;
+    PoolSpec {
+        max_runners: runner.max_runners,
+        min_idle: runner.min_idle,
+        idle_timeout: span(timeouts.idle),
+        start_timeout: span(timeouts.start),
+        create_timeout: span(timeouts.create),
+        boot_timeout: span(timeouts.boot),
+        stop_timeout: span(timeouts.stop),
+        max_job_duration: runner.max_job_duration.map(span),
+        remains_max: runner.remains_max,
+        advertise_limit: flavor == Flavor::Outrunner,
+        ..PoolSpec::default()
+    }
+}
+
+fn span(duration: Duration) -> Span {
+    Span(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn footprint(backend: &Backend) -> Footprint {
+    let (cpus, memory) = match backend {
+        Backend::Docker(docker) => (docker.cpus, docker.memory),
+        Backend::Process(process) => (process.cpus, process.memory),
+        Backend::Libvirt(libvirt) => {
+            return Footprint { millicpus: u64::from(libvirt.cpus) * 1000, memory_mib: libvirt.memory_mib };
+        }
+        Backend::Tart(tart) => {
+            return Footprint { millicpus: u64::from(tart.cpus) * 1000, memory_mib: tart.memory_mib };
+        }
+        Backend::Simulated(_) => (None, None),
+    };
+    Footprint {
+        millicpus: cpus.map_or(0, |cpus| u64::from(cpus.millis)),
+        memory_mib: memory.map_or(0, |bytes| bytes >> 20),
+    }
+}
+
+type AnyProvisioner = Arc<dyn fleetfoot_provisioner::Provisioner>;

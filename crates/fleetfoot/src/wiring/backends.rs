@@ -1,0 +1,152 @@
+//! One provisioner per pool; pools at one engine share its connection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleetfoot_provisioner::simulated::{Binding, Latency, SimulatedEngine, SimulatedProvisioner};
+use fleetfoot_provisioner_docker::{DockerEngine, DockerProvisioner, EngineSettings};
+use fleetfoot_provisioner_process::{
+    BubblewrapSettings, ProcessHost, ProcessPool, ProcessProvisioner, RunnerSource, Sandbox,
+};
+
+use crate::config::{
+    self, Backend, InstanceProxy, ProcessConfig, RunnerConfig, SimulatedConfig,
+};
+
+use super::{AnyProvisioner, Surroundings, WiringError};
+
+/// Calls at once to an engine: more only make it slower.
+const DOCKER_CALLS: usize = 16;
+
+/// Processes begun at once.
+const PROCESS_CALLS: usize = 8;
+
+/// The simulated engine does no work.
+const SIMULATED_CALLS: usize = 4096;
+
+/// A provisioner and how many calls its connection takes at once.
+pub(super) struct Made {
+    pub(super) provisioner: AnyProvisioner,
+    pub(super) concurrency: usize,
+}
+
+/// Makes backends, each engine once.
+#[derive(Debug)]
+pub(super) struct Backends {
+    surroundings: Surroundings,
+    engines: BTreeMap<Option<String>, Arc<DockerEngine>>,
+    processes: Option<Arc<ProcessHost>>,
+    simulated: Option<SimulatedEngine>,
+}
+
+impl Backends {
+    pub(super) fn new(surroundings: Surroundings) -> Self {
+        Self { surroundings, engines: BTreeMap::new(), processes: None, simulated: None }
+    }
+
+    /// The backend of one runner.
+    pub(super) async fn make(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
+        let failed = |message: String| WiringError::Backend { runner: runner.name.clone(), message };
+        match &runner.backend {
+            Backend::Docker(docker) => {
+                let engine = self.engine(docker.host.clone()).await.map_err(failed)?;
+                let pool = super::docker::pool(docker, runner);
+                let installation = self.surroundings.installation.clone();
+                let provisioner = Arc::new(DockerProvisioner::new(engine, pool, installation));
+                Ok(Made { provisioner, concurrency: DOCKER_CALLS })
+            }
+            Backend::Process(process) => {
+                let host = self.process_host().map_err(failed)?;
+                let pool = process_pool(process, runner);
+                let shim = self.surroundings.program.clone();
+                let provisioner = Arc::new(ProcessProvisioner::new(host, pool, shim));
+                Ok(Made { provisioner, concurrency: PROCESS_CALLS })
+            }
+            Backend::Simulated(simulated) => {
+                Ok(Made { provisioner: self.simulated(simulated), concurrency: SIMULATED_CALLS })
+            }
+            Backend::Libvirt(_) | Backend::Tart(_) => Err(failed(format!(
+                "the {} backend is not in this release yet: use docker or process",
+                runner.backend.kind()
+            ))),
+        }
+    }
+
+    async fn engine(&mut self, host: Option<String>) -> Result<Arc<DockerEngine>, String> {
+        if let Some(engine) = self.engines.get(&host) {
+            return Ok(engine.clone());
+        }
+        let settings = EngineSettings::from_environment(host.clone());
+        let engine = DockerEngine::connect(settings).await.map_err(|error| crate::chain(&error))?;
+        self.engines.insert(host, engine.clone());
+        Ok(engine)
+    }
+
+    fn process_host(&mut self) -> Result<Arc<ProcessHost>, String> {
+        if let Some(host) = &self.processes {
+            return Ok(host.clone());
+        }
+        let Surroundings { instances, installation, .. } = &self.surroundings;
+        let host = ProcessHost::open(instances, installation.clone()).map_err(|error| crate::chain(&error))?;
+        self.processes = Some(host.clone());
+        Ok(host)
+    }
+
+    fn simulated(&mut self, config: &SimulatedConfig) -> AnyProvisioner {
+        let installation = self.surroundings.installation.clone();
+        let binding = if config.late_binding { Binding::LateBinding } else { Binding::SingleStep };
+        match &config.socket {
+            Some(socket) => Arc::new(SimulatedProvisioner::remote(socket, installation, binding)),
+            None => {
+                let engine = self.simulated.get_or_insert_with(SimulatedEngine::new);
+                engine.set_latency(Latency {
+                    create: config.create_time,
+                    delete: config.delete_time,
+                    ..Latency::default()
+                });
+                Arc::new(SimulatedProvisioner::new(engine, installation, binding))
+            }
+        }
+    }
+}
+
+fn process_pool(process: &ProcessConfig, runner: &RunnerConfig) -> ProcessPool {
+    let source = match &process.source {
+        config::RunnerSource::Directory(path) => RunnerSource::RunnerDirectory(path.clone()),
+        config::RunnerSource::Archive(path) => RunnerSource::RunnerArchive(path.clone()),
+    };
+    let mut env: Vec<(String, String)> = proxy_variables(runner);
+    env.extend(process.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    ProcessPool {
+        command: vec![process.runner_cmd.clone()],
+        env,
+        sandbox: match process.sandbox {
+            config::Sandbox::None => Sandbox::None,
+            config::Sandbox::Bubblewrap => Sandbox::Bubblewrap(BubblewrapSettings::default()),
+        },
+        uid_range: process.uid_range,
+        cpus: process.cpus.map(|cpus| f64::from(cpus.millis) / 1000.0),
+        memory: process.memory,
+        pids: process.pids,
+        ..ProcessPool::new(source)
+    }
+}
+
+/// Values of `http_proxy`, `https_proxy` and `no_proxy` for the inside of instances.
+pub(super) fn proxy_values(proxy: &InstanceProxy) -> (Option<String>, Option<String>, Option<String>) {
+    let own = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).ok();
+    match proxy {
+        InstanceProxy::Ours => (own("http_proxy"), own("https_proxy"), own("no_proxy")),
+        InstanceProxy::Explicit { http, https, no_proxy } => (http.clone(), https.clone(), no_proxy.clone()),
+    }
+}
+
+/// The variables themselves, for backends that only know variables.
+fn proxy_variables(runner: &RunnerConfig) -> Vec<(String, String)> {
+    let Some(proxy) = &runner.proxy else { return Vec::new() };
+    let (http, https, no_proxy) = proxy_values(proxy);
+    [("http_proxy", http), ("https_proxy", https), ("no_proxy", no_proxy)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}

@@ -1,0 +1,72 @@
+//! From resolved runners to connections: runners with one URL and one credential share one.
+
+use std::collections::BTreeMap;
+
+use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
+
+use crate::config::credentials::{ConnectionKey, Credential, CredentialSource, Resolved};
+
+use super::WiringError;
+
+/// Makes connections, each once.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    https: BTreeMap<HttpKey, Http>,
+    connections: BTreeMap<ConnectionKey, Connection>,
+}
+
+/// Runners that reach GitHub the same way share connections of the wire, too.
+type HttpKey = (Option<std::path::PathBuf>, Option<String>, Option<String>);
+
+impl Connections {
+    /// The connection of a resolved runner.
+    pub(super) fn connection(&mut self, resolved: &Resolved) -> Result<Connection, WiringError> {
+        if let Some(connection) = self.connections.get(&resolved.connection) {
+            return Ok(connection.clone());
+        }
+        let failed = |source| WiringError::Connection { runner: resolved.runner.clone(), source };
+        let url = ConfigUrl::parse(&resolved.url)
+            .map_err(|source| WiringError::Url { runner: resolved.runner.clone(), source })?;
+        let key = &resolved.connection;
+        let http_key = (key.ca_file.clone(), key.proxy.clone(), key.api_url.clone());
+        let http = match self.https.get(&http_key) {
+            Some(http) => http.clone(),
+            None => {
+                let settings = HttpSettings {
+                    proxy: key.proxy.clone(),
+                    extra_ca: key.ca_file.clone(),
+                    ..HttpSettings::default()
+                };
+                let http = Http::new(settings).map_err(failed)?;
+                self.https.insert(http_key, http.clone());
+                http
+            }
+        };
+        let connection = Connection::new(&http, &url, &credentials(resolved)?).map_err(failed)?;
+        tracing::info!(url = resolved.url, "connection created");
+        self.connections.insert(resolved.connection.clone(), connection.clone());
+        Ok(connection)
+    }
+}
+
+fn credentials(resolved: &Resolved) -> Result<Credentials, WiringError> {
+    Ok(match (&resolved.credential, &resolved.source) {
+        (Credential::App { app, key }, _) => Credentials::App {
+            app_id_or_client_id: app.issuer.clone(),
+            installation_id: i64::try_from(app.installation_id)
+                .map_err(|_| WiringError::Installation { runner: resolved.runner.clone() })?,
+            private_key_pem: key.clone(),
+        },
+        // Files are read again when GitHub refuses the token.
+        (
+            Credential::Token(_),
+            CredentialSource::RunnerFile(path)
+            | CredentialSource::File(path)
+            | CredentialSource::SystemdCredential(path),
+        ) => Credentials::Token(TokenSource::file(path)),
+        (
+            Credential::Token(token),
+            source @ (CredentialSource::Flag | CredentialSource::Environment | CredentialSource::App { .. }),
+        ) => Credentials::Token(TokenSource::fixed(source.to_string(), token.clone())),
+    })
+}
