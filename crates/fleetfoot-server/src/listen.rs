@@ -82,9 +82,12 @@ pub fn bind_control(path: &Path) -> Result<UnixListener, ListenError> {
 /// # Errors
 /// [`ListenError`] when it is in use or cannot be opened.
 pub async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { address },
-        _ => ListenError::Tcp { address, source },
+    TcpListener::bind(address).await.map_err(|source| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            ListenError::InUse { address }
+        } else {
+            ListenError::Tcp { address, source }
+        }
     })
 }
 

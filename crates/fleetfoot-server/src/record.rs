@@ -1,5 +1,7 @@
 //! Everything the routes and the command line ask of the store, and the three changes they may make.
 
+use std::time::Duration;
+
 use fleetfoot_api::{ErrorCode, EventInfo, Why};
 use fleetfoot_core::{
     Health, Instance, InstanceName, Intent, JobId, Observation, Phase, PoolName, Reason, Refused,
@@ -16,6 +18,8 @@ use crate::why::{self, Found};
 const WHY_EVENTS: u32 = 12;
 /// Finished jobs looked through for a repository, a run or a display name.
 const FINISHED_SEARCH: u32 = 1000;
+/// Between two looks at everything: the times that are recorded stand in the rows, not in the looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// Things named at most when a word is ambiguous.
 const CHOICES_MAX: usize = 8;
 
@@ -91,13 +95,13 @@ fn ambiguous(subject: &str, mut choices: Vec<String>) -> ApiError {
 
 async fn why_past(store: &Store, snapshot: &Snapshot, subject: &str) -> Result<Why, ApiError> {
     let word = subject.strip_prefix("runner:").unwrap_or(subject);
-    if let Ok(name) = InstanceName::new(word) {
-        if let Some(instance) = closed_instance(store, &name).await? {
-            let filter =
-                EventFilter { instance: Some(name), limit: WHY_EVENTS, ..EventFilter::default() };
-            let events = events(store, filter).await?;
-            return Ok(why::answer_closed(&instance, snapshot.now, events));
-        }
+    if let Ok(name) = InstanceName::new(word)
+        && let Some(instance) = closed_instance(store, &name).await?
+    {
+        let filter =
+            EventFilter { instance: Some(name), limit: WHY_EVENTS, ..EventFilter::default() };
+        let events = events(store, filter).await?;
+        return Ok(why::answer_closed(&instance, snapshot.now, events));
     }
     why_finished(store, snapshot, subject).await
 }
@@ -254,6 +258,7 @@ pub async fn watch(store: Store, metrics: Metrics) {
                 watch.job_over(&pool, jobs.first(), start_known);
             }
         }
+        tokio::time::sleep(LOOK_PAUSE).await;
         if changes.changed().await.is_err() {
             return;
         }

@@ -54,14 +54,23 @@ pub struct Metrics {
     handle: PrometheusHandle,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn buckets(builder: PrometheusBuilder) -> Result<PrometheusBuilder, BuildError> {
+    builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
+}
+
 impl Metrics {
     /// A recorder of its own: nothing global, so two of them do not mix.
-    ///
-    /// # Errors
-    /// None in practice: the buckets are a constant that is not empty.
-    pub fn new() -> Result<Self, BuildError> {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
+    #[must_use]
+    pub fn new() -> Self {
+        // Only an empty list of buckets is refused; latencies would then be summaries.
+        let recorder = buckets(PrometheusBuilder::new())
+            .unwrap_or_else(|_| PrometheusBuilder::new())
             .build_recorder();
         let handle = recorder.handle();
         let this = Self { recorder: Arc::new(recorder), handle };
@@ -88,7 +97,17 @@ impl Metrics {
                 "From the commit of a name to its runner being online."
             );
         });
-        Ok(this)
+        this
+    }
+
+    /// The recorder of the process: what other rooms record through crate `metrics` comes here, too.
+    #[must_use]
+    pub fn install() -> Self {
+        let this = Self::new();
+        if metrics::set_global_recorder(Arc::clone(&this.recorder)).is_err() {
+            tracing::debug!("a recorder of metrics is installed already");
+        }
+        this
     }
 
     /// An instance's name was committed.

@@ -69,10 +69,10 @@ pub fn find(snapshot: &Snapshot, subject: &str) -> Vec<Found> {
     let (kind, word) = split(subject);
     let asked = |this: Subject| kind.is_none_or(|kind| kind == this);
     let pools = || snapshot.pools.values();
-    if asked(Subject::Pool) {
-        if let Some(state) = pools().find(|state| state.pool.name.as_str() == word) {
-            return vec![Found::Pool(Arc::clone(state))];
-        }
+    if asked(Subject::Pool)
+        && let Some(state) = pools().find(|state| state.pool.name.as_str() == word)
+    {
+        return vec![Found::Pool(Arc::clone(state))];
     }
     let mut found = Vec::new();
     if asked(Subject::Runner) {
