@@ -78,9 +78,10 @@ pub async fn import(
     let refused =
         |error: CallError| ImageError::Engine { tag: tag.to_owned(), message: error.to_string() };
     let tar = pack(files)?;
+    // The tag belongs to `repo`: Podman does not heed `tag` here.
     let (name, version) = name_and_tag(tag);
-    let mut path =
-        format!("/images/create?fromSrc=-&repo={}&tag={}", encoded(name), encoded(version));
+    let repository = format!("{name}:{version}");
+    let mut path = format!("/images/create?fromSrc=-&repo={}", encoded(&repository));
     for change in changes {
         path.push_str(&format!("&changes={}", encoded(change)));
     }
