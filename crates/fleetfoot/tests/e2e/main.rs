@@ -1,0 +1,17 @@
+//! The real binary against a GitHub in a box: real processes, real containers, real signals.
+//!
+//! Each test has a box, a directory and a daemon of its own ([`harness::Bed`]); where to start is
+//! [`process`]. All wait for levels with bounds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+mod harness;
+
+mod process;
+mod restart;
+mod stopping;
