@@ -8,6 +8,7 @@
 //!   pid           the shim: process id, start time, boot id, its cgroups
 //!   output.log    what the runner printed; output.log.1 is the older half
 //!   exit.json     how it ended
+//!   reserve       a few bytes, so that exit.json can be written on a disk that the job filled
 //!   deleting      a delete has begun: a shim that comes late must not start the runner
 //! ```
 
@@ -113,6 +114,11 @@ impl Directory {
 
     pub(crate) fn exit(&self) -> PathBuf {
         self.0.join("exit.json")
+    }
+
+    /// Room for the exit on a disk that the job fills.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.0.join("reserve")
     }
 
     pub(crate) fn deleting(&self) -> PathBuf {

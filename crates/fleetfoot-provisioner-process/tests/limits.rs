@@ -134,8 +134,8 @@ async fn the_sandbox_hides_the_host_and_stops_politely() {
         let script = format!(
             "cat {} && exit 50; test -d {} || exit 51; touch /usr/x {}/x && exit 52; \
              test $(ls /proc | grep -c '^[0-9]') -lt 10 || exit 53; touch /tmp/a $HOME/b c || exit 54; \
-             test -e /etc/shadow && exit 55; ls ../.. | grep -c . > up; \
-             trap 'echo polite; exit 9' TERM; while :; do sleep 0.05; done",
+             test -e /etc/shadow && exit 55; trap 'echo polite; exit 9' TERM; \
+             ls ../.. | grep -c . > up; while :; do sleep 0.05; done",
             secret.display(),
             shared.display(),
             shared.display(),
@@ -283,4 +283,33 @@ async fn check_names_what_is_missing() {
             .join("\n");
     assert!(said.contains("/nonexistent.tar.gz") && said.contains("/nonexistent/shim"), "{said}");
     bench.clean(&[]).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_no_room_and_keeps_nothing_from_being_removed() {
+    if lacks("root", is_root()) {
+        return;
+    }
+    let bench = Bench::new();
+    let mount = |size: &str| {
+        let flags = rustix::mount::MountFlags::empty();
+        let data = std::ffi::CString::new(format!("size={size}")).unwrap();
+        rustix::mount::mount("tmpfs", bench.root(), "tmpfs", flags, Some(data.as_c_str())).unwrap();
+    };
+    let unmount =
+        || rustix::mount::unmount(bench.root(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    mount("256k");
+    let provisioner = bench.reopened();
+    let filler = start(&provisioner, 1, "cat /dev/zero > fill; exit 4").await;
+    let exit = ended(&provisioner, &filler.name).await;
+    let full = provisioner.create(&spec(2), None).await;
+    let gone = [provisioner.delete(&filler.name).await, provisioner.delete(&spec(2).name).await];
+    let left = fs::read_dir(bench.root()).unwrap().count();
+    drop(provisioner);
+    unmount();
+    assert_eq!(exit.code, Some(4), "{exit:?}");
+    assert_eq!(full.unwrap_err().kind, ErrorKind::NoRoom);
+    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    assert_eq!(left, 0);
+    bench.clean(&[&filler.name]).await;
 }

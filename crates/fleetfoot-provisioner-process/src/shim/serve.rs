@@ -38,9 +38,10 @@ pub(super) fn main(path: PathBuf) -> ExitCode {
     if record(&directory, &exit) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Writes down how it ended. On a full disk the output makes room for it. What cannot be written at all the daemon sees as a shim
-/// that ended without a word.
+/// Writes down how it ended. On a full disk the reserve, and if need be the output, makes room for it. What cannot be written at
+/// all the daemon sees as a shim that ended without a word.
 fn record(directory: &Directory, exit: &ExitRecord) -> bool {
+    let _ = std::fs::remove_file(directory.reserve());
     directory::write(&directory.exit(), exit).is_ok() || {
         for output in [directory.older_output(), directory.output()] {
             let _ = std::fs::remove_file(output);
@@ -94,6 +95,8 @@ impl Shim {
         if directory.deleting().exists() || !directory.runner().is_dir() {
             return Err("it is being deleted".to_owned());
         }
+        // Only a precaution; a disk that is full already shows itself soon enough.
+        let _ = std::fs::write(directory.reserve(), [b'.'; 4096]);
         let (usable, warnings) = make_groups(&order);
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|error| error.to_string())?;
