@@ -110,13 +110,14 @@ pub enum OpenError {
 impl OpenError {
     pub(crate) fn driver(place: &str, source: DriverError) -> Self {
         let place = place.to_owned();
-        match source {
-            DriverError::Row(source) => Self::Row { place, source },
-            source => match source.fault() {
-                Fault::Corrupt => Self::Corrupt { place, detail: source.to_string() },
-                fault => Self::Driver { place, fault, source },
-            },
+        if let DriverError::Row(source) = source {
+            return Self::Row { place, source };
         }
+        let fault = source.fault();
+        if fault == Fault::Corrupt {
+            return Self::Corrupt { place, detail: source.to_string() };
+        }
+        Self::Driver { place, fault, source }
     }
 }
 

@@ -29,20 +29,17 @@ pub enum DriverError {
 }
 
 fn sqlite_words(error: &rusqlite::Error) -> String {
-    match error {
-        rusqlite::Error::SqliteFailure(code, Some(text)) => {
-            format!("{text} (SQLite {})", code.extended_code)
-        }
-        other => other.to_string(),
+    if let rusqlite::Error::SqliteFailure(code, Some(text)) = error {
+        return format!("{text} (SQLite {})", code.extended_code);
     }
+    error.to_string()
 }
 
 fn server_words(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        sqlx::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
+    if let sqlx::Error::Io(error) = error {
+        return error.to_string();
     }
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// A row whose content this version does not understand.
@@ -83,6 +80,8 @@ pub enum Fault {
     NotWritable,
     /// The server cannot be reached or went away.
     Unreachable,
+    /// Its directory or database does not exist.
+    Missing,
     /// Reading or writing the disk failed.
     Io,
     /// Anything else.
@@ -102,13 +101,14 @@ impl Fault {
                 "the database is damaged: restore a backup, or move the file away and start anew"
             }
             Self::NotWritable => {
-                "it may not be written: check owner, mode and that the file system is not read-only"
+                "it may not be written: check owner, mode, user and password, and that nothing is read-only"
             }
             Self::Unreachable => {
                 "the database server does not answer: check address and server, it is tried again"
             }
+            Self::Missing => "make that directory or database first, or correct the address",
             Self::Io => "the disk reported an error: check the disk and the kernel's log",
-            Self::Other => "see the cause",
+            Self::Other => "this is unexpected: please report it",
         }
     }
 }
@@ -122,14 +122,23 @@ impl DriverError {
             Self::Server(error) => server_fault(error),
             Self::Timeout { .. } => Fault::Unreachable,
             Self::Row(_) | Self::LeaseLost => Fault::Other,
-            Self::Io(error) => match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full,
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Fault::NotWritable
-                }
-                _ => Fault::Io,
-            },
+            Self::Io(error) => io_fault(error.kind()),
         }
+    }
+}
+
+fn io_fault(kind: io::ErrorKind) -> Fault {
+    use io::ErrorKind::{
+        NotADirectory, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    if matches!(kind, StorageFull | QuotaExceeded) {
+        Fault::Full
+    } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
+        Fault::NotWritable
+    } else if matches!(kind, NotFound | NotADirectory) {
+        Fault::Missing
+    } else {
+        Fault::Io
     }
 }
 
@@ -148,24 +157,49 @@ fn sqlite_fault(error: &rusqlite::Error) -> Fault {
 }
 
 fn server_fault(error: &sqlx::Error) -> Fault {
-    match error {
+    let lost = matches!(
+        error,
         sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => Fault::Unreachable,
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            // PostgreSQL: disk full; MySQL: table full, disk full.
-            Some("53100" | "1114" | "1021") => Fault::Full,
-            // PostgreSQL: connection exceptions, shutdown, starting up.
-            Some("08000" | "08003" | "08006" | "57P01" | "57P02" | "57P03") => Fault::Unreachable,
-            // Read-only transaction or server; no privilege.
-            Some("25006" | "42501" | "1290" | "1142") => Fault::NotWritable,
-            // Lock timeouts and deadlocks.
-            Some("55P03" | "40P01" | "40001" | "1205" | "1213") => Fault::Busy,
-            Some(_) | None => Fault::Other,
-        },
-        _ => Fault::Other,
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+    );
+    if lost {
+        return Fault::Unreachable;
+    }
+    // PostgreSQL speaks in SQLSTATE; MySQL's SQLSTATE says little, its own number does.
+    let database = error.as_database_error();
+    let mysql = database
+        .and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>())
+        .map(|error| error.number());
+    match mysql {
+        // Table full, disk full.
+        Some(1114 | 1021) => return Fault::Full,
+        // Lock timeout, deadlock.
+        Some(1205 | 1213) => return Fault::Busy,
+        // Read-only server; access denied to server, database or table.
+        Some(1290 | 1044 | 1045 | 1142) => return Fault::NotWritable,
+        // Unknown database.
+        Some(1049) => return Fault::Missing,
+        // Too many connections, server going down.
+        Some(1040 | 1053) => return Fault::Unreachable,
+        Some(_) | None => {}
+    }
+    match database.and_then(|error| error.code()).as_deref() {
+        // Disk full.
+        Some("53100") => Fault::Full,
+        // Connection exceptions, too many connections, shutdown, starting up.
+        Some("08000" | "08003" | "08006" | "53300" | "57P01" | "57P02" | "57P03") => {
+            Fault::Unreachable
+        }
+        // Read-only transaction, no privilege, wrong password.
+        Some("25006" | "42501" | "28P01" | "28000") => Fault::NotWritable,
+        // Unknown database or schema.
+        Some("3D000" | "3F000") => Fault::Missing,
+        // Lock timeout, deadlock, serialization.
+        Some("55P03" | "40P01" | "40001") => Fault::Busy,
+        Some(_) | None => Fault::Other,
     }
 }

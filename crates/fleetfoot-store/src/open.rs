@@ -43,7 +43,7 @@ impl Store {
                         &options,
                         migrations,
                     ))?;
-                    let access = |writer| Access::Inline(Mutex::new(Some(writer)));
+                    let access = |writer| Access::Inline(Mutex::new(Some(Box::new(writer))));
                     Ok(Self::assemble(writer, identity, access, Reads::Writer))
                 }
                 Execution::Thread => Self::open_thread(path, place, options, migrations).await,
@@ -138,7 +138,7 @@ impl Store {
         if let (Reads::File(connection, _), Driver::Sqlite(sqlite)) = (&reads, driver) {
             *locked(connection) = Some(sqlite);
         }
-        let shared = Arc::new(Shared::new(&place, present.pools));
+        let shared = Arc::new(Shared::new(&place, present.pools, identity.was_lost));
         let inner = Inner { shared, sql, identity, access: Access::ReadOnly, reads };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -164,7 +164,7 @@ async fn prepare(
     let writer = Writer {
         driver,
         sql,
-        shared: Arc::new(Shared::new(place, present.pools)),
+        shared: Arc::new(Shared::new(place, present.pools, identity.was_lost)),
         names: present.closed,
         retention: options.retention,
         stale: false,

@@ -42,7 +42,8 @@ const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Identity {
     pub(crate) installation: InstallationId,
     pub(crate) created_at: Timestamp,
-    /// The store was made now although an identity of before was there.
+    /// The store was made although an identity of before was there, and nobody has yet looked at what
+    /// the lost one left behind.
     pub(crate) was_lost: bool,
 }
 
@@ -88,6 +89,14 @@ fn put_meta(sql: &Sql, name: &str, content: &str) -> Statement {
         sql: sql.dialect.upsert("fleetfoot_meta", &["name", "content"], 1),
         values: vec![Value::text(name), Value::text(content)],
     }
+}
+
+/// The row that says whether a lost store's strays are still to be looked at.
+const LOST: &str = "lost";
+
+/// Notes whether a lost store's strays are still to be looked at.
+pub(crate) fn put_lost(sql: &Sql, lost: bool) -> Statement {
+    put_meta(sql, LOST, if lost { "yes" } else { "no" })
 }
 
 /// Refuses a schema that this version cannot go on with.
@@ -143,6 +152,7 @@ pub(crate) async fn prepare(
             put_meta(sql, "written_by", PROGRAM),
             put_meta(sql, "installation_id", identity.installation.as_str()),
             put_meta(sql, "created_at", &identity.created_at.0.to_string()),
+            put_lost(sql, identity.was_lost),
         ];
         driver.change_schema(&steps, &rows).await.map_err(failed)?;
     }
@@ -201,7 +211,7 @@ fn identity(
         Some(_) | None => Ok(Identity {
             installation: store,
             created_at: Timestamp(number(meta, "created_at").unwrap_or(0)),
-            was_lost: false,
+            was_lost: meta.get(LOST).is_some_and(|word| word == "yes"),
         }),
     }
 }

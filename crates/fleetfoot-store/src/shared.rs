@@ -1,7 +1,7 @@
 //! The published present: what everyone reads, and who is told when it changes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fleetfoot_core::{PoolName, PoolState};
@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     all: watch::Sender<u64>,
     watchers: Mutex<BTreeMap<PoolName, watch::Sender<u64>>>,
     lease: Mutex<Option<Lease>>,
+    lost: AtomicBool,
     updates: AtomicU64,
     commits: AtomicU64,
 }
@@ -39,13 +40,14 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(place: &str, pools: Pools) -> Self {
+    pub(crate) fn new(place: &str, pools: Pools, lost: bool) -> Self {
         Self {
             place: Arc::from(place),
             pools: RwLock::new(Arc::new(pools)),
             all: watch::Sender::new(0),
             watchers: Mutex::default(),
             lease: Mutex::default(),
+            lost: AtomicBool::new(lost),
             updates: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         }
@@ -77,6 +79,14 @@ impl Shared {
             updates: self.updates.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
         }
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn found_again(&self) {
+        self.lost.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn set_lease(&self, lease: Option<Lease>) {

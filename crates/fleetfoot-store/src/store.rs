@@ -20,7 +20,7 @@ use crate::writer::{self, Task, Writer};
 /// How closures reach the writer.
 pub(crate) enum Access {
     /// The writer is right here.
-    Inline(Mutex<Option<Writer>>),
+    Inline(Mutex<Option<Box<Writer>>>),
     /// The writer is a thread or a task.
     Queue(mpsc::Sender<Task>),
     /// There is none; the present can be read anew.
@@ -119,11 +119,22 @@ impl Store {
         self.inner.identity.created_at
     }
 
-    /// The store was made by this very opening although an identity of before was there: what it knew
-    /// is lost, and what carries our label may be running (11.4).
+    /// The store was made although an identity of before was there: what it knew is lost, and what carries
+    /// our label may be running (11.4). So until [`Store::strays_seen`], over restarts, too.
     #[must_use]
     pub fn was_lost(&self) -> bool {
-        self.inner.identity.was_lost
+        self.inner.shared.is_lost()
+    }
+
+    /// One full pass over what a lost store left behind is done: [`Store::was_lost`] is over.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn strays_seen(&self) -> Result<(), ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Task::StraysSeen(reply)).await;
+        let noted = answer.await.map_err(|_| ReadError::Closed)?;
+        noted.map_err(|error| self.read_error(error))
     }
 
     /// Where the store is, without secrets.
@@ -169,6 +180,11 @@ impl Store {
         if let Reads::File(connection, _) = &self.inner.reads {
             locked(connection).take();
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn doubt(&self) {
+        self.hand_in(Task::Doubt).await;
     }
 
     #[cfg(test)]

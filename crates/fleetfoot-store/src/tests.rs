@@ -164,3 +164,28 @@ async fn a_failed_transaction_publishes_nothing() {
         assert_eq!(Store::open(location, quick()).await.unwrap().pools(), present);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_doubtful_commit_the_database_is_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.sqlite");
+    let location = Location::Sqlite(file.clone());
+    with_one_pool(&location).await;
+    let store = Store::open(location, quick()).await.unwrap();
+    insert(&store, 1).await.unwrap();
+    let ticks = store.changes(&pool("p"));
+    // What a commit would have left whose answer never came.
+    let other = rusqlite::Connection::open(&file).unwrap();
+    let rename = "UPDATE fleetfoot_instances SET name = 'p-00000002' WHERE name = 'p-00000001'";
+    other.execute(rename, []).unwrap();
+    drop(other);
+    store.doubt().await;
+    let seen = store
+        .update(|txn| txn.instance(&InstanceName::of_pool(&pool("p"), 2)).is_some())
+        .await
+        .unwrap();
+    assert!(seen);
+    assert!(ticks.has_changed().unwrap());
+    assert_eq!(store.pool(&pool("p")).unwrap().instances.len(), 1);
+    store.close().await;
+}

@@ -47,8 +47,13 @@ pub(crate) enum Task {
         valid: i64,
         reply: oneshot::Sender<Result<Option<Lease>, DriverError>>,
     },
+    /// Note that the strays of a lost store were looked at.
+    StraysSeen(oneshot::Sender<Result<(), DriverError>>),
     /// Let go of the database.
     Close,
+    /// Behave as after a commit whose answer was lost.
+    #[cfg(test)]
+    Doubt,
     /// Bound the database file, as a full disk would.
     #[cfg(test)]
     BoundPages(u32),
@@ -102,10 +107,19 @@ impl Writer {
                     let taken = lease::take(&mut self.driver, &scope, &owner, valid).await;
                     let _ = reply.send(taken);
                 }
+                Task::StraysSeen(reply) => {
+                    let noted = self.driver.execute(&schema::put_lost(&self.sql, false)).await;
+                    if noted.is_ok() {
+                        self.shared.found_again();
+                    }
+                    let _ = reply.send(noted.map(|_| ()));
+                }
                 Task::Close => {
                     self.commit(std::mem::take(&mut jobs)).await;
                     return ControlFlow::Break(());
                 }
+                #[cfg(test)]
+                Task::Doubt => self.stale = true,
                 #[cfg(test)]
                 Task::BoundPages(pages) => {
                     if let Driver::Sqlite(sqlite) = &self.driver {

@@ -267,10 +267,8 @@ fn too_long() -> DriverError {
 }
 
 fn is_duplicate_index(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => error
-            .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-            .is_some_and(|error| error.number() == 1061),
-        _ => false,
-    }
+    error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>())
+        .is_some_and(|error| error.number() == 1061)
 }

@@ -8,6 +8,7 @@ mod generate;
 mod history;
 mod kill;
 mod lease;
+mod lost;
 mod opening;
 mod random;
 mod round_trip;

@@ -77,6 +77,11 @@ async fn the_identity_of_before_is_kept(bed: &Bed) {
     assert_eq!(*store.installation(), file);
     assert!(store.was_lost(), "an identity without its store");
     store.close().await;
+    let store = bed.open_with(options.clone()).await;
+    assert!(store.was_lost(), "so until someone looked at what it left behind");
+    store.strays_seen().await.unwrap();
+    assert!(!store.was_lost());
+    store.close().await;
     let store = bed.open_with(options).await;
     assert!(!store.was_lost());
     store.close().await;
@@ -160,7 +165,10 @@ async fn places_that_cannot_be() {
     let dir = tempfile::tempdir().unwrap();
     let open = |location| Store::open(location, Options::default());
     let nowhere = Location::Sqlite(dir.path().join("no/such/directory/store.sqlite"));
-    one_line(&open(nowhere).await.unwrap_err(), &["no/such/directory", "cannot be opened"]);
+    one_line(
+        &open(nowhere).await.unwrap_err(),
+        &["no/such/directory", "cannot be opened", "make that directory"],
+    );
     let directory = Location::Sqlite(dir.path().to_owned());
     one_line(&open(directory).await.unwrap_err(), &["cannot be opened"]);
     let scheme = Location::Url("redis://:secret@h/x".to_owned());
@@ -200,4 +208,17 @@ async fn another_program_that_holds_the_file_is_named_as_that() {
     other.execute_batch("ROLLBACK").unwrap();
     change(store.clone()).await.unwrap();
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_named_as_that() {
+    for bed in [Bed::postgres().await, Bed::mariadb().await].into_iter().flatten() {
+        let Location::Url(url) = &bed.location else { unreachable!() };
+        let base = url.split('?').next().unwrap();
+        let (server, _) = base.rsplit_once('/').unwrap();
+        let location = Location::Url(format!("{server}/no_such_database"));
+        let error = Store::open(location, Options::default()).await.unwrap_err();
+        one_line(&error, &["no_such_database", "make that directory or database first"]);
+        bed.done().await;
+    }
 }
