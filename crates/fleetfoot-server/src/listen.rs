@@ -63,7 +63,7 @@ pub enum ListenError {
 pub fn bind_control(path: &Path) -> Result<UnixListener, ListenError> {
     // Made beside its place and moved there, so nobody meets it before its mode is set.
     let beside = path.with_extension("new");
-    if beside.as_os_str().len() > SOCKET_PATH_MAX {
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
         return Err(ListenError::PathTooLong { path: path.to_owned() });
     }
     let failed = |source| ListenError::Control { path: path.to_owned(), source };
@@ -121,5 +121,62 @@ where
     tokio::select! {
         served = serving => served,
         () = overdue => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_of_a_dead_process_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        drop(bind_control(&path).unwrap());
+        let _second = bind_control(&path).unwrap();
+        assert!(tokio::net::UnixStream::connect(&path).await.is_ok());
+        assert!(!path.with_extension("new").exists());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_said_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("a".repeat(120)).join("control.sock");
+        let error = bind_control(&long).unwrap_err();
+        assert!(matches!(error, ListenError::PathTooLong { .. }), "{error}");
+        let error = bind_control(&dir.path().join("missing/control.sock")).unwrap_err();
+        assert!(matches!(error, ListenError::Control { .. }), "{error}");
+        let held = bind_tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = held.local_addr().unwrap();
+        let error = bind_tcp(address).await.unwrap_err();
+        assert!(matches!(error, ListenError::InUse { .. }), "{error}");
+        let error = bind_tcp(([203, 0, 113, 1], 0).into()).await.unwrap_err();
+        assert!(matches!(error, ListenError::Tcp { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn serving_ends_when_told_even_with_a_request_under_way() {
+        let listener = bind_tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (arrived_tell, mut arrived) = tokio::sync::mpsc::channel::<()>(1);
+        let hang = axum::routing::get(move || async move {
+            let _ = arrived_tell.send(()).await;
+            std::future::pending::<()>().await;
+        });
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = serve(listener, Router::new().route("/", hang), async {
+            let _ = stopped.await;
+        });
+        let asking = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let line = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, line).await.unwrap();
+            arrived.recv().await.unwrap();
+            stop.send(()).unwrap();
+            stream
+        };
+        let both = async { tokio::join!(serving, asking) };
+        let (served, _stream) = tokio::time::timeout(GRACE * 5, both).await.unwrap();
+        served.unwrap();
     }
 }
