@@ -113,6 +113,8 @@ pub struct Settings {
     pub jit_per_minute: Option<u32>,
     /// Lies about `totalAssignedJobs`, by scale set name, as seen in incidents.
     pub stated_assigned_jobs: BTreeMap<String, u64>,
+    /// As GHES 3.18 to 3.20 by default: labels beside the name are dropped without a word.
+    pub labels_dropped: bool,
     /// Begin bodies of the scale set service with a UTF-8 byte order mark.
     pub byte_order_mark: bool,
     /// Runners are refused as deprecated when they connect.
@@ -153,6 +155,7 @@ impl Default for Settings {
             rate_limit: None,
             jit_per_minute: None,
             stated_assigned_jobs: BTreeMap::new(),
+            labels_dropped: false,
             byte_order_mark: false,
             runner_version_deprecated: false,
             runner_url: None,

@@ -60,7 +60,22 @@
 //!   `delivered_us`.
 //! - **Containers** reach a box bound to an address of the host ([`BoxConfig::address`]); JIT
 //!   configs name the host that the caller used, or [`Settings::runner_url`].
-//! - **Faults** ([`Fault`]) choose by [`Endpoint`], scope, scale set, runner and count.
+//! - **Faults** ([`Fault`]) choose by [`Endpoint`], scope, scale set, runner and count. As JSON:
+//!
+//! ```
+//! let fault = r#"{"endpoint": "generate_jit_config", "scope": "acme", "times": 1,
+//!     "response": {"kind": "status", "status": 403, "retry_after_s": 7}}"#;
+//! # let _: fleetfoot_sim::Fault = serde_json::from_str(fault).unwrap();
+//! let fault = r#"{"endpoint": "get_message", "scale_set": "linux", "skip": 2, "times": 1,
+//!     "response": {"kind": "lose_answer"}}"#;
+//! # let _: fleetfoot_sim::Fault = serde_json::from_str(fault).unwrap();
+//! ```
+//!
+//! # Inside
+//!
+//! `state` is everything remembered, behind one short lock, without I/O; `http` reads, delays,
+//! strikes and answers requests; `state::timers` does what happens by itself. A change wakes only
+//! the polls of the scale set or runner it concerns.
 
 mod clock;
 mod config;

@@ -306,3 +306,30 @@ fn decode(text: &str) -> String {
     }
     String::from_utf8_lossy(&out).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_their_encoding() {
+        let query = query("agentName=a%20b%2Bc+d&name=%C3%BC&odd=%zz&flag");
+        assert_eq!(query["agentName"], "a b+c d");
+        assert_eq!(query["name"], "ü");
+        assert_eq!((query["odd"].as_str(), query["flag"].as_str()), ("%zz", ""));
+    }
+
+    #[test]
+    fn rest_is_found_with_and_without_its_prefix() {
+        let path = "/repos/acme/app/actions/runners/7";
+        for prefix in ["", "/api/v3"] {
+            let route = Route::parse(&Method::DELETE, &format!("{prefix}{path}"));
+            let wanted = RestRoute::Runner { runner: 7 };
+            assert_eq!(route, Route::Rest { scope: "acme/app".to_owned(), route: wanted });
+            assert_eq!(route.endpoint(&Method::DELETE), Endpoint::RestRemoveRunner);
+            assert_eq!(route.endpoint(&Method::GET), Endpoint::RestGetRunners);
+        }
+        let unknown = Route::parse(&Method::GET, "/tenant/1/_apis/runtime/nothing");
+        assert_eq!(unknown, Route::Unknown);
+    }
+}

@@ -143,7 +143,7 @@ impl State {
         let id = self.take_id();
         let labels = change
             .labels
-            .filter(|labels| !labels.is_empty())
+            .filter(|labels| !labels.is_empty() && !self.settings.labels_dropped)
             .unwrap_or_else(|| vec![Label { name: name.clone(), label_type: "System".to_owned() }]);
         let flavor = self.flavor(self.scope_of(tenant));
         let set = ScaleSet {
@@ -189,7 +189,7 @@ impl State {
         if let Some(group_id) = change.group_id {
             set.group_id = group_id;
         }
-        if let Some(labels) = change.labels {
+        if let Some(labels) = change.labels.filter(|_| !self.settings.labels_dropped) {
             set.labels = labels;
         }
         if let Some(disable_update) = change.disable_update {

@@ -81,16 +81,16 @@ async fn a_job_offered_in_the_moment_of_the_removal_keeps_the_runner() {
 async fn latency_is_added_to_control_calls_and_not_to_polls() {
     let github = github(quick()).await;
     let (client, set, session) = listening(&github).await;
-    github.change(|settings| settings.control_latency_ms = 120);
+    github.change(|settings| settings.control_latency_ms = 1_000);
     let before = Instant::now();
     jit(&client, set.id, "one").await;
-    assert!(before.elapsed() >= Duration::from_millis(120));
+    assert!(before.elapsed() >= Duration::from_millis(1_000));
     let call = github.state().jit_calls.remove(0);
-    assert!(call.answered_us.unwrap() - call.arrived_us >= 120_000, "arrival is before the wait");
+    assert!(call.answered_us.unwrap() - call.arrived_us >= 1_000_000, "arrival is before the wait");
     github.queue_jobs(&jobs(1, 10));
     let before = Instant::now();
     assert!(session.get_message(None, 1).await.unwrap().is_some());
-    assert!(before.elapsed() < Duration::from_millis(110));
+    assert!(before.elapsed() < Duration::from_millis(900));
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn jit_configs_have_a_budget() {
     }
     let told = client.generate_jit_config(set.id, &JitRunnerSetting::new("d")).await.unwrap_err();
     let wait = told.rate_limit().unwrap().retry_after.unwrap().as_secs();
-    assert!((18..=20).contains(&wait), "a third of a minute, not {wait}");
+    assert!((5..=20).contains(&wait), "at most a third of a minute, not {wait}");
     assert_eq!(github.state().jit_calls[3].status, Some(429));
 }
 

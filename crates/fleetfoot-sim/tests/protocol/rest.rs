@@ -224,6 +224,11 @@ async fn labels_keep_their_type_and_strange_types_are_refused() {
     let change = RunnerScaleSetSpec::default().label(user);
     assert!(client.update_runner_scale_set(set.id, &change).await.unwrap_err().is_bad_request());
     client.delete_runner_scale_set(set.id).await.unwrap();
+    github.change(|settings| settings.labels_dropped = true);
+    let set = client.create_runner_scale_set(&spec).await.unwrap();
+    let kept: Vec<_> = set.labels.iter().map(|label| label.name.as_str()).collect();
+    assert_eq!(kept, ["linux"], "as GHES 3.18 does");
+    client.delete_runner_scale_set(set.id).await.unwrap();
     assert!(client.list_runner_scale_sets(1.into()).await.unwrap().is_empty());
 }
 

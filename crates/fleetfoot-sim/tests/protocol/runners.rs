@@ -14,6 +14,8 @@ use crate::common::{SOON, github, jit, jobs, listening, quick, runner, take};
 pub(crate) fn program() -> Command {
     let beside = std::env::current_exe().unwrap();
     let path = beside.ancestors().nth(2).unwrap().join("examples/stand-in-runner");
+    let hint = "build it first: cargo build -p fleetfoot-sim --examples";
+    assert!(path.exists(), "{}: {hint}", path.display());
     #[allow(clippy::disallowed_methods, reason = "the program under test")]
     let mut command = Command::new(path);
     command.env_clear().stdout(Stdio::piped()).kill_on_drop(true);
@@ -235,9 +237,10 @@ async fn process_one_ignores_a_signal_unless_it_was_told_to_pass_it_on() {
     let unshare = std::path::Path::new("/usr/bin/unshare");
     let github = github(quick()).await;
     let (client, set, session) = listening(&github).await;
-    github.queue_jobs(&jobs(2, 700));
-    take(&session, 2).await;
     for (number, trap) in [(0, false), (1, true)] {
+        // Long enough for the signal to come in the middle, short where it is waited for.
+        github.queue_jobs(&jobs(1, if trap { 60_000 } else { 700 }));
+        take_assigned(&session).await;
         let own = program().as_std().get_program().to_owned();
         #[allow(clippy::disallowed_methods, reason = "the program under test, as process 1")]
         let mut command = Command::new(unshare);
@@ -266,6 +269,10 @@ async fn process_one_ignores_a_signal_unless_it_was_told_to_pass_it_on() {
         let result = github.state().jobs[number].result.clone();
         assert_eq!(result.as_deref(), Some(if trap { "canceled" } else { "succeeded" }), "{log}");
     }
+}
+
+async fn take_assigned(session: &scaleset::MessageSession) {
+    while take(session, 2).await.jobs_assigned().count() == 0 {}
 }
 
 fn send(name: &str, child: &Child) {

@@ -17,7 +17,7 @@ fn expire(what: Expire) -> ExpireRequest {
 
 #[tokio::test]
 async fn a_second_session_is_refused_until_the_first_is_deleted_or_lapses() {
-    let github = github(Settings { session_lapse_ms: 150, ..quick() }).await;
+    let github = github(Settings { session_lapse_ms: 1_000, ..quick() }).await;
     let (client, set, session) = listening(&github).await;
     let refused = client.create_message_session(set.id, "test").await.unwrap_err();
     assert!(refused.is_conflict());
@@ -38,7 +38,7 @@ async fn a_second_session_is_refused_until_the_first_is_deleted_or_lapses() {
 
 #[tokio::test]
 async fn a_poll_in_flight_keeps_its_session() {
-    let settings = Settings { session_lapse_ms: 60, long_poll_ms: 300, ..quick() };
+    let settings = Settings { session_lapse_ms: 500, long_poll_ms: 1_200, ..quick() };
     let github = github(settings).await;
     let (_, _, session) = listening(&github).await;
     for _ in 0..2 {
