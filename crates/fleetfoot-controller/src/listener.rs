@@ -209,14 +209,17 @@ async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
         }
     };
     let (name, id, now) = (pool.name().clone(), session.id().to_owned(), pool.now());
-    let level = statistics(session.statistics().unwrap_or_default());
+    let level = session.statistics().map(statistics);
     let committed = pool
         .shared
         .store
         .update(move |txn| {
             if let Some(row) = txn.pool_mut(&name) {
                 row.session_id = Some(id);
-                row.demand.session_opened(level, now);
+                match level {
+                    Some(level) => row.demand.session_opened(level, now),
+                    None => row.demand.session_opened_blind(),
+                }
             }
         })
         .await;

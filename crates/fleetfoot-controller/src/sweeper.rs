@@ -357,6 +357,10 @@ fn finding(
         {
             vec![Observation::Created { handle: handle.0.clone() }]
         }
+        // Single step: made, never launched, and whoever would have launched it is gone.
+        (Some((EnvironmentState::Created, _)), Environment::Requested) if row.phase == Phase::Starting => {
+            vec![Observation::Removal { reason: Reason::Interrupted }]
+        }
         (Some((EnvironmentState::Running, handle)), Environment::Requested) => {
             vec![Observation::Launched { handle: Some(handle.0.clone()) }]
         }
@@ -376,7 +380,9 @@ fn finding(
             if row.unanswered_since.is_some() {
                 return clear_list(pool, row, began);
             }
-            vec![Observation::EnvironmentGone]
+            let never_made = row.environment == Environment::Requested && row.reason.is_none();
+            let interrupted = never_made.then_some(Observation::Removal { reason: Reason::Interrupted });
+            interrupted.into_iter().chain([Observation::EnvironmentGone]).collect()
         }
         (None, Environment::Gone | Environment::None) if row.unanswered_since.is_some() => {
             return if in_flight { None } else { clear_list(pool, row, began) };

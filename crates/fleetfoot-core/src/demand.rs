@@ -118,8 +118,16 @@ impl Demand {
         }
     }
 
+    /// A session opened and did not state any statistics: unknown until its first message does.
+    pub fn session_opened_blind(&mut self) {
+        self.known = false;
+        self.last_message_id = None;
+        self.spent.clear();
+    }
+
     /// New statistics of the open session.
     pub fn state(&mut self, statistics: Statistics, now: Timestamp) {
+        self.known = true;
         self.statistics = statistics;
         self.stated_at = now;
     }
