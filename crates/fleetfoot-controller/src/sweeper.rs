@@ -4,6 +4,8 @@
 //! a row (in `Stopping`, so that it passes the removal gate), a row without a thing learns that its
 //! environment is gone. Order of a sweep: list first, then view (design, 11.2).
 
+mod finding;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,8 @@ use crate::executor::chain;
 use crate::pool::{Backend, PoolContext, Shared, stopped};
 use crate::record::observe;
 use crate::start::CALL_BOUND;
+
+use finding::{Finding, finding};
 
 /// Pauses between sweeps: with everything quiet, and while something is to be proven.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -115,14 +119,6 @@ struct Sweep {
     /// Things without a row seen by the last sweep: only what is seen twice is taken up.
     strays: BTreeSet<InstanceName>,
     first: bool,
-}
-
-/// What one sweep found out about one instance.
-struct Finding {
-    pool: PoolName,
-    name: InstanceName,
-    observations: Vec<Observation>,
-    clear_list_at: Option<Timestamp>,
 }
 
 impl Sweep {
@@ -333,80 +329,4 @@ fn stray_row(stray: &EnvironmentInfo, pool: PoolName, identity: &str, now: Times
         }
     }
     row
-}
-
-/// What the list says of one row, if it says anything new.
-fn finding(
-    pool: &PoolContext,
-    row: &Instance,
-    info: Option<&EnvironmentInfo>,
-    began: Timestamp,
-) -> Option<Finding> {
-    let in_flight = pool.is_in_flight(&row.name);
-    let observations = match (info.map(|info| (&info.state, &info.handle)), row.environment) {
-        (
-            Some((EnvironmentState::Ended(exit), _)),
-            Environment::Requested | Environment::Present | Environment::Launched,
-        ) => {
-            vec![Observation::Ended { exit: exit.clone() }]
-        }
-        // Known, and as it should be; what a task is busy with, its own answer tells.
-        (Some(_), _) if in_flight => return None,
-        (Some((EnvironmentState::Created, handle)), Environment::Requested)
-            if row.phase == Phase::Creating =>
-        {
-            vec![Observation::Created { handle: handle.0.clone() }]
-        }
-        // Single step: made, never launched, and whoever would have launched it is gone.
-        (Some((EnvironmentState::Created, _)), Environment::Requested) if row.phase == Phase::Starting => {
-            vec![Observation::Removal { reason: Reason::Interrupted }]
-        }
-        (Some((EnvironmentState::Running, handle)), Environment::Requested) => {
-            vec![Observation::Launched { handle: Some(handle.0.clone()) }]
-        }
-        // It landed after all.
-        (
-            Some((EnvironmentState::Created | EnvironmentState::Running, handle)),
-            Environment::None | Environment::Gone,
-        ) => {
-            vec![Observation::Launched { handle: Some(handle.0.clone()) }]
-        }
-        (Some(_), _) => vec![],
-        (None, Environment::Requested | Environment::Present | Environment::Launched) => {
-            let newer = row.last_call_at.is_none_or(|ended| ended < began);
-            if in_flight || !newer {
-                return None;
-            }
-            if row.unanswered_since.is_some() {
-                return clear_list(pool, row, began);
-            }
-            let never_made = row.environment == Environment::Requested && row.reason.is_none();
-            let interrupted = never_made.then_some(Observation::Removal { reason: Reason::Interrupted });
-            interrupted.into_iter().chain([Observation::EnvironmentGone]).collect()
-        }
-        (None, Environment::Gone | Environment::None) if row.unanswered_since.is_some() => {
-            return if in_flight { None } else { clear_list(pool, row, began) };
-        }
-        (None, Environment::Ended) if !in_flight => vec![Observation::EnvironmentGone],
-        (None, Environment::None | Environment::Ended | Environment::Gone) => return None,
-    };
-    let unmarked = row.backend_identity.is_none() && info.is_some();
-    (!observations.is_empty() || unmarked).then(|| Finding {
-        pool: pool.name().clone(),
-        name: row.name.clone(),
-        observations,
-        clear_list_at: None,
-    })
-}
-
-/// A list without an unanswered create: it counts if it is further from the last than the call's bound.
-fn clear_list(pool: &PoolContext, row: &Instance, began: Timestamp) -> Option<Finding> {
-    let after = row.last_clear_list_at.or(row.unanswered_since)?;
-    let counts = row.clear_lists == 0 || after.age(began) > BOUND;
-    (counts && began > after).then(|| Finding {
-        pool: pool.name().clone(),
-        name: row.name.clone(),
-        observations: vec![],
-        clear_list_at: Some(began),
-    })
 }

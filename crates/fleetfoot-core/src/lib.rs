@@ -19,6 +19,7 @@ pub mod health;
 pub mod host;
 pub mod instance;
 pub mod names;
+pub mod outcome;
 pub mod phase;
 pub mod plan;
 pub mod pool;
@@ -31,8 +32,9 @@ pub use cause::{Cause, Reason};
 pub use circuit::Circuit;
 pub use demand::{Demand, Job, JobState, Statistics};
 pub use health::{Health, ListenerState, PoolHealth};
-pub use instance::{Environment, Exit, FailureKind, Instance, Outcome, Registration};
+pub use instance::{Environment, Instance, Registration};
 pub use names::{InstallationId, InstanceName, JobId, NameError, PoolName, RunnerId, ScaleSetId};
+pub use outcome::{Exit, FailureKind, Outcome};
 pub use phase::{Observation, Phase, Refused, apply};
 
 pub use plan::{Action, Dependency, Plan, Snapshot, plan};

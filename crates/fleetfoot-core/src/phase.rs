@@ -1,8 +1,8 @@
 //! Phases, observations, and the one function that leads from one phase to the next.
 
 use crate::cause::Reason;
-use crate::instance::{Exit, FailureKind, Outcome};
 use crate::names::{JobId, RunnerId, ScaleSetId};
+use crate::outcome::{Exit, FailureKind, Outcome};
 
 /// Where an instance is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,7 +5,8 @@
 //! ask again for hours, occupying nothing. The exceptions are an operator's force and `max_job_duration`.
 
 use crate::demand::Demand;
-use crate::instance::{Environment, Instance, Outcome, Registration};
+use crate::instance::{Environment, Instance, Registration};
+use crate::outcome::{FailureKind, Outcome};
 use crate::phase::Phase;
 use crate::time::{Span, Timestamp};
 
@@ -98,8 +99,6 @@ pub fn outcome(instance: &Instance) -> Outcome {
     }
     match instance.reason {
         Some(reason) => Outcome::Removed(reason),
-        None => {
-            Outcome::Failed { kind: crate::instance::FailureKind::EarlyExit, detail: exit_line() }
-        }
+        None => Outcome::Failed { kind: FailureKind::EarlyExit, detail: exit_line() },
     }
 }

@@ -1,7 +1,9 @@
 //! Every pair of phase and observation by name: what it leads to, or that it is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use fleetfoot_core::{Exit, FailureKind, JobId, Observation, Outcome, Phase, Reason, RunnerId, ScaleSetId, apply};
+use fleetfoot_core::{
+    Exit, FailureKind, JobId, Observation, Outcome, Phase, Reason, RunnerId, ScaleSetId, apply,
+};
 
 /// One column per phase; `-` = refused, otherwise the first letter of the next phase (`I` idle, `G` starting,
 /// `S` stopping, `X` closed).
@@ -98,7 +100,8 @@ fn every_pair_leads_where_the_table_says() {
 
 #[test]
 fn a_refusal_names_the_pair() {
-    let refused = apply(Phase::Running, &Observation::Removal { reason: Reason::Surplus }).unwrap_err();
+    let refused =
+        apply(Phase::Running, &Observation::Removal { reason: Reason::Surplus }).unwrap_err();
     assert_eq!(refused.to_string(), "`removal` is refused for an instance in phase `running`");
 }
 
@@ -118,6 +121,15 @@ fn the_original_programs_words() {
     let words: Vec<&str> = Phase::ALL.into_iter().map(Phase::outrunner_word).collect();
     assert_eq!(
         words,
-        ["provisioning", "provisioning", "warm", "provisioning", "idle", "running", "stopping", "stopping"]
+        [
+            "provisioning",
+            "provisioning",
+            "warm",
+            "provisioning",
+            "idle",
+            "running",
+            "stopping",
+            "stopping"
+        ]
     );
 }

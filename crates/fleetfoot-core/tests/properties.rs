@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use fleetfoot_core::pool::observe;
 use fleetfoot_core::{
-    Action, Dependency, Environment, Exit, Instance, InstanceName, Intent, Job, JobId, JobState, Observation, Phase,
-    Plan, Pool, PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId, ScaleSetId, Snapshot, Span, Statistics,
-    Timestamp, plan,
+    Action, Dependency, Environment, Exit, Instance, InstanceName, Intent, Job, JobId, JobState,
+    Observation, Phase, Plan, Pool, PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId,
+    ScaleSetId, Snapshot, Span, Statistics, Timestamp, plan,
 };
 use proptest::prelude::*;
 
@@ -25,7 +25,13 @@ impl World {
     fn new(spec: PoolSpec, late_binding: bool) -> Self {
         let mut pool = Pool::new(PoolName::new("p").unwrap(), Timestamp(0));
         pool.scale_set_id = Some(ScaleSetId(1));
-        Self { state: PoolState::new(pool), spec, now: Timestamp(1_000_000), names: 0, late_binding }
+        Self {
+            state: PoolState::new(pool),
+            spec,
+            now: Timestamp(1_000_000),
+            names: 0,
+            late_binding,
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -51,7 +57,9 @@ impl World {
     fn see(&mut self, name: &InstanceName, observation: &Observation) -> bool {
         let Some(instance) = self.state.instances.get(name) else { return false };
         let mut instance = Instance::clone(instance);
-        let taken = observe(Arc::make_mut(&mut self.state.pool), &mut instance, observation, self.now).is_ok();
+        let taken =
+            observe(Arc::make_mut(&mut self.state.pool), &mut instance, observation, self.now)
+                .is_ok();
         if instance.phase == Phase::Closed {
             self.state.instances.remove(name);
         } else {
@@ -68,7 +76,8 @@ impl World {
                     for _ in 0..count {
                         self.names += 1;
                         let name = InstanceName::of_pool(&self.state.pool.name, self.names);
-                        let row = Instance::pending(name.clone(), self.state.pool.name.clone(), self.now);
+                        let row =
+                            Instance::pending(name.clone(), self.state.pool.name.clone(), self.now);
                         self.state.instances.insert(name.clone(), Arc::new(row));
                         self.begin(&name);
                     }
@@ -208,7 +217,9 @@ fn happen(world: &mut World, fact: &Fact) {
             return;
         }
         Fact::Online(n) => (*n, Observation::Online),
-        Fact::Started(n, job) => (*n, Observation::JobStarted { job: JobId::new(&job.to_string()) }),
+        Fact::Started(n, job) => {
+            (*n, Observation::JobStarted { job: JobId::new(&job.to_string()) })
+        }
         Fact::Completed(n, job) => {
             let id = JobId::new(&job.to_string());
             world.state.jobs.remove(&id);

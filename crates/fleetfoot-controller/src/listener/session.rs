@@ -1,0 +1,173 @@
+//! The ends of a session: making sure of its scale set, opening it, and letting it go.
+
+use std::time::Duration;
+
+use fleetfoot_core::{ListenerState, ScaleSetId};
+use fleetfoot_github::{ErrorKind, ScaleSetSpec, Session, labels_differ};
+use tokio::time::timeout;
+
+use crate::executor::chain;
+use crate::messages::statistics;
+use crate::pool::PoolContext;
+
+use super::trouble::Trouble;
+
+/// A session is closed within this, or left to lapse.
+const CLOSE_BOUND: Duration = Duration::from_secs(3);
+
+/// The default runner group.
+const DEFAULT_GROUP: i64 = 1;
+
+/// Makes sure of the scale set, removes our own old session, opens a new one, and commits its level.
+pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
+    let was_standby = super::standby_since(pool).is_some();
+    if !was_standby {
+        pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Opening);
+    }
+    let set = ensure_scale_set(pool).await?;
+    let connection = &pool.settings.connection;
+    let old = pool.state().and_then(|state| state.pool.session_id.clone());
+    if let Some(old) = old {
+        // Exactly the session that a predecessor of ours committed (11.9).
+        match connection.delete_session(set.0, &old).await {
+            Ok(()) => tracing::info!(pool = %pool.name(), "old session deleted"),
+            Err(error) => {
+                tracing::warn!(pool = %pool.name(), error = error.chain(), "old session could not be deleted")
+            }
+        }
+    }
+    let session = match connection.open_session(set.0, &pool.shared.settings.session_owner).await {
+        Ok(session) => session,
+        Err(error) => {
+            if *error.kind() == ErrorKind::ScaleSetGone {
+                forget_scale_set(pool).await;
+            }
+            return Err(error.into());
+        }
+    };
+    let (name, id, now) = (pool.name().clone(), session.id().to_owned(), pool.now());
+    let level = session.statistics().map(statistics);
+    let committed = pool
+        .shared
+        .store
+        .update(move |txn| {
+            if let Some(row) = txn.pool_mut(&name) {
+                row.session_id = Some(id);
+                match level {
+                    Some(level) => row.demand.session_opened(level, now),
+                    None => row.demand.session_opened_blind(),
+                }
+            }
+        })
+        .await;
+    if let Err(error) = committed {
+        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a session");
+    }
+    pool.github.dependency.answered();
+    let max_runners = pool.settings.spec.max_runners;
+    tracing::info!(pool = %pool.name(), max_runners, session = session.id(), "listening");
+    pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Connected);
+    Ok(session)
+}
+
+/// Looks the scale set up by name, creates it if it is absent, and brings its labels up to date.
+async fn ensure_scale_set(pool: &PoolContext) -> Result<ScaleSetId, Trouble> {
+    let connection = &pool.settings.connection;
+    let name = pool.name();
+    tracing::info!(pool = %name, "looking for scale set");
+    let group_id = match &pool.settings.runner_group {
+        None => DEFAULT_GROUP,
+        Some(group) => match connection.runner_group(group).await? {
+            Some(group) => group.id,
+            None => return Err(Trouble::NoSuchGroup(group.clone())),
+        },
+    };
+    let labels = &pool.settings.labels;
+    let set = match connection.scale_set(group_id, name.as_str()).await? {
+        Some(set) if labels_differ(labels, &set.labels) => {
+            tracing::info!(pool = %name, "updating scale set labels");
+            connection.update_scale_set_labels(set.id, labels).await?
+        }
+        Some(set) => set,
+        None => {
+            tracing::info!(pool = %name, "creating scale set");
+            let spec =
+                ScaleSetSpec { name: name.as_str().to_owned(), group_id, labels: labels.clone() };
+            connection.create_scale_set(&spec).await?
+        }
+    };
+    let id = ScaleSetId(set.id);
+    tracing::info!(pool = %name, scale_set_id = set.id, "scale set ready");
+    let known = pool.state().and_then(|state| state.pool.scale_set_id);
+    if known != Some(id) {
+        let pool_name = name.clone();
+        let committed = pool
+            .shared
+            .store
+            .update(move |txn| {
+                if let Some(row) = txn.pool_mut(&pool_name) {
+                    row.scale_set_id = Some(id);
+                    // A session of another set is none of this one's.
+                    row.session_id = None;
+                }
+            })
+            .await;
+        if let Err(error) = committed {
+            tracing::error!(pool = %name, error = %chain(&error), "store refused a scale set");
+        }
+    }
+    Ok(id)
+}
+
+pub(super) async fn forget_scale_set(pool: &PoolContext) {
+    tracing::warn!(pool = %pool.name(), "scale set is gone, making it anew");
+    let name = pool.name().clone();
+    let committed = pool
+        .shared
+        .store
+        .update(move |txn| {
+            if let Some(row) = txn.pool_mut(&name) {
+                row.scale_set_id = None;
+                row.session_id = None;
+                row.demand.session_lost();
+            }
+        })
+        .await;
+    if let Err(error) = committed {
+        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a scale set");
+    }
+}
+
+/// Closes the session at GitHub if it can be, and commits that demand is unknown now.
+pub(super) async fn forget_session(pool: &PoolContext, session: &Session) {
+    let closed = match timeout(CLOSE_BOUND, session.close()).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            let gone = matches!(
+                error.kind(),
+                ErrorKind::SessionGone | ErrorKind::NotFound | ErrorKind::ScaleSetGone
+            );
+            if !gone {
+                tracing::warn!(pool = %pool.name(), error = error.chain(), "session could not be closed");
+            }
+            gone
+        }
+        Err(_) => false,
+    };
+    let name = pool.name().clone();
+    let committed = pool
+        .shared
+        .store
+        .update(move |txn| {
+            if let Some(row) = txn.pool_mut(&name) {
+                row.demand.session_lost();
+                if closed {
+                    row.session_id = None;
+                }
+            }
+        })
+        .await;
+    if let Err(error) = committed {
+        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused the end of a session");
+    }
+}

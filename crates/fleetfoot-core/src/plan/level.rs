@@ -1,0 +1,201 @@
+//! How many instances there should be: create, withdraw, drain, and say why not more.
+
+use std::collections::BTreeSet;
+
+use crate::cause::{Cause, Reason};
+use crate::instance::Instance;
+use crate::names::InstanceName;
+use crate::phase::Phase;
+use crate::pool::PoolState;
+use crate::time::Timestamp;
+
+use super::{Action, Plan, Snapshot, may_begin};
+
+/// Brings the number of instances to what demand wants.
+pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
+    if !snapshot.state.pool.demand.known {
+        plan.causes.push(Cause::DemandUnknown);
+        return;
+    }
+    let sizing = plan.sizing;
+    if sizing.surplus() > 0 {
+        withdraw(plan, snapshot, sizing.surplus(), now);
+    }
+    let launched = launch_warm(plan, snapshot, now);
+    let unserved = sizing.wanted.saturating_sub(sizing.serving);
+    let starting = starting_count(snapshot.state);
+    if starting > 0 && sizing.open_jobs > 0 {
+        plan.causes.push(Cause::Starting { count: starting });
+    }
+    if sizing.open_jobs.saturating_add(snapshot.spec.min_idle) > sizing.wanted {
+        plan.causes.push(Cause::PoolLimit { limit: snapshot.spec.max_runners });
+    }
+    if unserved == 0 {
+        return;
+    }
+    let room = room(plan, snapshot, now);
+    let count =
+        sizing.missing(snapshot.spec).min(room).min(snapshot.jit_permits.saturating_sub(launched));
+    if sizing.missing(snapshot.spec) == 0 && sizing.occupying >= snapshot.spec.max_runners {
+        plan.causes.push(Cause::PoolLimit { limit: snapshot.spec.max_runners });
+    }
+    if count > 0 {
+        plan.actions.push(Action::Create { count });
+    }
+}
+
+/// Environments that wait unregistered are launched when jobs are open.
+fn launch_warm(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
+    if !may_begin(snapshot, now) {
+        return 0;
+    }
+    let retired: BTreeSet<InstanceName> = plan
+        .actions
+        .iter()
+        .filter_map(|action| {
+            if let Action::Retire { name, .. } = action { Some(name.clone()) } else { None }
+        })
+        .collect();
+    let mut launched = 0;
+    for instance in snapshot.state.instances.values() {
+        let waits = instance.phase == Phase::Warm
+            && !snapshot.in_flight.contains(&instance.name)
+            && !retired.contains(&instance.name);
+        if waits && launched < snapshot.jit_permits {
+            plan.actions.push(Action::Launch { name: instance.name.clone() });
+            launched += 1;
+        }
+    }
+    launched
+}
+
+fn starting_count(state: &PoolState) -> u32 {
+    let begun =
+        |phase| matches!(phase, Phase::Pending | Phase::Creating | Phase::Warm | Phase::Starting);
+    crate::demand::count(state.instances.values().filter(|instance| begun(instance.phase)).count())
+}
+
+/// How many instances may be created, and why not more.
+fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
+    let mut room = snapshot.host_room;
+    if let Some(cause) =
+        snapshot.host_cause.clone().filter(|_| room < plan.sizing.missing(snapshot.spec))
+    {
+        plan.causes.push(cause);
+    }
+    let mut close = |plan: &mut Plan, cause: Cause| {
+        plan.causes.push(cause);
+        room = 0;
+    };
+    if snapshot.careful {
+        close(plan, Cause::CarefulPass);
+    }
+    if plan.sizing.remains >= snapshot.spec.remains_max {
+        close(plan, Cause::RemainsFull { remains: plan.sizing.remains });
+    }
+    if let Some((until, detail)) = snapshot.backend.blocks(now) {
+        close(plan, Cause::BackendUnavailable { detail: detail.to_owned() });
+        plan.wake(until);
+    }
+    if let Some((until, detail)) = snapshot.github.blocks(now) {
+        close(plan, Cause::GithubUnavailable { detail: detail.to_owned() });
+        plan.wake(until);
+    }
+    if let Some(until) =
+        snapshot.jit_until.filter(|until| now < *until && snapshot.jit_permits == 0)
+    {
+        close(plan, Cause::JitBudget { until });
+        plan.wake(until);
+    }
+    if !snapshot.registered {
+        room = 0;
+    }
+    if let Some(allowance) = snapshot.state.pool.circuit.allows(now) {
+        let unproven = starting_count(snapshot.state);
+        let allowed = allowance.saturating_sub(unproven);
+        if allowed < room.min(plan.sizing.missing(snapshot.spec)) {
+            let circuit = &snapshot.state.pool.circuit;
+            let until = circuit.open_until.unwrap_or(now);
+            let last = circuit.last_failure.clone();
+            plan.causes.push(Cause::CircuitOpen { until, failures: circuit.failures, last });
+            if now < until {
+                plan.wake(until);
+            }
+        }
+        room = room.min(allowed);
+    }
+    room
+}
+
+/// Takes back what demand no longer wants, in the order of what it costs.
+fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Timestamp) {
+    let stated_at = snapshot.state.pool.demand.stated_at;
+    let already: BTreeSet<InstanceName> = plan
+        .actions
+        .iter()
+        .filter_map(|action| {
+            if let Action::Retire { name, .. } = action { Some(name.clone()) } else { None }
+        })
+        .collect();
+    surplus = surplus.saturating_sub(crate::demand::count(
+        already
+            .iter()
+            .filter(|name| {
+                snapshot.state.instances.get(*name).is_some_and(|instance| instance.serves())
+            })
+            .count(),
+    ));
+    let free = |instance: &Instance| {
+        !snapshot.in_flight.contains(&instance.name)
+            && !already.contains(&instance.name)
+            && instance.serves()
+    };
+    for phase in [Phase::Pending, Phase::Warm, Phase::Creating] {
+        for instance in snapshot.state.instances.values() {
+            if surplus > 0
+                && instance.phase == phase
+                && free(instance)
+                && instance.created_at < stated_at
+            {
+                plan.actions.retain(
+                    |action| !matches!(action, Action::Begin { name } if *name == instance.name),
+                );
+                plan.retire(instance, Reason::Withdrawn);
+                surplus -= 1;
+            }
+        }
+    }
+    let mut idle: Vec<&Instance> = snapshot
+        .state
+        .instances
+        .values()
+        .map(AsRef::as_ref)
+        .filter(|instance| instance.phase == Phase::Idle && free(instance))
+        .collect();
+    idle.sort_by_key(|instance| instance.phase_since);
+    for instance in idle.into_iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
+        let since = instance.phase_since.max(snapshot.ages_count_from);
+        plan.retire_at(instance, since + snapshot.spec.idle_timeout, Reason::Surplus, now);
+    }
+}
+
+/// Takes no more jobs: everything that has none goes, through the gate.
+pub(super) fn drain(plan: &mut Plan, snapshot: &Snapshot<'_>, cause: Cause) {
+    plan.causes.push(cause);
+    plan.actions.retain(|action| !matches!(action, Action::Begin { .. } | Action::Verify { .. }));
+    let retired: BTreeSet<InstanceName> = plan
+        .actions
+        .iter()
+        .filter_map(|action| {
+            if let Action::Retire { name, .. } = action { Some(name.clone()) } else { None }
+        })
+        .collect();
+    for instance in snapshot.state.instances.values() {
+        let goes =
+            matches!(instance.phase, Phase::Pending | Phase::Creating | Phase::Warm | Phase::Idle);
+        if goes && !snapshot.in_flight.contains(&instance.name) && !retired.contains(&instance.name)
+        {
+            plan.retire(instance, Reason::Drained);
+        }
+    }
+}

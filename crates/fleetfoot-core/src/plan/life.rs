@@ -1,0 +1,145 @@
+//! What each instance needs by itself: deadlines, look-ups, the steps of its removal.
+
+use crate::cause::Reason;
+use crate::instance::{Environment, Instance, Registration};
+use crate::phase::Phase;
+use crate::removal::{outcome, removal_steps};
+use crate::time::{Span, Timestamp};
+
+use super::{
+    Action, BOOT_VERIFY_PERIOD, BUSY_RECHECK, JOB_DONE_GRACE, Plan, Snapshot, VERIFY_PERIOD,
+    may_begin,
+};
+
+/// What one instance needs by itself, whatever the demand.
+pub(super) fn step(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
+    let spec = snapshot.spec;
+    match instance.phase {
+        Phase::Pending => {
+            let deadline = instance.phase_since + spec.start_timeout;
+            if !plan.retire_at(instance, deadline, Reason::StartTimeout, now)
+                && may_begin(snapshot, now)
+            {
+                plan.actions.push(Action::Begin { name: instance.name.clone() });
+            }
+        }
+        // Its create call was cut off: the sweep tells whether it landed.
+        Phase::Creating => {
+            plan.retire_at(
+                instance,
+                instance.phase_since + spec.create_timeout,
+                Reason::CreateTimeout,
+                now,
+            );
+        }
+        Phase::Warm => {
+            plan.retire_at(
+                instance,
+                instance.phase_since + spec.warm_ttl,
+                Reason::WarmExpired,
+                now,
+            );
+        }
+        Phase::Starting => starting(plan, snapshot, instance, now),
+        Phase::Idle => verify(plan, snapshot, instance, VERIFY_PERIOD, instance.phase_since, now),
+        Phase::Running => running(plan, snapshot, instance, now),
+        Phase::Stopping => stopping(plan, instance, now),
+        Phase::Closed => {}
+    }
+}
+
+fn starting(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
+    let lost_jit = match (instance.registration, instance.environment) {
+        // Nobody holds the answer any more.
+        (Registration::None | Registration::Requested, _)
+        | (_, Environment::None | Environment::Present) => true,
+        (
+            Registration::Registered(_) | Registration::Gone,
+            Environment::Requested | Environment::Launched | Environment::Ended | Environment::Gone,
+        ) => false,
+    };
+    if lost_jit {
+        plan.retire(instance, Reason::Interrupted);
+        return;
+    }
+    let since = instance.phase_since.max(snapshot.ages_count_from);
+    let boot = snapshot.spec.boot_timeout;
+    if !plan.retire_at(instance, since + boot, Reason::BootTimeout, now) {
+        let half = instance.phase_since + boot.half();
+        if now < half {
+            plan.wake(half);
+        } else {
+            verify(plan, snapshot, instance, BOOT_VERIFY_PERIOD, half - BOOT_VERIFY_PERIOD, now);
+        }
+    }
+}
+
+fn verify(
+    plan: &mut Plan,
+    snapshot: &Snapshot<'_>,
+    instance: &Instance,
+    period: Span,
+    since: Timestamp,
+    now: Timestamp,
+) {
+    if snapshot.state.pool.scale_set_id.is_some()
+        && instance.phase == Phase::Idle
+        && instance.scale_set_id != snapshot.state.pool.scale_set_id
+    {
+        plan.retire(instance, Reason::ScaleSetGone);
+        return;
+    }
+    let due = instance.verified_at.unwrap_or(since).max(since) + period;
+    let retry = instance.retry_at.map_or(due, |retry| retry.max(due));
+    if retry <= now && snapshot.github.blocks(now).is_none() {
+        plan.actions.push(Action::Verify { name: instance.name.clone() });
+    } else {
+        plan.wake(retry.max(now + Span::seconds(1)));
+    }
+}
+
+fn running(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
+    if let (Some(limit), Some(started)) = (snapshot.spec.max_job_duration, instance.job_started_at)
+    {
+        let since = started.max(snapshot.ages_count_from);
+        let deadline = if started < snapshot.ages_count_from { since } else { started + limit };
+        if plan.retire_at(instance, deadline.max(started + limit), Reason::MaxJobDuration, now) {
+            return;
+        }
+    }
+    if let Some(completed) = instance.job_completed_at {
+        let asked = instance.verified_at.map_or(completed + JOB_DONE_GRACE, |asked| {
+            (asked + BUSY_RECHECK).max(completed + JOB_DONE_GRACE)
+        });
+        // A look-up before the completion is no answer to it.
+        let due = if instance.verified_at.is_some_and(|asked| asked < completed) {
+            completed + JOB_DONE_GRACE
+        } else {
+            asked
+        };
+        plan.retire_at(instance, due, Reason::JobDone, now);
+        return;
+    }
+    verify(plan, snapshot, instance, VERIFY_PERIOD, instance.phase_since, now);
+}
+
+fn stopping(plan: &mut Plan, instance: &Instance, now: Timestamp) {
+    let steps = removal_steps(instance);
+    if steps.close {
+        plan.actions
+            .push(Action::Close { name: instance.name.clone(), outcome: outcome(instance) });
+        return;
+    }
+    if !steps.deregister && !steps.delete {
+        // Only the sweep can rule out a late landing.
+        return;
+    }
+    match instance.retry_at {
+        Some(retry) if now < retry => plan.wake(retry),
+        Some(_) | None => plan.actions.push(Action::Remove {
+            name: instance.name.clone(),
+            deregister: steps.deregister,
+            delete: steps.delete,
+        }),
+    }
+}
