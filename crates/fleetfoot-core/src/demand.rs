@@ -15,7 +15,7 @@ pub const SPENT_HOLD: Span = Span::minutes(5);
 pub const FINISHED_HOLD: Span = Span::minutes(10);
 
 /// Finished jobs remembered at most.
-pub const FINISHED_MAX: usize = 1000;
+pub const FINISHED_MAX: usize = 128;
 
 /// The statistics of a scale set, as GitHub states them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
