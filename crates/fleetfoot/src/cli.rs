@@ -58,12 +58,6 @@ pub enum Command {
     Version(VersionArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// The stand-in runner.
-    #[command(name = "__runner", hide = true, disable_help_flag = true)]
-    Runner(ForeignArgs),
-    /// The parent of a process instance.
-    #[command(name = "__shim", hide = true, disable_help_flag = true)]
-    Shim(ForeignArgs),
 }
 
 /// How to print.
@@ -232,14 +226,6 @@ pub struct VersionArgs {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
-}
-
-/// Arguments that another program's conventions give a meaning to.
-#[derive(Debug, Clone, Default, Args)]
-pub struct ForeignArgs {
-    /// As they came.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

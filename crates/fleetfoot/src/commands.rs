@@ -13,9 +13,7 @@ pub mod outrunner;
 pub mod output;
 pub mod resume;
 pub mod run;
-pub mod runner;
 pub mod schema;
-pub mod shim;
 pub mod sim;
 pub mod status;
 pub mod stop;
@@ -70,8 +68,6 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Bench(args) => Ok(bench::run(args).await?),
         Command::Version(args) => version::run(args),
         Command::Completions(args) => completions::run(&args),
-        Command::Runner(args) => runner::run(args).await,
-        Command::Shim(args) => shim::run(args).await,
     }
 }
 

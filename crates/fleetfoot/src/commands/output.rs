@@ -14,7 +14,7 @@ pub fn print(text: &str) -> Result<(), CommandError> {
     write_to(&mut io::stdout().lock(), text)
 }
 
-/// Prints a value as one JSON document on one line... or several, for people who look at it.
+/// Prints a value as one JSON document: on one line for programs, on several for people who look at it.
 ///
 /// # Errors
 /// As [`print`].
@@ -39,11 +39,11 @@ fn write_to(out: &mut impl Write, text: &str) -> Result<(), CommandError> {
         .write_all(text.as_bytes())
         .and_then(|()| out.write_all(end.as_bytes()))
         .and_then(|()| out.flush());
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => CommandError::reader_left(),
-        _ => {
-            CommandError::new(Exit::Failure, format!("standard output cannot be written: {error}"))
+    written.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return CommandError::reader_left();
         }
+        CommandError::new(Exit::Failure, format!("standard output cannot be written: {error}"))
     })
 }
 
