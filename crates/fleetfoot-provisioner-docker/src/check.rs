@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fleetfoot_provisioner::{Finding, Severity};
 
+use crate::auth;
 use crate::container::{DockerPool, PullPolicy};
 use crate::engine::{DockerEngine, Info};
 use crate::http::{Call, CallError, encoded};
@@ -49,27 +50,35 @@ async fn info(engine: &DockerEngine) -> Result<Info, CallError> {
 fn unreachable(engine: &DockerEngine, failure: &CallError) -> Finding {
     let address = engine.address();
     match failure {
-        CallError::Connect { cause, .. } => match cause.kind() {
-            IoErrorKind::NotFound => error(
-                format!("there is no engine socket at {address}"),
-                "install and start Docker, or set `host` to the engine's address",
-            ),
-            IoErrorKind::PermissionDenied => error(
-                format!("no permission to use the engine socket at {address}"),
-                "add the user to the group `docker` and log in again",
-            ),
-            IoErrorKind::ConnectionRefused => error(
-                format!("nobody listens at {address}"),
-                "start the engine: `systemctl start docker`",
-            ),
-            _ => error(failure.to_string(), "check the engine's address"),
-        },
+        CallError::Connect { cause, .. } => unconnected(&address, cause),
         CallError::Version(_) => {
             error(failure.to_string(), "use an engine that both sides understand")
         }
         CallError::Lost(_) | CallError::Odd(_) | CallError::Refused { .. } => {
             error(format!("the engine at {address}: {failure}"), "look at its log")
         }
+    }
+}
+
+fn unconnected(address: &str, cause: &std::io::Error) -> Finding {
+    let kind = cause.kind();
+    if kind == IoErrorKind::NotFound {
+        error(
+            format!("there is no engine socket at {address}"),
+            "install and start Docker, or set `host` to the engine's address",
+        )
+    } else if kind == IoErrorKind::PermissionDenied {
+        error(
+            format!("no permission to use the engine socket at {address}"),
+            "add the user to the group `docker` and log in again",
+        )
+    } else if kind == IoErrorKind::ConnectionRefused {
+        error(format!("nobody listens at {address}"), "start the engine: `systemctl start docker`")
+    } else {
+        error(
+            format!("cannot reach the engine at {address}: {cause}"),
+            "check the engine's address",
+        )
     }
 }
 
@@ -85,6 +94,12 @@ fn settings(engine: &DockerEngine, pool: &DockerPool, info: &Info) -> Vec<Findin
             known.join(", ")
         );
         findings.push(error(format!("the engine has no runtime `{runtime}`"), hint));
+    }
+    if let Some(path) = &pool.registry_auth
+        && let Err(failure) = auth::header(path, &pool.image, true)
+    {
+        findings
+            .push(error(failure.to_string(), "give a file in the form of Docker's config.json"));
     }
     let unlimited = [
         (pool.memory.is_some() && !info.memory_limit, "memory"),

@@ -223,7 +223,7 @@ impl DockerPool {
                 host[name] = value;
             }
         };
-        set("Init", self.init.then(|| json!(true)));
+        set("Init", self.init.then_some(Value::Bool(true)));
         set("NetworkMode", self.network.as_ref().map(|network| json!(network)));
         set("NanoCpus", self.cpus_millis.map(|millis| json!(millis * 1_000_000)));
         set("Memory", self.memory.map(|bytes| json!(bytes)));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
     Tcp { host: String, port: u16 },
     Tls { host: String, port: u16, config: Arc<rustls::ClientConfig> },
-    Ssh { user: Option<String>, host: String, port: Option<u16> },
+    Ssh { program: PathBuf, user: Option<String>, host: String, port: Option<u16> },
 }
 
 impl fmt::Display for Endpoint {
@@ -45,7 +45,11 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     /// Takes an address as `DOCKER_HOST` has it.
-    pub(crate) fn parse(address: &str, tls: Option<&Tls>) -> Result<Self, ResolveError> {
+    pub(crate) fn parse(
+        address: &str,
+        tls: Option<&Tls>,
+        ssh_program: Option<PathBuf>,
+    ) -> Result<Self, ResolveError> {
         let odd =
             |why: &str| ResolveError::Address { address: address.to_owned(), why: why.to_owned() };
         let Some((scheme, rest)) = address.split_once("://") else {
@@ -75,7 +79,8 @@ impl Endpoint {
                 if !plain(&host) || !user.as_deref().is_none_or(plain) {
                     return Err(odd("no host, or one that looks like an option"));
                 }
-                Ok(Self::Ssh { user, host, port: Some(port).filter(|port| *port != 0) })
+                let program = ssh_program.ok_or_else(|| odd("there is no `ssh` in PATH"))?;
+                Ok(Self::Ssh { program, user, host, port: Some(port).filter(|port| *port != 0) })
             }
             _ => Err(odd("only unix, tcp, http, https and ssh are supported")),
         }
@@ -94,7 +99,7 @@ impl Endpoint {
                 let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
                 Ok(Box::new(connector.connect(name, tcp(host, *port).await?).await?))
             }
-            Self::Ssh { user, host, port } => ssh(user.as_deref(), host, *port),
+            Self::Ssh { program, user, host, port } => ssh(program, user.as_deref(), host, *port),
         }
     }
 }
@@ -110,8 +115,13 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     clippy::disallowed_methods,
     reason = "ssh is how a distant engine is reached; backends start programs"
 )]
-fn ssh(user: Option<&str>, host: &str, port: Option<u16>) -> io::Result<Box<dyn Stream>> {
-    let mut command = tokio::process::Command::new("ssh");
+fn ssh(
+    program: &Path,
+    user: Option<&str>,
+    host: &str,
+    port: Option<u16>,
+) -> io::Result<Box<dyn Stream>> {
+    let mut command = tokio::process::Command::new(program);
     command.args(["-o", "ConnectTimeout=30", "-o", "BatchMode=yes", "-T"]);
     if let Some(user) = user {
         command.args(["-l", user]);
@@ -200,7 +210,11 @@ mod tests {
             ("ssh://me@far", "ssh://me@far"),
             ("ssh://far:2222", "ssh://far"),
         ] {
-            assert_eq!(Endpoint::parse(address, None).unwrap().to_string(), shown, "{address}");
+            assert_eq!(
+                Endpoint::parse(address, None, Some("ssh".into())).unwrap().to_string(),
+                shown,
+                "{address}"
+            );
         }
         for bad in [
             "",
@@ -212,7 +226,7 @@ mod tests {
             "ssh://-oProxy=x",
             "tcp://a:b",
         ] {
-            assert!(Endpoint::parse(bad, None).is_err(), "{bad}");
+            assert!(Endpoint::parse(bad, None, Some("ssh".into())).is_err(), "{bad}");
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::endpoint::Endpoint;
 use crate::http::{Answer, Call, CallError, Conversation};
 use crate::pull::Pulls;
-use crate::resolve::{EngineSettings, ResolveError, resolve};
+use crate::resolve::{EngineSettings, ResolveError, find_program, resolve};
 use crate::watch::Hub;
 
 /// The oldest API that is spoken, and the newest that was looked at.
@@ -103,7 +103,8 @@ impl DockerEngine {
     /// Finds the engine's address. Speaks with nobody yet: an engine that is down now may be up later.
     pub async fn connect(settings: EngineSettings) -> Result<Arc<Self>, ResolveError> {
         let found = resolve(&settings).await?;
-        let endpoint = Endpoint::parse(&found.address, found.tls.as_ref())?;
+        let endpoint =
+            Endpoint::parse(&found.address, found.tls.as_ref(), find_program(&settings, "ssh"))?;
         Ok(Arc::new(Self {
             connection: format!("docker:{endpoint}"),
             endpoint,

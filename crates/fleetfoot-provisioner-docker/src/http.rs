@@ -188,8 +188,7 @@ fn refusal(bytes: &[u8], status: u16) -> String {
     }
 }
 
-/// A request, without the version in its path until the engine adds it.
-#[derive(Debug, Clone)]
+/// A request, without the version in its path until the engine adds it. No `Debug`: it may hold secrets.
 pub(crate) struct Call {
     method: Method,
     pub(crate) path: String,

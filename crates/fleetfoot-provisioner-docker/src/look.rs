@@ -124,16 +124,26 @@ pub(crate) async fn list(talk: &mut Talk<'_>, labels: &[String]) -> Result<Vec<L
     talk.call(Call::get(path)).await?.json().await
 }
 
-/// The container of one instance of ours, found by its labels alone.
+/// The container of one instance of ours: by its name, which is quick, else by its labels alone.
 pub(crate) async fn find(
     talk: &mut Talk<'_>,
     installation: &InstallationId,
     name: &InstanceName,
-) -> Result<Option<Listed>, CallError> {
+) -> Result<Option<(String, Life)>, CallError> {
+    if let Some(found) = inspect(talk, name.as_str()).await?
+        && found.is_ours(installation, name)
+    {
+        let life = found.life();
+        return Ok(Some((found.id, life)));
+    }
     let labels =
         [format!("{LABEL_INSTALLATION}={installation}"), format!("{LABEL_INSTANCE}={name}")];
     let found = list(talk, &labels).await?;
-    Ok(found.into_iter().find(|it| it.instance_of(installation).as_ref() == Some(name)))
+    let found = found.into_iter().find(|it| it.instance_of(installation).as_ref() == Some(name));
+    Ok(found.map(|it| {
+        let life = it.life();
+        (it.id, life)
+    }))
 }
 
 /// Where a listed container is; one that ended is asked how, once.

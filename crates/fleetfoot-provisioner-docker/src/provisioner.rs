@@ -238,12 +238,13 @@ impl Provisioner for DockerProvisioner {
     async fn delete(&self, name: &InstanceName) -> Result<(), BackendError> {
         let failed = |error: CallError| error.of("remove container", Some(name), true);
         let mut talk = self.engine.talk().await.map_err(failed)?;
-        let Some(found) = look::find(&mut talk, &self.installation, name).await.map_err(failed)?
+        let Some((id, life)) =
+            look::find(&mut talk, &self.installation, name).await.map_err(failed)?
         else {
             return Ok(());
         };
-        self.stop_and_remove(&mut talk, &found.id, found.life()).await.map_err(failed)?;
-        self.hub.removed(&found.id);
+        self.stop_and_remove(&mut talk, &id, life).await.map_err(failed)?;
+        self.hub.removed(&id);
         tracing::debug!(instance = %name, "container removed");
         Ok(())
     }
@@ -278,12 +279,13 @@ impl Provisioner for DockerProvisioner {
     async fn logs(&self, name: &InstanceName, lines: usize) -> Result<String, BackendError> {
         let failed = |error: CallError| error.of("read logs", Some(name), false);
         let mut talk = self.engine.talk().await.map_err(failed)?;
-        let Some(found) = look::find(&mut talk, &self.installation, name).await.map_err(failed)?
+        let Some((id, _)) =
+            look::find(&mut talk, &self.installation, name).await.map_err(failed)?
         else {
             return Err(BackendError::new("read logs", ErrorKind::Instance, "no such container")
                 .about(name));
         };
-        look::logs(&mut talk, &found.id, lines).await.map_err(failed)
+        look::logs(&mut talk, &id, lines).await.map_err(failed)
     }
 
     async fn check(&self) -> Vec<Finding> {

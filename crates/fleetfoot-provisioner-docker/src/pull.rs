@@ -29,7 +29,9 @@ type Outcome = Option<Result<(), Failure>>;
 
 /// The pulls that run at one engine, by image and credentials.
 #[derive(Default)]
-pub(crate) struct Pulls(Mutex<BTreeMap<(String, Option<String>), watch::Receiver<Outcome>>>);
+pub(crate) struct Pulls(Mutex<BTreeMap<Key, watch::Receiver<Outcome>>>);
+
+type Key = (String, Option<String>);
 
 /// Pulls `image`, or waits for the pull of it that already runs. The pull goes on without its waiters.
 pub(crate) async fn pull(

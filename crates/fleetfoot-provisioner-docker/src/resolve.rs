@@ -204,7 +204,7 @@ async fn context_of_cli(settings: &EngineSettings) -> Cli {
     }
 }
 
-fn find_program(settings: &EngineSettings, name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(settings: &EngineSettings, name: &str) -> Option<PathBuf> {
     let path = settings.variable("PATH")?;
     std::env::split_paths(path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }

@@ -124,6 +124,35 @@ async fn an_exit_keeps_the_last_lines_and_the_verdict_of_the_kernel() {
 }
 
 #[tokio::test]
+async fn the_exit_of_an_adopted_container_is_seen() {
+    for kind in ["docker", "podman"] {
+        let Some(socket) = support::socket(kind) else { continue };
+        let before = support::engine(&socket).await;
+        support::import(&before).await;
+        let spec = spec(9);
+        let waiting = script("trap 'exit 6' TERM; while :; do sleep 0.2; done");
+        provisioner(&before, pool()).create(&spec, Some(&waiting)).await.unwrap();
+        drop(before);
+
+        let after = provisioner(&support::engine(&socket).await, pool());
+        let mut events = after.watch().await.unwrap();
+        let adopted = after.create(&spec, Some(&waiting)).await.unwrap();
+        let (_, it) = inspect(&socket, &spec.name).await;
+        assert_eq!(it["Id"], adopted.0.as_str(), "{kind}: made anew");
+        raw(&socket, "POST", &format!("/v1.41/containers/{}/kill?signal=TERM", spec.name), "")
+            .await;
+        let exit = loop {
+            match tokio::time::timeout(BOUND, events.next()).await.expect("no event").unwrap() {
+                Event::Ended { name, exit } if name == spec.name => break exit,
+                Event::Ended { .. } | Event::Resynced => {}
+            }
+        };
+        assert_eq!(exit.code, Some(6), "{kind}");
+        after.delete(&spec.name).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_start_is_removed_and_named() {
     for kind in ["docker", "podman"] {
         let Some(socket) = support::socket(kind) else { continue };

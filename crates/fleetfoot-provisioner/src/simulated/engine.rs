@@ -12,9 +12,11 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 use super::faults::{Fault, Latency, Operation, Rule};
+use super::request::{Answer, Request};
+use super::state::{Call, State};
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{
-    EnvironmentInfo, EnvironmentState, Event, EventStream, Handle, JitConfig, Listing,
+    EnvironmentInfo, EnvironmentState, Event, EventStream, JitConfig, Listing,
 };
 use crate::tasks;
 
@@ -23,106 +25,6 @@ const LINES_MAX: usize = 1000;
 const EVENTS_MAX: usize = 8192;
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
-
-#[derive(Debug, Clone)]
-pub(super) enum Request {
-    Create {
-        installation: InstallationId,
-        pool: PoolName,
-        name: InstanceName,
-        jit: Option<JitConfig>,
-    },
-    Launch {
-        installation: InstallationId,
-        name: InstanceName,
-        jit: JitConfig,
-    },
-    Delete {
-        installation: InstallationId,
-        name: InstanceName,
-    },
-    List {
-        installation: InstallationId,
-    },
-    Logs {
-        installation: InstallationId,
-        name: InstanceName,
-        lines: usize,
-    },
-}
-
-impl Request {
-    pub(super) fn operation(&self) -> Operation {
-        match self {
-            Self::Create { .. } => Operation::Create,
-            Self::Launch { .. } => Operation::Launch,
-            Self::Delete { .. } => Operation::Delete,
-            Self::List { .. } => Operation::List,
-            Self::Logs { .. } => Operation::Logs,
-        }
-    }
-
-    pub(super) fn name(&self) -> Option<&InstanceName> {
-        match self {
-            Self::Create { name, .. }
-            | Self::Launch { name, .. }
-            | Self::Delete { name, .. }
-            | Self::Logs { name, .. } => Some(name),
-            Self::List { .. } => None,
-        }
-    }
-
-    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> BackendError {
-        let error = BackendError::new(self.operation().phrase(), kind, message);
-        match self.name() {
-            Some(name) => error.about(name),
-            None => error,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Answer {
-    Handle(Handle),
-    Done,
-    Listing(Listing),
-    Logs(String),
-}
-
-/// A call that the engine received.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
-    /// What was asked.
-    pub operation: Operation,
-    /// About which instance.
-    pub name: Option<InstanceName>,
-    /// When it was received.
-    pub received: Instant,
-    /// The same as microseconds since 1970, to compare with other processes.
-    pub received_unix_us: u64,
-}
-
-struct Environment {
-    installation: InstallationId,
-    pool: PoolName,
-    handle: Handle,
-    state: EnvironmentState,
-    jit: Option<JitConfig>,
-    lines: VecDeque<String>,
-}
-
-type Hook = Arc<dyn Fn(&InstanceName, &JitConfig) + Send + Sync>;
-
-struct State {
-    identity: String,
-    environments: BTreeMap<InstanceName, Environment>,
-    next_handle: u64,
-    latency: Latency,
-    rules: Vec<Rule>,
-    hook: Option<Hook>,
-    calls: VecDeque<Call>,
-    peaks: BTreeMap<PoolName, usize>,
-}
 
 struct Shared {
     serial: u64,
@@ -338,7 +240,9 @@ impl SimulatedEngine {
                     tokio::time::sleep(after).await;
                     let _ = engine.act(request);
                     // The channel stays open until the caller gives up: no answer at all.
-                    return answer_tx_closed(answer_tx).await;
+                    let mut answer_tx = answer_tx;
+                    answer_tx.closed().await;
+                    return;
                 }
                 Some(Fault::Hang) => return,
             };
@@ -377,19 +281,10 @@ impl SimulatedEngine {
         let mut state = self.state();
         match &request {
             Request::Create { installation, pool, name, jit } => {
-                if state.environments.get(name).is_some_and(|it| it.installation != *installation) {
-                    return Err(
-                        request.error(ErrorKind::NameTaken, "the name belongs to something else")
-                    );
-                }
-                if !state.environments.contains_key(name) {
-                    state.insert(installation, pool, name, EnvironmentState::Created, None);
-                }
-                let Some(it) = state.environments.get_mut(name) else { return Ok(Answer::Done) };
-                let handle = it.handle.clone();
-                let launched = match jit {
-                    Some(jit) if it.state == EnvironmentState::Created => it.launch(jit),
-                    Some(_) | None => false,
+                let Some((handle, launched)) = state.create(installation, pool, name, jit.as_ref())
+                else {
+                    let message = "the name belongs to something else";
+                    return Err(request.error(ErrorKind::NameTaken, message));
                 };
                 self.play(state, launched, name);
                 Ok(Answer::Handle(handle))
@@ -441,58 +336,6 @@ impl SimulatedEngine {
         drop(state);
         if let (Some(hook), Some(jit)) = (hook, jit) {
             hook(name, &jit);
-        }
-    }
-}
-
-async fn answer_tx_closed<T>(mut sender: oneshot::Sender<T>) {
-    sender.closed().await;
-}
-
-impl State {
-    fn insert(
-        &mut self,
-        installation: &InstallationId,
-        pool: &PoolName,
-        name: &InstanceName,
-        state: EnvironmentState,
-        jit: Option<JitConfig>,
-    ) {
-        let handle = Handle(format!("simulated-{:08}", self.next_handle));
-        self.next_handle += 1;
-        let (installation, of_pool) = (installation.clone(), pool.clone());
-        let environment =
-            Environment { installation, pool: of_pool, handle, state, jit, lines: VecDeque::new() };
-        self.environments.insert(name.clone(), environment);
-        let live = self.environments.values().filter(|it| it.pool == *pool && it.lives()).count();
-        let peak = self.peaks.entry(pool.clone()).or_default();
-        *peak = live.max(*peak);
-    }
-}
-
-impl Environment {
-    fn lives(&self) -> bool {
-        match self.state {
-            EnvironmentState::Created | EnvironmentState::Running => true,
-            EnvironmentState::Ended(_) => false,
-        }
-    }
-
-    fn launch(&mut self, jit: &JitConfig) -> bool {
-        if self.state != EnvironmentState::Created {
-            return false;
-        }
-        self.state = EnvironmentState::Running;
-        self.jit = Some(jit.clone());
-        true
-    }
-
-    fn info(&self, name: &InstanceName) -> EnvironmentInfo {
-        EnvironmentInfo {
-            name: name.clone(),
-            pool: Some(self.pool.clone()),
-            handle: self.handle.clone(),
-            state: self.state.clone(),
         }
     }
 }

@@ -11,13 +11,16 @@
 
 mod engine;
 mod faults;
+mod request;
+mod state;
 mod wire;
 
 use async_trait::async_trait;
 use fleetfoot_core::{InstallationId, InstanceName};
 
-pub use engine::{Call, SimulatedEngine};
+pub use engine::SimulatedEngine;
 pub use faults::{Fault, Latency, Operation, Rule};
+pub use state::Call;
 pub use wire::serve;
 
 use crate::error::{BackendError, ErrorKind};
@@ -25,7 +28,7 @@ use crate::provisioner::{
     Capabilities, EnvironmentSpec, EventStream, Finding, Handle, JitConfig, Listing, Provisioner,
     Reach, Severity,
 };
-use engine::{Answer, Request};
+use request::{Answer, Request};
 use wire::Client;
 
 /// The shape of start that a simulated provisioner shows.

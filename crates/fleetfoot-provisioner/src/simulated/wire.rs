@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 pub(super) use client::Client;
 pub use server::serve;
 
-use super::engine::{Answer, Request};
 use super::faults::Operation;
+use super::request::{Answer, Request};
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{EnvironmentInfo, EnvironmentState, Event, Handle, JitConfig, Listing};
 

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::super::engine::{Answer, Request};
+use super::super::request::{Answer, Request};
 use super::{Ask, Tell, WATCH};
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{Event, EventStream};

@@ -1,0 +1,111 @@
+//! What an engine holds: environments, rules, and what it was asked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use fleetfoot_core::{InstallationId, InstanceName, PoolName};
+use tokio::time::Instant;
+
+use super::faults::{Latency, Operation, Rule};
+use crate::provisioner::{EnvironmentInfo, EnvironmentState, Handle, JitConfig};
+
+/// A call that the engine received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// What was asked.
+    pub operation: Operation,
+    /// About which instance.
+    pub name: Option<InstanceName>,
+    /// When it was received.
+    pub received: Instant,
+    /// The same as microseconds since 1970, to compare with other processes.
+    pub received_unix_us: u64,
+}
+
+pub(super) struct Environment {
+    pub(super) installation: InstallationId,
+    pub(super) pool: PoolName,
+    pub(super) handle: Handle,
+    pub(super) state: EnvironmentState,
+    pub(super) jit: Option<JitConfig>,
+    pub(super) lines: VecDeque<String>,
+}
+
+pub(super) type Hook = Arc<dyn Fn(&InstanceName, &JitConfig) + Send + Sync>;
+
+pub(super) struct State {
+    pub(super) identity: String,
+    pub(super) environments: BTreeMap<InstanceName, Environment>,
+    pub(super) next_handle: u64,
+    pub(super) latency: Latency,
+    pub(super) rules: Vec<Rule>,
+    pub(super) hook: Option<Hook>,
+    pub(super) calls: VecDeque<Call>,
+    pub(super) peaks: BTreeMap<PoolName, usize>,
+}
+
+impl State {
+    /// Makes an environment, or finds the one of that name; says whether a runner was launched in it.
+    /// `None` if the name belongs to another installation.
+    pub(super) fn create(
+        &mut self,
+        installation: &InstallationId,
+        pool: &PoolName,
+        name: &InstanceName,
+        jit: Option<&JitConfig>,
+    ) -> Option<(Handle, bool)> {
+        if !self.environments.contains_key(name) {
+            self.insert(installation, pool, name, EnvironmentState::Created, None);
+        }
+        let environment =
+            self.environments.get_mut(name).filter(|it| it.installation == *installation)?;
+        let handle = environment.handle.clone();
+        Some((handle, jit.is_some_and(|jit| environment.launch(jit))))
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        installation: &InstallationId,
+        pool: &PoolName,
+        name: &InstanceName,
+        state: EnvironmentState,
+        jit: Option<JitConfig>,
+    ) {
+        let handle = Handle(format!("simulated-{:08}", self.next_handle));
+        self.next_handle += 1;
+        let (installation, of_pool) = (installation.clone(), pool.clone());
+        let environment =
+            Environment { installation, pool: of_pool, handle, state, jit, lines: VecDeque::new() };
+        self.environments.insert(name.clone(), environment);
+        let live = self.environments.values().filter(|it| it.pool == *pool && it.lives()).count();
+        let peak = self.peaks.entry(pool.clone()).or_default();
+        *peak = live.max(*peak);
+    }
+}
+
+impl Environment {
+    pub(super) fn lives(&self) -> bool {
+        match self.state {
+            EnvironmentState::Created | EnvironmentState::Running => true,
+            EnvironmentState::Ended(_) => false,
+        }
+    }
+
+    pub(super) fn launch(&mut self, jit: &JitConfig) -> bool {
+        if self.state != EnvironmentState::Created {
+            return false;
+        }
+        self.state = EnvironmentState::Running;
+        self.jit = Some(jit.clone());
+        true
+    }
+
+    pub(super) fn info(&self, name: &InstanceName) -> EnvironmentInfo {
+        EnvironmentInfo {
+            name: name.clone(),
+            pool: Some(self.pool.clone()),
+            handle: self.handle.clone(),
+            state: self.state.clone(),
+        }
+    }
+}
