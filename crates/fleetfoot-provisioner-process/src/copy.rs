@@ -169,6 +169,22 @@ mod tests {
     }
 
     #[test]
+    fn clones_where_the_file_system_can() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::write(from.join("run.sh"), vec![b'x'; 1 << 20]).unwrap();
+        let probe = File::create(root.path().join("probe")).unwrap();
+        let able =
+            rustix::fs::ioctl_ficlone(probe, File::open(from.join("run.sh")).unwrap()).is_ok();
+        let never = AtomicBool::new(false);
+        let mut copy = Copy::new(&never, None);
+        copy.runner(&from, &to).unwrap();
+        assert_eq!(copy.reflink, able);
+        assert_eq!(fs::read(to.join("run.sh")).unwrap().len(), 1 << 20);
+    }
+
+    #[test]
     fn links_only_what_the_job_cannot_write() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");

@@ -55,7 +55,10 @@ pub(crate) async fn launch(
     child.wait().await.map_err(unanswered)?;
     match serde_json::from_slice(&answer) {
         Ok(Answer::Started { warnings }) => Ok(warnings),
-        Ok(Answer::Refused(message)) => Err(failed(ErrorKind::Instance, message)),
+        Ok(Answer::Refused { message, no_room }) => {
+            let kind = if no_room { ErrorKind::NoRoom } else { ErrorKind::Instance };
+            Err(failed(kind, message))
+        }
         Err(_) => {
             let message = format!("{} ended without an answer", shim.display());
             Err(failed(ErrorKind::Unanswered, message))

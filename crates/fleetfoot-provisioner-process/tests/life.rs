@@ -210,6 +210,23 @@ async fn a_signal_to_the_shim_stops_its_runner() {
 }
 
 #[tokio::test]
+async fn only_the_runner_itself_is_asked_to_stop() {
+    let bench = Bench::new();
+    let provisioner = bench.provisioner();
+    let script = "(trap 'echo asked > asked' TERM; echo up > step; while :; do sleep 0.02; done) & \
+                  trap 'sleep 0.3; ls asked; exit 0' TERM; echo $$ > up; while :; do sleep 0.05; done";
+    let spec = start(&provisioner, 1, script).await;
+    let directory = bench.directory(&spec.name);
+    common::file(&directory.join("runner/step")).await;
+    pid_in(&directory.join("runner/up")).await;
+    kill(shim_pid(&directory), Signal::TERM);
+    assert_eq!(ended(&provisioner, &spec.name).await.code, Some(0));
+    assert!(!directory.join("runner/asked").exists());
+    provisioner.delete(&spec.name).await.unwrap();
+    bench.clean(&[&spec.name]).await;
+}
+
+#[tokio::test]
 async fn a_launch_that_was_cut_short_starts_nothing() {
     let bench = Bench::new();
     let provisioner = bench.provisioner();

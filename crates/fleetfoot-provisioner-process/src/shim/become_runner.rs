@@ -1,10 +1,11 @@
 //! The last step before the runner: this process takes on the runner's limits and user, then becomes it.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Gid, Signal, Uid};
 
@@ -12,6 +13,7 @@ use crate::{cgroup, program};
 
 /// The kernel should end a job before the daemon and the shims.
 const OOM_SCORE: &str = "500";
+const BUSY_BOUND: Duration = Duration::from_secs(2);
 
 /// `args`: user id or `-`, number of cgroups, the cgroups, then the command.
 pub(super) fn main(args: &[OsString]) -> ExitCode {
@@ -48,8 +50,20 @@ fn become_runner(args: &[OsString]) -> Result<std::convert::Infallible, String> 
     // After the change of user, which would clear it: the runner does not outlive its shim.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| error.to_string())?;
-    let error = program::command(runner).args(arguments).exec();
-    Err(format!("cannot run {}: {error}", runner.display()))
+    Err(format!("cannot run {}: {}", runner.display(), exec(runner, arguments)))
+}
+
+/// Returns only with an error. The file was just copied by the daemon, and a process that the daemon starts in that moment holds it
+/// open for writing until it runs a program itself: the kernel then calls it busy for a little while.
+fn exec(runner: &OsString, arguments: &[OsString]) -> io::Error {
+    let begun = Instant::now();
+    loop {
+        let error = program::command(runner).args(arguments).exec();
+        if error.kind() != io::ErrorKind::ExecutableFileBusy || begun.elapsed() > BUSY_BOUND {
+            return error;
+        }
+        cgroup::pause(Duration::from_millis(5));
+    }
 }
 
 /// Gives up all groups and capabilities for good. There is one thread, so the thread's ids are the process's.

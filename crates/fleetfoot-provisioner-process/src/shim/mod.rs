@@ -65,8 +65,13 @@ pub(crate) enum Answer {
         /// One line for each group that could not be made or set.
         warnings: Vec<String>,
     },
-    /// The runner was not started, and why.
-    Refused(String),
+    /// The runner was not started.
+    Refused {
+        /// Why.
+        message: String,
+        /// For want of room on the disk.
+        no_room: bool,
+    },
 }
 
 /// Acts as shim. `args` are the words after [`WORD`].

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fleetfoot_provisioner::ErrorKind;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
@@ -16,6 +17,7 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use super::output::Output;
 use super::{Answer, EXEC, Order, WORD};
 use crate::directory::{self, Directory, ExitRecord, PidRecord};
+use crate::failure::kind;
 use crate::{cgroup, proc, program};
 
 /// How long the kernel may take to end what was killed.
@@ -25,7 +27,7 @@ pub(super) fn main(path: PathBuf) -> ExitCode {
     let directory = Directory(path);
     let (answer, shim) = match Shim::start(&directory) {
         Ok((shim, warnings)) => (Answer::Started { warnings }, Some(shim)),
-        Err(message) => (Answer::Refused(message), None),
+        Err(Refusal { message, no_room }) => (Answer::Refused { message, no_room }, None),
     };
     if let Ok(mut line) = serde_json::to_vec(&answer) {
         line.push(b'\n');
@@ -77,48 +79,52 @@ enum Stopping {
 }
 
 impl Shim {
-    fn start(directory: &Directory) -> Result<(Self, Vec<String>), String> {
-        let say = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        rustix::process::setsid().map_err(|error| format!("cannot begin a session: {error}"))?;
+    fn start(directory: &Directory) -> Result<(Self, Vec<String>), Refusal> {
+        rustix::process::setsid().refused("cannot begin a session")?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-            .map_err(|error| error.to_string())?;
+            .refused("cannot become a subreaper")?;
         // Only a name for `ps`.
         let _ = rustix::thread::set_name(c"fleetfoot-shim");
-        std::env::set_current_dir("/").map_err(say("cannot leave the directory"))?;
+        std::env::set_current_dir("/").refused("cannot leave the directory")?;
         let order = read_order()?;
-        let signals = Signals::new().map_err(say("cannot handle signals"))?;
+        let signals = Signals::new().refused("cannot handle signals")?;
         let cgroups: Vec<PathBuf> =
             order.groups.iter().map(|group| group.directory.clone()).collect();
         announce(directory, cgroups.clone(), order.grace_ms)?;
+        match Self::start_runner(directory, &order, signals, cgroups.clone()) {
+            Ok(started) => Ok(started),
+            Err(refusal) => {
+                cgroup::remove(&cgroups, Duration::from_millis(100));
+                record(directory, &ExitRecord::of_reason(refusal.message.clone()));
+                Err(refusal)
+            }
+        }
+    }
+
+    fn start_runner(
+        directory: &Directory,
+        order: &Order,
+        signals: Signals,
+        cgroups: Vec<PathBuf>,
+    ) -> Result<(Self, Vec<String>), Refusal> {
         // The other order than in `delete`, which first marks and then looks for us: one of the two sees the other. The mark
         // goes only after the runner's directory.
         if directory.deleting().exists() || !directory.runner().is_dir() {
-            return Err("it is being deleted".to_owned());
+            return Err(Refusal::of("it is being deleted"));
         }
-        // Only a precaution; a disk that is full already shows itself soon enough.
-        let _ = std::fs::write(directory.reserve(), [b'.'; 4096]);
-        let (usable, warnings) = make_groups(&order);
+        std::fs::write(directory.reserve(), [b'.'; 4096]).refused("cannot write")?;
+        let (usable, warnings) = make_groups(order);
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|error| error.to_string())?;
+            .refused("cannot make a pipe")?;
         let output = Output::new(read, directory.clone(), order.log_max_size)
-            .map_err(say("cannot write its output"))?;
-        let runner = match spawn(&order, &usable, write.into()) {
-            Ok(runner) => runner,
-            Err(error) => {
-                let message = format!("cannot start the runner: {error}");
-                cgroup::remove(&cgroups, Duration::from_millis(100));
-                let _ =
-                    directory::write(&directory.exit(), &ExitRecord::of_reason(message.clone()));
-                return Err(message);
-            }
-        };
-        let grace = Duration::from_millis(order.grace_ms);
+            .refused("cannot write its output")?;
+        let runner = spawn(order, &usable, write.into()).refused("cannot start the runner")?;
         let shim = Self {
             signals,
             output,
             runner,
             cgroups,
-            grace,
+            grace: Duration::from_millis(order.grace_ms),
             sandboxed: order.sandboxed,
             stopping: Stopping::No,
         };
@@ -201,8 +207,10 @@ impl Shim {
         self.output.pump();
     }
 
-    /// Asks the runner to end: its process group, or the sandboxed process alone (the sandbox's own processes would end at
-    /// once and take it with them). A sandbox in which nothing runs yet may end at once.
+    /// Asks the runner to end: its first process alone, as container engines do. GitHub's `run.sh` passes the signal on to the
+    /// listener, which cancels the job in order; a signal to all would end the job's own processes under it. In a sandbox it
+    /// is the sandboxed process (the sandbox's own would end at once and take it with them); one in which nothing runs yet
+    /// may end at once.
     fn terminate(&self) {
         let inside = |parent: i32| proc::children(parent).into_iter();
         let mut asked = false;
@@ -213,7 +221,7 @@ impl Shim {
             }
         }
         if !asked {
-            let _ = rustix::process::kill_process_group(self.runner, Signal::TERM);
+            let _ = rustix::process::kill_process(self.runner, Signal::TERM);
         }
     }
 
@@ -255,28 +263,52 @@ fn kill_children() {
     }
 }
 
-fn read_order() -> Result<Order, String> {
+/// Why the runner was not started.
+struct Refusal {
+    message: String,
+    no_room: bool,
+}
+
+impl Refusal {
+    fn of(message: &str) -> Self {
+        Self { message: message.to_owned(), no_room: false }
+    }
+}
+
+/// Says what could not be done.
+trait Refused<T> {
+    fn refused(self, what: &str) -> Result<T, Refusal>;
+}
+
+impl<T, E: Into<io::Error>> Refused<T> for Result<T, E> {
+    fn refused(self, what: &str) -> Result<T, Refusal> {
+        self.map_err(|error| {
+            let error = error.into();
+            let no_room = kind(&error, ErrorKind::Instance) == ErrorKind::NoRoom;
+            Refusal { message: format!("{what}: {error}"), no_room }
+        })
+    }
+}
+
+fn read_order() -> Result<Order, Refusal> {
     let mut text = String::new();
-    io::stdin()
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot read the order: {error}"))?;
+    io::stdin().read_to_string(&mut text).refused("cannot read the order")?;
     // A daemon that died in the middle of it: nothing was started.
-    serde_json::from_str(&text).map_err(|_| "the order is not whole".to_owned())
+    serde_json::from_str(&text).map_err(|_| Refusal::of("the order is not whole"))
 }
 
 /// Writes the pid file: from here on the instance is found again by whoever looks.
-fn announce(directory: &Directory, cgroups: Vec<PathBuf>, grace_ms: u64) -> Result<(), String> {
+fn announce(directory: &Directory, cgroups: Vec<PathBuf>, grace_ms: u64) -> Result<(), Refusal> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
-    let start_time = proc::stat(pid).ok_or("cannot read /proc")?.start_time;
-    let boot_id = proc::boot_id().map_err(|error| format!("cannot read the boot id: {error}"))?;
+    let start_time = proc::stat(pid).ok_or_else(|| Refusal::of("cannot read /proc"))?.start_time;
+    let boot_id = proc::boot_id().refused("cannot read the boot id")?;
     let record = PidRecord { pid, start_time, boot_id, cgroups, grace_ms };
-    directory::write_once(&directory.pid(), &record).map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            "it was launched before".to_owned()
-        } else {
-            format!("cannot write {}: {error}", directory.pid().display())
+    match directory::write_once(&directory.pid(), &record) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Refusal::of("it was launched before"))
         }
-    })
+        other => other.refused("cannot write its pid file"),
+    }
 }
 
 /// Makes the cgroups. One that cannot be made costs its limit, said in a warning, not the job.
