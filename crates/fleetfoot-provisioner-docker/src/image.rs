@@ -112,7 +112,8 @@ pub async fn from_program(
 ) -> Result<bool, ImageError> {
     let libraries = libraries_of_this_process(program)?;
     let content = digest(program, name_in_image, &libraries)?;
-    if content_of(engine, tag).await? == Some(content.clone()) {
+    let before = made_here(engine, tag).await?;
+    if before.as_ref().is_some_and(|image| image.content == content) {
         return Ok(false);
     }
     let directories: BTreeSet<_> = libraries.keys().filter_map(|path| path.parent()).collect();
@@ -125,6 +126,10 @@ pub async fn from_program(
         changes.push(format!("ENV LD_LIBRARY_PATH={}", path.join(":")));
     }
     import(engine, tag, &files_of(program, name_in_image, libraries), &changes).await?;
+    if let Some(image) = before {
+        // It lost its tag just now. What still runs from it keeps it: the engine refuses.
+        let _ = engine.call(Call::delete(format!("/images/{}", encoded(&image.id)))).await;
+    }
     Ok(true)
 }
 
@@ -159,10 +164,17 @@ fn files_of(
     files
 }
 
-async fn content_of(engine: &DockerEngine, tag: &str) -> Result<Option<String>, ImageError> {
+/// An image that says what it was made of.
+struct Made {
+    id: String,
+    content: String,
+}
+
+async fn made_here(engine: &DockerEngine, tag: &str) -> Result<Option<Made>, ImageError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Image {
+        id: String,
         #[serde(default)]
         config: Option<Config>,
     }
@@ -179,7 +191,8 @@ async fn content_of(engine: &DockerEngine, tag: &str) -> Result<Option<String>, 
         Ok(answer) => {
             let image: Image = answer.json().await.map_err(refused)?;
             let labels = image.config.and_then(|config| config.labels);
-            Ok(labels.and_then(|mut labels| labels.remove(LABEL_CONTENT)))
+            let content = labels.and_then(|mut labels| labels.remove(LABEL_CONTENT));
+            Ok(content.map(|content| Made { id: image.id, content }))
         }
         Err(error) if error.status() == Some(404) => Ok(None),
         Err(error) => Err(refused(error)),

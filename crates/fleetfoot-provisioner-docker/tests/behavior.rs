@@ -340,6 +340,10 @@ async fn an_image_of_a_program_is_made_once() {
             !image::from_program(&engine, &tag, program, name).await.unwrap(),
             "{kind}: made twice"
         );
+        // Another program under the same tag replaces it.
+        let other = Path::new("/bin/sleep");
+        assert!(image::from_program(&engine, &tag, other, name).await.unwrap(), "{kind}: kept");
+        assert!(image::from_program(&engine, &tag, program, name).await.unwrap(), "{kind}: kept");
         let mut settings = pool();
         settings.image.clone_from(&tag);
         let provisioner = provisioner(&engine, settings);

@@ -47,8 +47,14 @@ pub async fn engine(socket: &Path) -> Arc<DockerEngine> {
     DockerEngine::connect(EngineSettings { host, variables: BTreeMap::new() }).await.unwrap()
 }
 
-/// An image with a shell that runs the JIT config as a script.
+/// Makes an image with a shell that runs the JIT config as a script, once an engine.
 pub async fn import(engine: &DockerEngine) {
+    static MADE: tokio::sync::Mutex<std::collections::BTreeSet<String>> =
+        tokio::sync::Mutex::const_new(std::collections::BTreeSet::new());
+    let mut made = MADE.lock().await;
+    if !made.insert(engine.address()) {
+        return;
+    }
     let mut files = image::program_files(Path::new("/bin/sh"), Path::new("/bin/sh")).unwrap();
     files.extend(image::program_files(Path::new("/bin/sleep"), Path::new("/bin/sleep")).unwrap());
     let script = b"#!/bin/sh\neval \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"\n".to_vec();
