@@ -21,7 +21,10 @@ use crate::layout::Limits;
 use crate::pool::{ProcessPool, RunnerSource, Sandbox};
 use crate::shim::Order;
 use crate::stop::{self, Held};
-use crate::{check, create, leftovers, logs, remove, sandbox, watch};
+use crate::{cgroup, check, create, leftovers, logs, remove, sandbox, watch};
+
+/// How long what was killed may keep its cgroup.
+const CGROUP_BOUND: Duration = Duration::from_secs(5);
 
 /// Processes of one pool on this host.
 #[derive(Debug)]
@@ -234,6 +237,12 @@ impl Provisioner for ProcessProvisioner {
             let _guard = guard;
             if !clean && !leftovers::kill(&directory, record.as_ref(), uid) {
                 let message = "processes are left that the kernel does not end";
+                return Err(BackendError::new(OPERATION, ErrorKind::Backend, message).about(&name));
+            }
+            // Usually the shim has removed them.
+            let cgroups = record.map(|record| record.cgroups).unwrap_or_default();
+            if !cgroup::remove(&cgroups, CGROUP_BOUND) {
+                let message = "its cgroup cannot be removed";
                 return Err(BackendError::new(OPERATION, ErrorKind::Backend, message).about(&name));
             }
             // The mark is there until the runner's directory is gone: a late shim looks for both. The evidence goes last.
