@@ -12,6 +12,12 @@
 
 mod harness;
 
+mod bad_input;
+mod broken_engine;
+mod broken_github;
+mod containers;
+mod lost_store;
 mod process;
 mod restart;
 mod stopping;
+mod why;

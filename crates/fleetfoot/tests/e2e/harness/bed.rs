@@ -180,6 +180,18 @@ impl Bed {
         left::no_processes(&self.instances()).await;
     }
 
+    /// A JIT config of a runner in another organization, which waits for ever.
+    pub(crate) async fn foreign_jit(&self) -> String {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("{}/api/v3/orgs/other/actions/runners/generate-jitconfig", self.github.url());
+        let body = serde_json::json!({
+            "name": super::unique("foreign"), "runner_group_id": 1, "labels": ["foreign"],
+        });
+        let answer = http.post(url).bearer_auth(DEFAULT_TOKEN).json(&body).send().await.unwrap();
+        let answer: Value = answer.error_for_status().unwrap().json().await.unwrap();
+        answer["encoded_jit_config"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

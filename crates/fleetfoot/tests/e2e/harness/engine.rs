@@ -95,15 +95,29 @@ impl Engine {
         let _ = self.docker.remove_container(name, Some(options)).await;
     }
 
-    /// A container that sleeps for ever, with these labels.
-    pub(crate) async fn foreign(&self, name: &str, labels: &[(&str, &str)]) {
+    /// A running container that is not ours: a runner that waits for a job of somebody else.
+    pub(crate) async fn foreign(&self, name: &str, labels: &[(&str, &str)], jit: &str) {
+        self.make(name, labels, &["--jitconfig", jit]).await;
+        let options = None::<bollard::query_parameters::StartContainerOptions>;
+        self.docker.start_container(name, options).await.unwrap();
+    }
+
+    /// One that was made and never started.
+    pub(crate) async fn foreign_dead(&self, name: &str, labels: &[(&str, &str)]) {
+        self.make(name, labels, &[]).await;
+    }
+
+    async fn make(&self, name: &str, labels: &[(&str, &str)], words: &[&str]) {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let body = bollard::models::ContainerCreateBody {
             image: Some(IMAGE.to_owned()),
             entrypoint: Some(vec![RUNNER.to_owned()]),
-            // A runner that waits for a box that never answers.
-            cmd: Some(vec!["--jitconfig".to_owned(), "x".to_owned()]),
+            cmd: Some(words.iter().map(|word| (*word).to_owned()).collect()),
             labels: Some(labels),
+            host_config: Some(bollard::models::HostConfig {
+                network_mode: Some("host".to_owned()),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let options =

@@ -49,3 +49,8 @@ pub(crate) fn component(word: &str, variable: &str) -> Option<String> {
     }
     value
 }
+
+/// A name that no other test and no other run uses.
+pub(crate) fn unique(word: &str) -> String {
+    format!("{word}{:06x}", fastrand::u32(..1 << 24))
+}

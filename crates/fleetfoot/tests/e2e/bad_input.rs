@@ -1,0 +1,226 @@
+//! Mistakes and broken surroundings: one line that says what, where and what to do, the right exit code,
+//! nothing left behind.
+
+use fleetfoot_sim::{DEFAULT_TOKEN, Settings, Token};
+
+use crate::harness::{BOUND, Bed, ORG};
+
+/// Runs `fleetfoot run` on the bed's configuration, which must refuse.
+async fn refused(bed: &Bed, words: &[&str], exit: i32, parts: &[&str]) {
+    let config = bed.config_file();
+    let run = ["run", "--config", config.to_str().unwrap()];
+    let words = if words.is_empty() { &run[..] } else { words };
+    let output = bed.cli(words).await;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(exit), "{words:?}: {stderr}");
+    let lines: Vec<&str> =
+        stderr.lines().filter(|line| line.starts_with("fleetfoot: ")).collect();
+    assert_eq!(lines.len(), 1, "{words:?}: {stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{words:?}: no `{part}` in: {stderr}");
+    }
+    for trace in ["panicked", "stack backtrace", "RUST_BACKTRACE"] {
+        assert!(!stderr.contains(trace), "{stderr}");
+    }
+    assert!(!stderr.contains(DEFAULT_TOKEN), "{stderr}");
+    let summary = bed.github.summary();
+    assert_eq!((summary.sessions, summary.runners), (0, 0), "{summary:?}");
+    assert!(!bed.state_dir().join("control.sock").exists() || !bed.state_dir().exists());
+}
+
+/// Each of these files is refused with 78 and a line that has these words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configuration() {
+    let bed = Bed::new().await;
+    let good = bed.config("", &[("one", 1)], &bed.process());
+    let token = bed.path("token").display().to_string();
+    let with = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        good.replace(from, to)
+    };
+    let url = bed.github.config_url(ORG);
+    std::fs::write(bed.path("empty"), " \n").unwrap();
+    let table: Vec<(&str, String, &[&str])> = vec![
+        ("not YAML", "runners: [".to_owned(), &["fleetfoot.yml"]),
+        ("no runners", "url: https://github.com/acme\n".to_owned(), &["runners"]),
+        ("null runners", with("runners:\n", "runners: {}\nx:\n"), &["runners"]),
+        ("no labels", with("    labels: [one]\n", ""), &["labels", "one"]),
+        ("negative limit", with("max_runners: 1", "max_runners: -1"), &["max_runners", "^"]),
+        ("wrong type", with("max_runners: 1", "max_runners: [1]"), &["max_runners", "^"]),
+        ("odd name", with("  one:\n", "  \"o/n e\":\n"), &["o/n e"]),
+        ("two backends", format!("{good}    docker:\n      image: x\n"), &["docker", "process"]),
+        ("no URL", with(&url, ""), &["no URL provided"]),
+        ("URL too long", with(&url, "https://github.com/a/b/c/d"), &["https://github.com/a/b/c/d"]),
+        ("URL is none", with(&url, "https://:x:y/"), &["https://:x:y/"]),
+        ("token file missing", with(&token, "/nowhere/token"), &["/nowhere/token", "no such file"]),
+        ("token file empty", with(&token, &bed.path("empty").display().to_string()), &["empty"]),
+        ("token file is a directory", with(&token, "/tmp"), &["/tmp"]),
+        ("runner directory missing", with("/runner\n", "/nowhere\n"), &["nowhere"]),
+        (
+            "key missing",
+            with("runners:\n", "github:\n  app:\n    id: 1\n    installation_id: 2\n    private_key_file: /nowhere/key\nrunners:\n"),
+            &["/nowhere/key"],
+        ),
+        (
+            "key is none",
+            with("runners:\n", &format!("github:\n  app:\n    id: 1\n    installation_id: 2\n    private_key_file: {token}\nrunners:\n")),
+            &["key"],
+        ),
+        ("CA file missing", with("runners:\n", "github:\n  ca_file: /nowhere/ca.pem\nrunners:\n"), &["/nowhere/ca.pem"]),
+        ("listen everywhere", with("runners:\n", "listen: 0.0.0.0:0\nrunners:\n"), &["listen"]),
+        ("listen nowhere", with("runners:\n", "listen: nowhere\nrunners:\n"), &["listen"]),
+    ];
+    for (what, text, parts) in table {
+        bed.write(&text);
+        eprintln!("case: {what}");
+        refused(&bed, &[], 78, parts).await;
+    }
+}
+
+/// Unknown keys warn; `--strict` refuses them with a suggestion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_keys() {
+    let bed = Bed::new().await;
+    let text = bed.config("", &[("one", 1)], &bed.process());
+    bed.write(&text.replace("max_runners: 1", "max_runner: 1"));
+    let config = bed.config_file();
+    let words = ["run", "--strict", "--config", config.to_str().unwrap()];
+    refused(&bed, &words, 78, &["max_runner", "max_runners"]).await;
+    let daemon = bed.start_ready().await;
+    let warned = daemon.stderr();
+    assert!(warned.contains("max_runner") && warned.contains("WARN"), "{warned}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_file_and_usage() {
+    let bed = Bed::new().await;
+    refused(&bed, &[], 78, &["fleetfoot.yml", "o such file"]).await;
+    refused(&bed, &["run", "--config", "/tmp"], 78, &["/tmp"]).await;
+    refused(&bed, &["run", "--nope"], 64, &["--nope"]).await;
+    refused(&bed, &["rnu"], 64, &["rnu", "run"]).await;
+    refused(&bed, &["why"], 64, &["usage"]).await;
+    refused(&bed, &["why", "x", "--state-dir", "/nowhere"], 1, &["/nowhere"]).await;
+    refused(&bed, &["drain", "x", "--state-dir", "/nowhere"], 1, &["/nowhere"]).await;
+}
+
+/// The state directory: not to be made, of a newer version, damaged, in use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_directory() {
+    let bed = Bed::new().await;
+    let good = bed.config("", &[("one", 1)], &bed.process());
+    let state = bed.state_dir().display().to_string();
+    bed.write(&good.replace(&state, "/dev/null/state"));
+    refused(&bed, &[], 1, &["/dev/null/state", "state_dir"]).await;
+    bed.write(&good.replace(&state, "/proc/state"));
+    refused(&bed, &[], 1, &["/proc/state", "state_dir"]).await;
+
+    bed.write(&good);
+    let first = bed.start_ready().await;
+    let config = bed.config_file();
+    let output = bed.cli(&["run", "--config", config.to_str().unwrap()]).await;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("in use by") && stderr.contains("--takeover"), "{stderr}");
+    bed.queue("one", 1, 100);
+    bed.all_succeeded(1, BOUND).await;
+    bed.nothing_left().await;
+    first.stop().await;
+
+    let file = bed.state_dir().join("store.sqlite");
+    let store = rusqlite::Connection::open(&file).unwrap();
+    let table: String = store
+        .query_row("select name from sqlite_master where name like '%meta%'", [], |row| row.get(0))
+        .unwrap();
+    let changed = store
+        .execute(&format!("update {table} set value = '9999' where name in ('schema', 'version', 'min_version', 'schema_version')"), [])
+        .unwrap();
+    assert!(changed > 0, "the schema's rows");
+    drop(store);
+    let before = std::fs::read(&file).unwrap();
+    refused(&bed, &[], 1, &["9999", "store.sqlite"]).await;
+    assert!(before == std::fs::read(&file).unwrap(), "a newer store is not touched");
+
+    std::fs::write(&file, "this is no database, however long it may be".repeat(100)).unwrap();
+    refused(&bed, &[], 1, &["store.sqlite", "damaged"]).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("this is no database"), "a damaged store is not overwritten");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn port_in_use() {
+    let bed = Bed::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    bed.write(&bed.config(&format!("listen: {address}\n"), &[("one", 1)], &bed.process()));
+    refused(&bed, &[], 1, &[&address, "in use"]).await;
+}
+
+/// Starts a daemon that cannot reach GitHub as it should; the line that says so.
+async fn told(bed: &Bed) -> String {
+    let mut daemon = bed.start();
+    let line = daemon.logs("listener failed").await;
+    assert!(daemon.is_running(), "one pool's trouble ends nobody");
+    let pool = bed.pool("one").await;
+    let causes = pool["causes"].as_array().unwrap();
+    assert!(causes.iter().any(|cause| cause["code"] == "github_unavailable"), "{pool}");
+    let stderr = daemon.stderr();
+    assert!(!stderr.contains(DEFAULT_TOKEN) && !stderr.contains("ghp_"), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    daemon.stop().await;
+    assert_eq!(bed.github.summary().sessions, 0);
+    line["error"].as_str().unwrap().to_owned()
+}
+
+/// A token that GitHub does not know, and one that may not administer runners.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_token() {
+    let settings = Settings {
+        tokens: vec![Token { insufficient: true, ..Token::new("ghp_weak") }],
+        ..Settings::default()
+    };
+    let bed = Bed::with(settings).await;
+    bed.process_pools(&[("one", 1)]);
+    let line = told(&bed).await;
+    assert!(line.contains("401") && line.contains("token"), "{line}");
+    std::fs::write(bed.path("token"), "ghp_weak").unwrap();
+    let line = told(&bed).await;
+    assert!(line.contains("403") && line.contains("permission"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_refuses() {
+    let bed = Bed::new().await;
+    // Nobody listens there any more.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let top = format!("github:\n  proxy: http://{closed}\n");
+    bed.write(&bed.config(&top, &[("one", 1)], &bed.process()));
+    let line = told(&bed).await;
+    assert!(line.contains("proxy"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_not_there() {
+    let bed = Bed::new().await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = bed.config("", &[("one", 1)], &bed.process());
+    bed.write(&text.replace(&bed.github.url(), &format!("http://{closed}")));
+    let line = told(&bed).await;
+    assert!(line.contains(&closed.port().to_string()), "{line}");
+}
+
+/// The runner's program is not there: the failure has its name, the pool waits longer each time, nothing
+/// is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_is_not_there() {
+    let bed = Bed::new().await;
+    let lines = format!("{}      runner_cmd: ./nosuch.sh\n", bed.process());
+    bed.write(&bed.config("", &[("one", 1)], &lines));
+    let mut daemon = bed.start_ready().await;
+    bed.queue("one", 1, 100);
+    let line = daemon.logs("instance start failed").await;
+    assert!(line["error"].as_str().unwrap().contains("nosuch.sh"), "{line}");
+    bed.github.cancel_job(1);
+    bed.nothing_left().await;
+    daemon.stop().await;
+}
