@@ -238,8 +238,16 @@ fn busy(name: &InstanceName, pool: &PoolName) -> ApiError {
         ))
 }
 
-/// Feeds the counters and latencies of `metrics` from the store's changes, until dropped.
-pub async fn watch(store: Store, metrics: Metrics) {
+/// Feeds the counters and latencies of `metrics` from the store's changes until `stop` completes. Without
+/// it `/metrics` shows levels only.
+pub async fn watch(store: Store, metrics: Metrics, stop: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop => {}
+        () = look_and_look(store, metrics) => {}
+    }
+}
+
+async fn look_and_look(store: Store, metrics: Metrics) {
     let mut changes = store.changes_all();
     let mut watch = Watch::new(metrics);
     loop {

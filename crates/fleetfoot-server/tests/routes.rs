@@ -302,11 +302,11 @@ async fn probes_tell_life_from_readiness() {
     assert_eq!(probe("/readyz").await, (503, "no poll is open yet for: mac\n".to_owned()));
     assert_eq!(probe("/healthz").await.0, 200);
     server.health.send_replace(fleetfoot_core::Health {
-        last_pass_at: before(600),
-        started_at: before(900),
+        last_pass_at: before(1200),
+        started_at: before(1800),
         ..health()
     });
-    assert_eq!(probe("/healthz").await, (503, "no pass over the pools for 600 s\n".to_owned()));
+    assert_eq!(probe("/healthz").await, (503, "no pass over the pools for 1200 s\n".to_owned()));
     server.health.send_replace(fleetfoot_core::Health { stopping: true, ..health() });
     assert_eq!(probe("/readyz").await.0, 503);
 }

@@ -16,6 +16,7 @@ use crate::exit::{CommandError, Exit};
 #[derive(Debug, Parser)]
 #[command(
     name = "fleetfoot",
+    bin_name = "fleetfoot",
     version,
     max_term_width = 100,
     disable_help_subcommand = true,

@@ -10,14 +10,19 @@ use fleetfoot_core::{Health, Span, Timestamp};
 use crate::error::ApiError;
 use crate::state::ServerState;
 
-/// The controller passes over its pools far more often than this: older than this means it hangs.
-pub(crate) const LAST_PASS_MAX: Span = Span::minutes(3);
+/// An idle pool is passed over every five minutes, a busy one more often: older than this means that the
+/// controller hangs.
+pub(crate) const LAST_PASS_MAX: Span = Span::minutes(15);
 
 /// Pools named at most in an answer that says what is not ready.
 const POOLS_NAMED_MAX: usize = 10;
 
 pub(crate) async fn healthz(State(state): State<ServerState>) -> (StatusCode, String) {
     let health = state.health.borrow().clone();
+    // Whoever tells its health has ended, and not by being told to.
+    if state.health.has_changed().is_err() && !health.stopping {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the controller has ended\n".to_owned());
+    }
     match stuck(&health, (state.clock)()) {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(age) => {
@@ -29,10 +34,11 @@ pub(crate) async fn healthz(State(state): State<ServerState>) -> (StatusCode, St
 
 /// How long the controller has made no pass, if that is too long.
 fn stuck(health: &Health, now: Timestamp) -> Option<Span> {
-    if health.pools.is_empty() || health.stopping {
+    // No pool, no pass; and no pass told since the start says nothing either way.
+    if health.pools.is_empty() || health.stopping || health.last_pass_at <= health.started_at {
         return None;
     }
-    let age = health.last_pass_at.max(health.started_at).age(now);
+    let age = health.last_pass_at.age(now);
     (age > LAST_PASS_MAX).then_some(age)
 }
 
@@ -85,14 +91,15 @@ mod tests {
     fn a_controller_without_a_pass_is_stuck() {
         let name = PoolName::new("linux").unwrap();
         let mut health = Health { started_at: Timestamp(1_000_000), ..Health::default() };
-        let later = Timestamp(1_000_000) + LAST_PASS_MAX;
+        health.last_pass_at = Timestamp(1_000_001);
+        let later = health.last_pass_at + LAST_PASS_MAX;
         assert_eq!(stuck(&health, later + Span(1)), None, "no pool, no pass");
         health.pools.insert(name, Arc::new(PoolHealth::default()));
-        assert_eq!(stuck(&health, later), None, "it has just started");
+        assert_eq!(stuck(&health, later), None);
         assert_eq!(stuck(&health, later + Span(1)), Some(Span(LAST_PASS_MAX.0 + 1)));
-        health.last_pass_at = later;
-        assert_eq!(stuck(&health, later + Span(1)), None);
-        health.last_pass_at = Timestamp(0);
+        health.last_pass_at = health.started_at;
+        assert_eq!(stuck(&health, later + Span(1)), None, "none was told of");
+        health.last_pass_at = Timestamp(1_000_001);
         health.stopping = true;
         assert_eq!(stuck(&health, later + Span(1)), None);
     }

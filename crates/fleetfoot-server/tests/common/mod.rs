@@ -89,7 +89,11 @@ impl Server {
 
     /// Runs the watch that feeds the counters.
     pub(crate) fn watch(&mut self) {
-        self.tasks.spawn(fleetfoot_server::record::watch(self.store.clone(), self.metrics.clone()));
+        self.tasks.spawn(fleetfoot_server::record::watch(
+            self.store.clone(),
+            self.metrics.clone(),
+            std::future::pending(),
+        ));
     }
 }
 
