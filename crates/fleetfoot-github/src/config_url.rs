@@ -160,6 +160,12 @@ impl ConfigUrl {
         page.to_string()
     }
 
+    /// Where its REST API is, without a final slash.
+    #[must_use]
+    pub fn api_base(&self) -> String {
+        self.api("/").as_str().trim_end_matches('/').to_owned()
+    }
+
     /// The address of a REST call; `path` begins with a slash.
     pub(crate) fn api(&self, path: &str) -> Url {
         let mut api = self.url.clone();

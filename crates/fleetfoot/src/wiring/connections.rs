@@ -28,6 +28,7 @@ impl Connections {
         let url = ConfigUrl::parse(&resolved.url)
             .map_err(|source| WiringError::Url { runner: resolved.runner.clone(), source })?;
         let key = &resolved.connection;
+        check_api_url(resolved, &url)?;
         let http_key = (key.ca_file.clone(), key.proxy.clone(), key.api_url.clone());
         let http = match self.https.get(&http_key) {
             Some(http) => http.clone(),
@@ -47,6 +48,17 @@ impl Connections {
         self.connections.insert(resolved.connection.clone(), connection.clone());
         Ok(connection)
     }
+}
+
+/// GitHub derives its API's address from the host, and so does the scale set client: a stated one can
+/// only confirm it.
+fn check_api_url(resolved: &Resolved, url: &ConfigUrl) -> Result<(), WiringError> {
+    let Some(stated) = &resolved.connection.api_url else { return Ok(()) };
+    let derived = url.api_base();
+    if stated.trim_end_matches('/') == derived.trim_end_matches('/') {
+        return Ok(());
+    }
+    Err(WiringError::ApiUrl { runner: resolved.runner.clone(), stated: stated.clone(), derived })
 }
 
 fn credentials(resolved: &Resolved) -> Result<Credentials, WiringError> {
