@@ -219,6 +219,9 @@ impl Faces {
             }
         })];
         if let Some((listener, face)) = self.network {
+            let (store, metrics) = (state.store.clone(), state.metrics.clone());
+            let numbers = fleetfoot_server::record::watch(store, metrics, stopped(stop.clone()));
+            serving.push(tasks.spawn("numbers", numbers));
             let router = fleetfoot_server::router(state, &face);
             let network_stop = stopped(stop.clone());
             serving.push(tasks.spawn("http", async move {
