@@ -1,31 +1,155 @@
-//! `fleetfoot bench`.
+//! `fleetfoot bench`: figures that anyone can repeat, each beside the bare minimum of the same work.
+//!
+//! ```text
+//! this process                                   measured, a process of its own
+//!   GitHub in a box     ◀── loopback ──────────────  fleetfoot run
+//!   simulated engine    ◀── Unix socket ───────────
+//!   stand-in runners
+//!   bare code           ◀── the same box, in the same run
+//! ```
+//!
+//! Bare code uses none of our rooms: [`bare`] speaks HTTP with reqwest, commits with rusqlite, and asks
+//! Docker with bollard, with no more around it than the work needs.
+
+mod again;
+mod bare;
+mod binary;
+mod burst;
+mod docker;
+mod figure;
+mod idle;
+mod pools;
+mod process;
+mod proxy;
+mod refill;
+mod rig;
+mod start;
 
 use std::process::ExitCode;
 
-use clap::Args;
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
 
-use super::not_available;
+use super::sim::{Signals, raise_open_files};
 use crate::cli::OutputArgs;
-use crate::exit::CommandError;
+use figure::Figure;
 
 /// `bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     /// The rows to run [default: all]
-    #[arg(value_name = "ROW")]
-    pub rows: Vec<String>,
+    #[arg(value_enum, value_name = "ROW")]
+    pub rows: Vec<Row>,
     /// Fewer repetitions: figures to look at, not to quote
     #[arg(long)]
     pub quick: bool,
+    /// Also build the program from nothing, for the row `binary`; takes minutes
+    #[arg(long)]
+    pub build_time: bool,
     /// How to print
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Be the bare program of the row `pools`: so many idle polls.
+    #[arg(long, hide = true, value_name = "N", requires = "bare_box")]
+    pub bare_polls: Option<usize>,
+    /// The box to poll.
+    #[arg(long, hide = true, value_name = "URL")]
+    pub bare_box: Option<String>,
 }
 
-/// Not there yet.
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Row {
+    /// From a queued job to the create call at a simulated backend
+    Start,
+    /// A hundred jobs at once, every control call 100 ms slow
+    Burst,
+    /// Memory, processor time and start of a controller with many idle pools
+    Pools,
+    /// From a queued job to a started container, one and a hundred at once
+    Docker,
+    /// From the end of a container to the start of the next one
+    Refill,
+    /// Killed with five jobs running, and started again
+    Again,
+    /// Size and build time of the program
+    Binary,
+}
+
+impl Row {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Burst => "burst",
+            Self::Pools => "pools",
+            Self::Docker => "docker",
+            Self::Refill => "refill",
+            Self::Again => "again",
+            Self::Binary => "binary",
+        }
+    }
+}
+
+/// What a row led to.
+enum Measured {
+    Figures(Vec<Figure>),
+    /// Something that it needs is not here.
+    Skipped(String),
+}
+
+/// Measures the rows that are asked for.
 ///
 /// # Errors
-/// Always.
-pub async fn run(_args: BenchArgs) -> Result<ExitCode, CommandError> {
-    Err(not_available("bench"))
+/// When one cannot be measured.
+pub async fn run(args: BenchArgs) -> Result<ExitCode> {
+    raise_open_files();
+    if let (Some(count), Some(url)) = (args.bare_polls, &args.bare_box) {
+        idle::polls(count, url).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if cfg!(debug_assertions) {
+        note("this is a debug build: its figures say nothing about the program that is shipped");
+    }
+    let figures = measure(&args).await?;
+    figure::print(&figures, args.output.output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
+    let rows = if args.rows.is_empty() { Row::value_variants() } else { &args.rows };
+    let mut figures = Vec::new();
+    for row in rows {
+        note(&format!("{} ...", row.word()));
+        let measured = match row {
+            Row::Start => interruptible(start::measure(args.quick)).await?,
+            Row::Burst => interruptible(burst::measure(args.quick)).await?,
+            Row::Pools => interruptible(pools::measure(args.quick)).await?,
+            // These two remove their containers themselves.
+            Row::Docker => docker::measure(args.quick).await?,
+            Row::Refill => refill::measure(args.quick).await?,
+            Row::Again => interruptible(again::measure(args.quick)).await?,
+            Row::Binary => interruptible(binary::measure(args.build_time)).await?,
+        };
+        match measured {
+            Measured::Figures(of_row) => figures.extend(of_row),
+            Measured::Skipped(why) => note(&format!("{} SKIPPED: {why}", row.word())),
+        }
+    }
+    Ok(figures)
+}
+
+/// Lets go of a measurement that is interrupted; what it holds ends with it.
+async fn interruptible(measured: impl Future<Output = Result<Measured>>) -> Result<Measured> {
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        biased;
+        () = signals.asked() => bail!("interrupted"),
+        measured = measured => measured,
+    }
+}
+
+/// Talk, beside the data on standard output.
+fn note(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -52,6 +52,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
         ..settings
     };
     let config = BoxConfig { address: (args.address, args.port).into(), settings };
+    raise_open_files();
     let mut signals = Signals::new()?;
     let options = ServeOptions { config, scope: args.org };
     fleetfoot_sim::serve(options, std::io::stdout(), signals.asked()).await?;
@@ -82,6 +83,14 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// As many open files as the system lets us have: each poll is one.
+pub(crate) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, what does not fit fails by itself.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

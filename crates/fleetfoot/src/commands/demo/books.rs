@@ -8,11 +8,14 @@ use fleetfoot_sim::{BoxState, Job};
 use tokio::time::Instant;
 
 use super::screen::Screen;
+use super::script::POOLS;
 use super::stage::Stage;
 use crate::commands::sim::program;
 
-/// Surplus runners wait for a second, then go.
-const QUIET_BOUND: Duration = Duration::from_secs(30);
+/// What has a job to finish or nothing to wait for goes by itself.
+const QUIET_BOUND: Duration = Duration::from_secs(4);
+/// A runner without a job that a crash left goes when its pool is drained.
+const DRAINED_BOUND: Duration = Duration::from_secs(30);
 
 /// What was found when nothing should be left.
 #[derive(Debug, Default)]
@@ -56,7 +59,14 @@ impl Books {
 
 /// Closes the demonstration's books.
 pub(super) async fn close(stage: &mut Stage, screen: &mut Screen) -> Result<Books> {
-    wait_until_quiet(stage).await?;
+    if !wait_until_quiet(stage, QUIET_BOUND).await? {
+        for (pool, _) in POOLS {
+            if let Some(controller) = &stage.controller {
+                controller.drain(pool).await?;
+            }
+        }
+        wait_until_quiet(stage, DRAINED_BOUND).await?;
+    }
     stage.stop_controller().await?;
     screen.close();
     screen.line("fleetfoot run         stopped; counting what is left");
@@ -80,20 +90,20 @@ pub(super) async fn close(stage: &mut Stage, screen: &mut Screen) -> Result<Book
     })
 }
 
-/// What is not quiet within the bound is counted as left.
-async fn wait_until_quiet(stage: &mut Stage) -> Result<()> {
-    let deadline = Instant::now() + QUIET_BOUND;
+/// What is not quiet in the end is counted as left.
+async fn wait_until_quiet(stage: &mut Stage, bound: Duration) -> Result<bool> {
+    let deadline = Instant::now() + bound;
     while Instant::now() < deadline {
-        let Some(controller) = &mut stage.controller else { return Ok(()) };
+        let Some(controller) = &mut stage.controller else { return Ok(true) };
         controller.check()?;
         let status = controller.status().await;
         let empty = status.is_some_and(|status| status.instances.is_empty());
         if empty && stage.github()?.summary().runners == 0 {
-            return Ok(());
+            return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok(())
+    Ok(false)
 }
 
 fn directories(stage: &Stage) -> Vec<String> {

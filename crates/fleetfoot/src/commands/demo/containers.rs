@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use fleetfoot_provisioner_docker::{DockerEngine, EngineSettings, LABEL_INSTALLATION, image};
 
 /// Where the program is in the image. Called by this name it is a runner.
-const RUNNER: &str = "/home/runner/run.sh";
+pub(crate) const RUNNER: &str = "/home/runner/run.sh";
 
 /// The engine of the demonstration.
 pub(crate) struct Containers {

@@ -37,7 +37,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Queued { count } => write!(f, "{count} jobs queued at GitHub"),
+            Self::Queued { count } => write!(f, "{} queued at GitHub", of(*count, "job")),
             Self::Born { instance } => write!(f, "{instance} is made"),
             Self::Started { job, name, runner, waited_ms } => {
                 write!(f, "job {job} {name} runs on {runner}, {waited_ms} ms after it was queued")
@@ -45,7 +45,7 @@ impl fmt::Display for Event {
             Self::Ended { job, name, result } => write!(f, "job {job} {name} {result}"),
             Self::Gone { instance } => write!(f, "{instance} is gone"),
             Self::Killed { pid, running } => {
-                write!(f, "kill -9 {pid}: fleetfoot is dead, {running} jobs are running")
+                write!(f, "kill -9 {pid}: fleetfoot is dead, running: {}", jobs(*running))
             }
             Self::Restarted { pid, running } => {
                 write!(
@@ -53,9 +53,19 @@ impl fmt::Display for Event {
                     "fleetfoot is started again as pid {pid}, {running} jobs are still running"
                 )
             }
-            Self::Adopted { count } => write!(f, "{count} instances of before the crash adopted"),
+            Self::Adopted { count } => {
+                write!(f, "adopted from before the crash: {}", of(*count, "instance"))
+            }
         }
     }
+}
+
+fn jobs(count: u64) -> String {
+    of(usize::try_from(count).unwrap_or(usize::MAX), "job")
+}
+
+fn of(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Remembers the last look.

@@ -8,13 +8,13 @@ pub(super) const POOLS: [(&str, u32); 2] = [("linux", 4), ("linux-large", 2)];
 pub(super) const ORGANIZATION: &str = "acme";
 
 /// When a share of the jobs comes: seconds from the start, and how many of sixty are there by then.
-const BURSTS: [(u64, usize); 5] = [(0, 18), (3, 27), (7, 42), (10, 54), (13, 60)];
+const BURSTS: [(u64, usize); 5] = [(0, 18), (4, 30), (8, 44), (13, 54), (17, 60)];
 const OF: usize = 60;
 /// How long jobs take, over and over.
-const DURATIONS_MS: [u64; 7] = [700, 1_100, 1_600, 900, 2_600, 1_300, 500];
+const DURATIONS_MS: [u64; 7] = [1_200, 2_000, 2_800, 1_500, 4_000, 2_200, 900];
 const NAMES: [&str; 6] = ["build", "test", "lint", "docs", "package", "deploy"];
 /// The crash comes when the script has run so long and jobs are running.
-const KILL_AT: Duration = Duration::from_secs(6);
+const KILL_AT: Duration = Duration::from_secs(7);
 
 /// One job to queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ mod tests {
         let at = |seconds| {
             script.jobs.iter().filter(|job| job.at == Duration::from_secs(seconds)).count()
         };
-        assert_eq!([at(0), at(3), at(7), at(10), at(13)], [18, 9, 15, 12, 6]);
+        assert_eq!([at(0), at(4), at(8), at(13), at(17)], [18, 12, 14, 10, 6]);
         let large = script.jobs.iter().filter(|job| job.pool == "linux-large").count();
         assert_eq!((script.jobs.len(), large), (60, 20));
         assert!(script.jobs.is_sorted_by_key(|job| job.at));
@@ -84,7 +84,7 @@ mod tests {
         for count in [1, 2, 3, 7, 61, 500] {
             let script = Script::new(count);
             assert_eq!(script.jobs.len(), count);
-            assert!(script.jobs.iter().all(|job| job.at <= Duration::from_secs(13)));
+            assert!(script.jobs.iter().all(|job| job.at <= Duration::from_secs(17)));
             assert!(script.kill_at <= KILL_AT && script.running_at_kill() >= 1);
         }
     }

@@ -107,6 +107,12 @@ impl Controller {
         asked.ok()?.ok()
     }
 
+    /// Tells it to take no more jobs into a pool.
+    pub(crate) async fn drain(&self, pool: &str) -> Result<()> {
+        self.client.drain(pool).await.with_context(|| format!("cannot drain {pool}"))?;
+        Ok(())
+    }
+
     /// Fails if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {

@@ -1,0 +1,29 @@
+//! The bare program of the row `pools`: idle polls and nothing else. It runs as a process of its own.
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+
+use super::bare::Bare;
+use super::rig::pool_lines;
+
+/// The scope whose scale sets it makes.
+const SCOPE: &str = "bare";
+
+/// Opens so many sessions and polls each for ever.
+pub(super) async fn polls(count: usize, url: &str) -> Result<()> {
+    let client = Bare::connect(url, SCOPE).await?;
+    let mut sessions = JoinSet::new();
+    for pool in pool_lines(&format!("bare-{count}"), count, 1) {
+        let client = client.clone();
+        sessions.spawn(async move {
+            let session = client.open(client.scale_set(&pool.name).await?).await?;
+            loop {
+                client.poll(&session, 1).await?;
+            }
+        });
+    }
+    match sessions.join_next().await {
+        Some(ended) => ended?,
+        None => Ok(()),
+    }
+}
