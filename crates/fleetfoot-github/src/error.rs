@@ -337,11 +337,18 @@ fn shorten(text: &str) -> String {
 
 /// The error for a request that got no answer.
 pub(crate) fn transport(operation: &'static str, error: reqwest::Error) -> GithubError {
+    let place = error.url().and_then(place);
     let error = error.without_url();
     let kind = transport_kind(&error);
     let is_proxy = causes(&error).any(|cause| cause.to_string().starts_with("tunnel error"));
-    let detail = if is_proxy { "the proxy refuses the connection" } else { "" };
+    let place = place.map(|place| format!("on the way to {place}")).unwrap_or_default();
+    let detail = if is_proxy { "the proxy refuses the connection".to_owned() } else { place };
     GithubError::with_source(operation, kind, detail, error)
+}
+
+/// Host and port only: path and query of a message queue's URL may hold a token.
+fn place(url: &url::Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
 fn causes<'a>(

@@ -7,9 +7,12 @@ use crate::instance::Instance;
 use crate::names::InstanceName;
 use crate::phase::Phase;
 use crate::pool::PoolState;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 use super::{Action, Plan, Snapshot, may_begin};
+
+/// A disk that was full is looked at again after this time.
+const DISK_RECHECK: Span = Span::seconds(10);
 
 /// Brings the number of instances to what demand wants.
 pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
@@ -27,7 +30,10 @@ pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
     if starting > 0 && sizing.open_jobs > 0 {
         plan.causes.push(Cause::Starting { count: starting });
     }
-    if sizing.open_jobs.saturating_add(snapshot.spec.min_idle) > sizing.wanted {
+    // GitHub keeps what is beyond the advertised capacity to itself: a demand as high as the limit is as
+    // much as is ever seen of a longer queue.
+    let level = sizing.open_jobs.saturating_add(snapshot.spec.min_idle);
+    if level > sizing.wanted || (sizing.open_jobs > 0 && level >= snapshot.spec.max_runners) {
         plan.causes.push(Cause::PoolLimit { limit: snapshot.spec.max_runners });
     }
     if unserved == 0 {
@@ -75,6 +81,21 @@ fn starting_count(state: &PoolState) -> u32 {
     crate::demand::count(state.instances.values().filter(|instance| begun(instance.phase)).count())
 }
 
+/// Why nothing may be made while another backend answers than the one that holds the pool's instances.
+fn elsewhere(snapshot: &Snapshot<'_>) -> Option<String> {
+    let held = snapshot.state.instances.values().filter(|instance| snapshot.is_elsewhere(instance));
+    let own = held.filter_map(|instance| instance.backend_identity.as_deref()).next()?;
+    let answers = snapshot.backend_identity?;
+    Some(format!("another backend answers than the one that holds our instances ({answers} instead of {own})"))
+}
+
+/// A start is being tried right now.
+fn is_trying(snapshot: &Snapshot<'_>) -> bool {
+    snapshot.in_flight.iter().filter_map(|name| snapshot.state.instances.get(name)).any(|instance| {
+        matches!(instance.phase, Phase::Pending | Phase::Creating | Phase::Starting)
+    })
+}
+
 /// How many instances may be created, and why not more.
 fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
     let mut room = snapshot.host_room;
@@ -82,6 +103,9 @@ fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
         snapshot.host_cause.clone().filter(|_| room < plan.sizing.missing(snapshot.spec))
     {
         plan.causes.push(cause);
+    }
+    if matches!(snapshot.host_cause, Some(Cause::DiskFull)) {
+        plan.wake(now + DISK_RECHECK);
     }
     let mut close = |plan: &mut Plan, cause: Cause| {
         plan.causes.push(cause);
@@ -93,19 +117,21 @@ fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
     if plan.sizing.remains >= snapshot.spec.remains_max {
         close(plan, Cause::RemainsFull { remains: plan.sizing.remains });
     }
-    if let Some((until, detail)) = snapshot.backend.blocks(now) {
+    if let Some((_, detail)) = snapshot.backend.blocks(now) {
         close(plan, Cause::BackendUnavailable { detail: detail.to_owned() });
-        plan.wake(until);
+    } else if let Some(detail) = elsewhere(snapshot) {
+        close(plan, Cause::BackendUnavailable { detail });
     }
-    if let Some((until, detail)) = snapshot.github.blocks(now) {
+    if let Some((_, detail)) = snapshot.github.blocks(now) {
         close(plan, Cause::GithubUnavailable { detail: detail.to_owned() });
-        plan.wake(until);
     }
     if let Some(until) =
         snapshot.jit_until.filter(|until| now < *until && snapshot.jit_permits == 0)
     {
         close(plan, Cause::JitBudget { until });
-        plan.wake(until);
+    }
+    if snapshot.backend.is_half_open(now) || snapshot.github.is_half_open(now) {
+        room = room.min(u32::from(!is_trying(snapshot)));
     }
     if !snapshot.registered {
         room = 0;
@@ -182,7 +208,18 @@ fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Tim
 /// Takes no more jobs: everything that has none goes, through the gate.
 pub(super) fn drain(plan: &mut Plan, snapshot: &Snapshot<'_>, cause: Cause) {
     plan.causes.push(cause);
-    plan.actions.retain(|action| !matches!(action, Action::Begin { .. } | Action::Verify { .. }));
+    plan.actions.retain(|action| match action {
+        Action::Begin { .. } => false,
+        // What goes anyway needs no look; the rest has no other source of news than this.
+        Action::Verify { name } => {
+            snapshot.state.instances.get(name).is_some_and(|instance| instance.phase != Phase::Idle)
+        }
+        Action::Create { .. }
+        | Action::Launch { .. }
+        | Action::Retire { .. }
+        | Action::Remove { .. }
+        | Action::Close { .. } => true,
+    });
     let retired: BTreeSet<InstanceName> = plan
         .actions
         .iter()

@@ -3,7 +3,7 @@
 use fleetfoot_sim::{Endpoint, Fault, FaultAction, Settings};
 use serde_json::Value;
 
-use crate::harness::{BOUND, Bed, Daemon, eventually, unique};
+use crate::harness::{BOUND, Bed, Daemon, Engine, Gate, eventually, unique};
 
 /// Waits until `why POOL` has the cause, and checks that it comes with a sentence and a remedy.
 async fn cause(bed: &Bed, pool: &str, code: &str) -> Value {
@@ -108,11 +108,17 @@ async fn failed_starts_are_spaced_out() {
     bed.write(&bed.config("", &[("one", 1)], &lines));
     let daemon = bed.start_ready().await;
     bed.queue("one", 1, 100);
-    let enough = |state: &fleetfoot_sim::BoxState| state.jit_calls.len() >= 5;
-    let state = bed.github.wait_until(BOUND, enough).await.unwrap();
-    let at: Vec<u64> = state.jit_calls.iter().map(|call| call.arrived_us).collect();
-    let (first, last) = (at[1] - at[0], at[4] - at[3]);
-    assert!(last > first, "{at:?}");
+    let at = eventually("five failed starts", BOUND, || async {
+        let lines = daemon.lines();
+        let failed = lines.iter().filter(|line| line["message"] == "instance start failed");
+        let at: Vec<jiff::Timestamp> =
+            failed.map(|line| line["timestamp"].as_str().unwrap().parse().unwrap()).collect();
+        (at.len() >= 5).then_some(at)
+    })
+    .await;
+    let gap = |n: usize| at[n + 1].duration_since(at[n]);
+    assert!(gap(3) > gap(2) && gap(2) > gap(0), "{at:?}");
+    assert_eq!(bed.github.summary().runners_registered_total, 0, "no JIT config is wasted on it");
     bed.github.cancel_job(1);
     bed.nothing_left().await;
     daemon.stop().await;
@@ -138,11 +144,12 @@ async fn backend_unavailable() {
 async fn github_unavailable_and_demand_unknown() {
     let (bed, daemon) = one("", "", Settings::default()).await;
     bed.github.inject(Fault::always(Endpoint::CreateSession, FaultAction::status(500)));
+    let mut daemon = daemon;
+    daemon.logs("listener failed").await;
     let told = cause(&bed, "one", "github_unavailable").await;
     assert!(told["message"].as_str().unwrap().contains("500"), "{told}");
     cause(&bed, "one", "demand_unknown").await;
     bed.github.clear_faults();
-    let mut daemon = daemon;
     daemon.ready().await;
     daemon.stop().await;
 }
@@ -249,25 +256,21 @@ async fn careful_pass() {
 /// Ended instances that cannot be removed: beyond `remains_max` nothing is made, and it is said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn remains_full() {
-    let (bed, daemon) = ready("    remains_max: 1\n", "", Settings::default()).await;
-    bed.queue("one", 1, 1500);
-    bed.running(1).await;
-    let directory = std::fs::read_dir(bed.instances()).unwrap().next().unwrap().unwrap().path();
-    let home = directory.join("home");
-    let chattr = |flag: &str| {
-        let mut command = std::process::Command::new("chattr");
-        command.arg(flag).arg(&home).status().is_ok_and(|status| status.success())
-    };
-    if !chattr("+i") {
-        eprintln!("SKIPPED: needs chattr, root and a file system that has it");
-        return;
-    }
-    bed.queue("one", 1, 100);
-    let seen = tokio::time::timeout(BOUND, cause(&bed, "one", "remains_full")).await;
-    assert!(chattr("-i"));
-    seen.unwrap();
+    let Some(engine) = Engine::shared().await else { return };
+    let bed = Bed::new().await;
+    let pool = unique("remains");
+    let gate = Gate::start(&engine, &bed.path("gate.sock"));
+    let lines = engine.lines().replace(&engine.address, &gate.address);
+    bed.write(&bed.config("", &[(&pool, 1)], &format!("    remains_max: 1\n{lines}")));
+    let daemon = bed.start_ready().await;
+    gate.refuse_deletes(true);
+    bed.queue(&pool, 2, 100);
+    cause(&bed, &pool, "remains_full").await;
+    assert_eq!(bed.github.summary().jobs_completed, 1, "nothing more is made");
+    gate.refuse_deletes(false);
     bed.all_succeeded(2, BOUND).await;
     bed.nothing_left().await;
+    engine.no_containers(&[&pool]).await;
     daemon.stop().await;
 }
 

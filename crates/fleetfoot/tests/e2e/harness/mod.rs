@@ -3,6 +3,7 @@
 mod bed;
 mod daemon;
 mod engine;
+mod gate;
 mod left;
 mod sampler;
 
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 pub(crate) use bed::{Bed, ORG};
 pub(crate) use daemon::Daemon;
 pub(crate) use engine::{Engine, OwnEngine, Recorder};
+pub(crate) use gate::Gate;
 pub(crate) use sampler::{Sampler, shims};
 
 /// How long one thing may take before a test gives up: generous, since the machine may be busy.
