@@ -1,9 +1,9 @@
 //! Mistakes and broken surroundings: one line that says what, where and what to do, the right exit code,
 //! nothing left behind.
 
-use fleetfoot_sim::{DEFAULT_TOKEN, Settings, Token};
+use fleetfoot_sim::{App, DEFAULT_TOKEN, Installation, Settings, Token};
 
-use crate::harness::{BOUND, Bed, ORG, eventually};
+use crate::harness::{BOUND, Bed, Engine, ORG, eventually, unique};
 
 /// Runs `fleetfoot run` on the bed's configuration, which must refuse.
 async fn refused(bed: &Bed, words: &[&str], exit: i32, parts: &[&str]) {
@@ -55,7 +55,6 @@ async fn configuration() {
         ("token file missing", with(&token, "/nowhere/token"), &["/nowhere/token", "no such file"]),
         ("token file empty", with(&token, &bed.path("empty").display().to_string()), &["empty"]),
         ("token file is a directory", with(&token, "/tmp"), &["/tmp"]),
-        ("runner directory missing", with("/runner\n", "/nowhere\n"), &["nowhere"]),
         (
             "key missing",
             with("runners:\n", "github:\n  app:\n    id: 1\n    installation_id: 2\n    private_key_file: /nowhere/key\nrunners:\n"),
@@ -129,7 +128,7 @@ async fn state_directory() {
 
     let file = bed.state_dir().join("store.sqlite");
     let store = rusqlite::Connection::open(&file).unwrap();
-    let newer = "update fleetfoot_meta set content = '9999' where name like '%version%'";
+    let newer = "update fleetfoot_meta set content = '9999' where name in ('schema', 'min_version')";
     let changed = store.execute(newer, []).unwrap();
     assert!(changed > 0, "the schema's rows");
     drop(store);
@@ -207,6 +206,109 @@ async fn a_server_that_is_not_there() {
     bed.write(&text.replace(&bed.github.url(), &format!("http://{closed}")));
     let line = told(&bed).await;
     assert!(line.contains(&closed.port().to_string()), "{line}");
+}
+
+/// A server whose certificate nobody here has signed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_untrusted_certificate() {
+    let bed = Bed::new().await;
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Nobody ever gets beyond the handshake.
+            drop(acceptor.accept(stream).await);
+        }
+    });
+    let text = bed.config("", &[("one", 1)], &bed.process());
+    bed.write(&text.replace(&bed.github.url(), &format!("https://localhost:{port}")));
+    let line = told(&bed).await;
+    assert!(line.contains("certificate") && line.contains("github.ca_file"), "{line}");
+}
+
+/// An App whose machine's clock is a little off works all the same; an hour off is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_off() {
+    let app = App {
+        id: 7,
+        client_id: "Iv1.seven".to_owned(),
+        public_key_pem: None,
+        installations: vec![Installation::new(42, ORG)],
+    };
+    let settings = Settings { app: Some(app), clock_skew_s: 240, ..Settings::default() };
+    let bed = Bed::with(settings).await;
+    std::fs::write(bed.path("key.pem"), private_key()).unwrap();
+    let top = format!(
+        "github:\n  app:\n    id: 7\n    installation_id: 42\n    private_key_file: {}\n",
+        bed.path("key.pem").display()
+    );
+    let text = bed.config(&top, &[("one", 1)], &bed.process());
+    let token = format!("token_file: {}\n", bed.path("token").display());
+    bed.write(&text.replace(&token, ""));
+    let daemon = bed.start_ready().await;
+    bed.queue("one", 2, 100);
+    bed.all_succeeded(2, BOUND).await;
+    bed.nothing_left().await;
+    daemon.stop().await;
+    bed.github.change(|settings| settings.clock_skew_s = 3600);
+    let line = told(&bed).await;
+    assert!(line.contains("clock is 60 min behind") && line.contains("set it right"), "{line}");
+}
+
+fn private_key() -> String {
+    use aws_lc_rs::encoding::AsDer as _;
+    use base64::Engine as _;
+    let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let der = base64::engine::general_purpose::STANDARD.encode(key.as_der().unwrap().as_ref());
+    format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n")
+}
+
+/// The runner's directory is not there, the engine's socket is not, the image is not: the pool says so,
+/// nothing ends and nothing is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_is_not_there() {
+    let bed = Bed::new().await;
+    let process = "    process:\n      runner_dir: /nowhere/runner\n";
+    let nowhere = bed.path("no.sock").display().to_string();
+    let socket = format!("    docker:\n      image: x:1\n      host: unix://{nowhere}\n");
+    let mut table = vec![(process.to_owned(), "/nowhere/runner"), (socket, "no.sock")];
+    if let Some(engine) = Engine::shared().await {
+        let lines = engine.lines().replace("fleetfoot-e2e:runner", "fleetfoot-e2e:nosuch");
+        table.push((lines, "fleetfoot-e2e:nosuch"));
+    }
+    for (number, (lines, part)) in table.into_iter().enumerate() {
+        let pool = unique("absent");
+        bed.write(&bed.config("", &[(&pool, 1)], &lines));
+        let mut daemon = bed.start();
+        let line = daemon.logs_where("backend is not prepared", |line| line["pool"] == pool).await;
+        assert!(line["error"].as_str().unwrap().contains(part), "{line}");
+        daemon.ready().await;
+        let job = bed.queue(&pool, 1, 100)[0];
+        eventually("the cause in status", BOUND, || async {
+            let pool = bed.pool(&pool).await;
+            pool["causes"].as_array().unwrap().iter().find(|cause| {
+                let code = cause["code"].as_str().unwrap();
+                let known = ["circuit_open", "backend_unavailable"].contains(&code);
+                known && cause["message"].as_str().unwrap().contains(part)
+            }).map(|_| ())
+        })
+        .await;
+        assert!(daemon.is_running());
+        assert!(bed.github.cancel_job(job), "{number}");
+        bed.nothing_left().await;
+        assert!(!daemon.stderr().contains("panicked"));
+        daemon.stop().await;
+    }
 }
 
 /// The runner's program is not there: the failure has its name, the pool waits longer each time, nothing

@@ -117,6 +117,23 @@ impl Bed {
         command
     }
 
+    /// The binary under the original's name, with its state here and no other credential than a file's.
+    pub(crate) fn outrunner(&self) -> tokio::process::Command {
+        let program = self.path("outrunner");
+        if !program.exists() {
+            std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
+        }
+        let mut command = tokio::process::Command::new(program);
+        daemon::plain(&mut command, self.dir.path());
+        command.env("STATE_DIRECTORY", self.state_dir());
+        command
+    }
+
+    /// Starts a command as a daemon.
+    pub(crate) fn daemon(&self, command: tokio::process::Command) -> Daemon {
+        Daemon::start(command, &self.dir)
+    }
+
     /// Runs the binary to its end.
     pub(crate) async fn cli(&self, words: &[&str]) -> Output {
         let output = self.command().args(words).output();

@@ -194,6 +194,19 @@ impl OwnEngine {
     }
 }
 
+impl Drop for OwnEngine {
+    /// It leaves mounts behind, which would keep the directory.
+    fn drop(&mut self) {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for place in mounts.lines().filter_map(|line| line.split(' ').nth(4)) {
+            if Path::new(place).starts_with(&self.dir) {
+                // Who may not mount did not mount either.
+                let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
+            }
+        }
+    }
+}
+
 /// What the engine says about starts and deaths.
 pub(crate) struct Recorder {
     seen: Arc<Mutex<Seen>>,
