@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_core::{Health, InstanceName, Intent, Phase, Pool, PoolHealth, PoolName, Span};
+use fleetfoot_core::{Health, InstanceName, Phase, PoolHealth, PoolName, Span};
 use fleetfoot_store::{Store, UpdateError};
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -12,10 +12,10 @@ use crate::clock::Clock;
 use crate::dependency::DependencyCell;
 use crate::host::HostDesk;
 use crate::pool::{Backend, Github, PoolContext, Shared};
-use crate::settings::{ControllerSettings, PoolSettings};
+use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
 use crate::verify::RunnerList;
-use crate::{listener, reconciler, sweeper};
+use crate::{adopt, listener, reconciler, sweeper};
 
 /// Sessions are closed and calls in flight are waited for within this.
 const STOP_BOUND: Duration = Duration::from_secs(8);
@@ -62,7 +62,22 @@ impl Controller {
         settings: ControllerSettings,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        record_pools(&store, &pools, &clock).await.map_err(StartError::Store)?;
+        Self::start_at(store, pools, settings, clock, Pace::default()).await
+    }
+
+    /// The same with other bounds and periods, for tests.
+    ///
+    /// # Errors
+    /// [`StartError`] when the store does not take the pools in.
+    pub async fn start_at(
+        store: Store,
+        pools: Vec<PoolSettings>,
+        settings: ControllerSettings,
+        clock: Clock,
+        pace: Pace,
+    ) -> Result<Self, StartError> {
+        let pools = adopt::without_moved(&store, pools);
+        adopt::record_pools(&store, &pools, &settings, &clock).await.map_err(StartError::Store)?;
         let (stop, stop_seen) = watch::channel(false);
         let now = clock.now();
         let (health_told, health) = watch::channel(Health {
@@ -75,11 +90,14 @@ impl Controller {
                 .collect(),
             ..Health::default()
         });
+        let orphans = adopt::orphans(&store, &pools);
         let shared = Arc::new(Shared {
+            orphans,
             installation: store.installation().clone(),
             host: HostDesk::new(settings.host.clone()),
             store,
             clock,
+            pace,
             settings,
             health: health_told,
             tasks: Tasks::default(),
@@ -91,14 +109,25 @@ impl Controller {
         for group in by_connection(&pools) {
             let Some(first) = group.values().next() else { continue };
             let (backend, group) = (first.backend.clone(), Arc::new(group.clone()));
-            shared
-                .tasks
-                .spawn("sweeper", sweeper::run(shared.clone(), backend.clone(), group.clone()));
-            shared.tasks.spawn("watch", sweeper::watch(shared.clone(), backend, group));
+            let parts = (shared.clone(), backend.clone(), group.clone());
+            shared.tasks.keep("sweeper", move || {
+                let (shared, backend, group) = parts.clone();
+                sweeper::run(shared, backend, group)
+            });
+            let parts = (shared.clone(), backend, group);
+            shared.tasks.keep("watch", move || {
+                let (shared, backend, group) = parts.clone();
+                sweeper::watch(shared, backend, group)
+            });
         }
         for pool in pools.values() {
-            shared.tasks.spawn("reconciler", reconciler::run(pool.clone()));
-            shared.tasks.spawn("listener", listener::run(pool.clone()));
+            let (one, other) = (pool.clone(), pool.clone());
+            shared.tasks.keep("reconciler", move || reconciler::run(one.clone()));
+            shared.tasks.keep("listener", move || listener::run(other.clone()));
+        }
+        if shared.settings.careful {
+            let backends = adopt::backends(pools.values());
+            shared.tasks.spawn("careful pass", adopt::strays_seen(shared.clone(), backends));
         }
         if pools.is_empty() {
             tracing::info!("ready");
@@ -183,60 +212,6 @@ async fn log_source(
     }
 }
 
-/// Rows of configured pools are made or brought up to date; rows of others are marked removed. What a
-/// predecessor knew of demand is unknown until a session is open.
-async fn record_pools(
-    store: &Store,
-    pools: &[PoolSettings],
-    clock: &Clock,
-) -> Result<(), UpdateError> {
-    let now = clock.now();
-    let rows: Vec<(PoolName, String, String, String, String)> = pools
-        .iter()
-        .filter(|pool| !pool.removed)
-        .map(|pool| {
-            (
-                pool.name.clone(),
-                pool.connection.url().as_str().to_owned(),
-                pool.runner_group.clone().unwrap_or_default(),
-                pool.credential_reference.clone(),
-                pool.provisioner.connection().to_owned(),
-            )
-        })
-        .collect();
-    store
-        .update(move |txn| {
-            for name in txn.pool_names() {
-                let gone = !rows.iter().any(|row| row.0 == name);
-                if gone && txn.remove_pool(&name).is_err() {
-                    if let Some(row) = txn.pool_mut(&name) {
-                        row.intent = Intent::Removed;
-                        row.demand.session_lost();
-                    }
-                }
-            }
-            for (name, url, group, credential, connection) in rows {
-                let mut row = txn
-                    .pool(&name)
-                    .map_or_else(|| Pool::new(name.clone(), now), |state| Pool::clone(&state.pool));
-                if row.intent == Intent::Removed {
-                    row.intent = Intent::Active;
-                }
-                if row.config_url != url || row.runner_group != group {
-                    row.scale_set_id = None;
-                    row.session_id = None;
-                }
-                row.config_url = url;
-                row.runner_group = group;
-                row.credential_reference = credential;
-                row.backend_connection = connection;
-                row.demand.session_lost();
-                txn.put_pool(row);
-            }
-        })
-        .await
-}
-
 /// Gives every pool its shared parts: one backend per connection, one GitHub per credential.
 fn connect(shared: &Arc<Shared>, pools: Vec<PoolSettings>) -> BTreeMap<PoolName, Arc<PoolContext>> {
     let mut backends: BTreeMap<String, Arc<Backend>> = BTreeMap::new();
@@ -247,7 +222,9 @@ fn connect(shared: &Arc<Shared>, pools: Vec<PoolSettings>) -> BTreeMap<PoolName,
             backends.entry(settings.provisioner.connection().to_owned()).or_insert_with(|| {
                 Arc::new(Backend {
                     provisioner: settings.provisioner.clone(),
-                    dependency: DependencyCell::default(),
+                    reach: DependencyCell::default(),
+                    starts: DependencyCell::default(),
+                    identity: std::sync::Mutex::default(),
                     calls: Semaphore::new(settings.backend_concurrency.max(1)),
                     look: Notify::new(),
                     swept: watch::Sender::new(false),
@@ -257,7 +234,8 @@ fn connect(shared: &Arc<Shared>, pools: Vec<PoolSettings>) -> BTreeMap<PoolName,
             (settings.connection.url().as_str().to_owned(), settings.credential_reference.clone());
         let github = githubs.entry(credential).or_insert_with(|| {
             Arc::new(Github {
-                dependency: DependencyCell::default(),
+                reach: DependencyCell::default(),
+                starts: DependencyCell::default(),
                 runners: RunnerList::default(),
             })
         });

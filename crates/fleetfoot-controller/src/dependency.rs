@@ -64,6 +64,15 @@ impl DependencyCell {
         was_up
     }
 
+    /// The one of several that is down the longest from now on; up if all are.
+    pub(crate) fn worst<'a>(cells: impl IntoIterator<Item = &'a Self>) -> Dependency {
+        let until = |dependency: &Dependency| match dependency {
+            Dependency::Up => None,
+            Dependency::Down { until, .. } => Some(*until),
+        };
+        cells.into_iter().map(Self::get).max_by_key(until).unwrap_or_default()
+    }
+
     fn state(&self) -> State {
         self.lock().clone()
     }
@@ -96,6 +105,21 @@ mod tests {
         assert!(cell.down_longer_than(Span::seconds(60), Timestamp(61_000)));
         assert!(cell.answered());
         assert_eq!(cell.get(), Dependency::Up);
+    }
+
+    #[test]
+    fn the_worst_of_several_counts() {
+        let cells = [DependencyCell::default(), DependencyCell::default()];
+        assert_eq!(DependencyCell::worst(&cells), Dependency::Up);
+        cells[0].failed("one", None, Timestamp(0));
+        cells[1].failed("other", Some(Span::seconds(7)), Timestamp(0));
+        let worst = DependencyCell::worst(&cells);
+        assert_eq!(worst, Dependency::Down { until: Timestamp(7000), detail: "other".into() });
+        cells[1].answered();
+        assert!(matches!(
+            DependencyCell::worst(&cells),
+            Dependency::Down { until: Timestamp(1000), .. }
+        ));
     }
 
     #[test]

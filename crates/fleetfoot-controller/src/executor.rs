@@ -82,6 +82,7 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
         late_binding: pool.settings.provisioner.capabilities().late_binding,
         max_runners: pool.settings.spec.max_runners,
         boot_id: pool.shared.settings.boot_id.clone(),
+        backend_identity: pool.backend.identity().map(|identity| identity.to_string()),
         now: pool.now(),
     };
     let committed = pool.shared.store.update(move |txn| writer.write(txn, actions, names)).await;
@@ -125,6 +126,8 @@ struct Writer {
     late_binding: bool,
     max_runners: u32,
     boot_id: Option<String>,
+    /// A backend that never answered has no identity; then the first sweep notes it.
+    backend_identity: Option<String>,
     now: fleetfoot_core::Timestamp,
 }
 
@@ -149,6 +152,7 @@ impl Writer {
                         let mut instance =
                             Instance::pending(name.clone(), self.pool.clone(), self.now);
                         instance.boot_id.clone_from(&self.boot_id);
+                        instance.backend_identity.clone_from(&self.backend_identity);
                         if txn.insert_instance(instance).is_ok() {
                             follow_ups.extend(self.begin(txn, name));
                         }

@@ -44,6 +44,17 @@ struct Desk {
     disks: BTreeMap<PathBuf, (Timestamp, bool)>,
 }
 
+impl Desk {
+    fn wake_others(&self, pool: &PoolName) {
+        for (name, waker) in &self.wakers {
+            let waits = self.claims.get(name).is_some_and(|claim| claim.missing > 0);
+            if waits && name != pool {
+                waker.notify_one();
+            }
+        }
+    }
+}
+
 /// What the desk answers to a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
@@ -60,9 +71,11 @@ impl HostDesk {
         Self { limits, desk: Mutex::default() }
     }
 
-    /// Tells whom to wake when room becomes free.
-    pub(crate) fn join(&self, pool: &PoolName, wake: Arc<Notify>) {
-        self.lock().wakers.insert(pool.clone(), wake);
+    /// Tells whom to wake when room becomes free, and what the pool occupies already.
+    pub(crate) fn join(&self, pool: &PoolName, wake: Arc<Notify>, claim: Claim) {
+        let mut desk = self.lock();
+        desk.wakers.insert(pool.clone(), wake);
+        desk.claims.insert(pool.clone(), claim);
     }
 
     /// States what `pool` occupies and misses, and takes its share of the free room. The share stays
@@ -100,32 +113,37 @@ impl HostDesk {
             desk.claims.insert(pool.clone(), reserved);
         }
         if before.is_some_and(|before| claim.occupying.saturating_add(room) < before.occupying) {
-            for (name, waker) in &desk.wakers {
-                let waits = desk.claims.get(name).is_some_and(|claim| claim.missing > 0);
-                if waits && name != pool {
-                    waker.notify_one();
-                }
-            }
+            desk.wake_others(pool);
         }
         Grant { room, cause: (room < claim.missing).then_some(Cause::HostBudget) }
     }
 
-    /// Instances of `pool`'s footprint the host could still take beside what occupies it now.
-    pub(crate) fn free_room(&self, pool: &PoolName) -> u32 {
+    /// Instances of `pool`'s footprint the host could still take beside the `occupying` ones of it, what
+    /// was granted to it and not used yet included.
+    pub(crate) fn free_room(&self, pool: &PoolName, occupying: u32) -> u32 {
         if self.limits.budget.is_unlimited() {
             return u32::MAX;
         }
         let desk = self.lock();
-        let footprint = desk.claims.get(pool).map(|claim| claim.footprint).unwrap_or_default();
-        self.limits.budget.room(&desk.claims, footprint)
+        let own = desk.claims.get(pool).copied().unwrap_or_default();
+        let room = self.limits.budget.room(&desk.claims, own.footprint);
+        room.saturating_add(own.occupying.saturating_sub(occupying))
+    }
+
+    /// The pool is gone: what it held is free.
+    pub(crate) fn leave(&self, pool: &PoolName) {
+        let mut desk = self.lock();
+        desk.claims.remove(pool);
+        desk.wakers.remove(pool);
+        desk.wake_others(pool);
     }
 
     fn disk_is_full(&self, desk: &mut Desk, path: &Path, now: Timestamp) -> bool {
         let Some(floor) = self.limits.min_free_disk else { return false };
-        if let Some((at, full)) = desk.disks.get(path) {
-            if at.age(now) < DISK_CHECK_PERIOD {
-                return *full;
-            }
+        if let Some((at, full)) = desk.disks.get(path)
+            && at.age(now) < DISK_CHECK_PERIOD
+        {
+            return *full;
         }
         let full = free_space(path).is_some_and(|(free, total)| match floor {
             #[expect(
@@ -163,8 +181,25 @@ mod tests {
         assert_eq!(desk.claim(&a, wants(0, 3), None, Timestamp(0)).room, 3);
         let grant = desk.claim(&b, wants(0, 3), None, Timestamp(0));
         assert_eq!(grant, Grant { room: 1, cause: Some(Cause::HostBudget) });
-        assert_eq!(desk.free_room(&a), 0);
+        // What was granted and is not used yet is still a's own.
+        assert_eq!(desk.free_room(&a, 0), 3);
+        assert_eq!(desk.free_room(&a, 3), 0);
         desk.claim(&a, wants(1, 0), None, Timestamp(0));
         assert_eq!(desk.claim(&b, wants(1, 2), None, Timestamp(0)).room, 2);
+    }
+
+    #[test]
+    fn what_ran_before_counts_from_the_first_moment_and_a_pool_that_leaves_wakes_the_others() {
+        let budget = HostBudget { max_instances: Some(4), ..HostBudget::default() };
+        let desk = HostDesk::new(HostLimits { budget, min_free_disk: None });
+        let (a, b) = (PoolName::new("a").unwrap(), PoolName::new("b").unwrap());
+        let wakes = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+        desk.join(&a, wakes[0].clone(), Claim::default());
+        desk.join(&b, wakes[1].clone(), Claim { occupying: 4, ..Claim::default() });
+        let wants = Claim { missing: 2, ..Claim::default() };
+        assert_eq!(desk.claim(&a, wants, None, Timestamp(0)).room, 0);
+        desk.leave(&b);
+        assert!(futures_util::FutureExt::now_or_never(wakes[0].notified()).is_some());
+        assert_eq!(desk.claim(&a, wants, None, Timestamp(0)).room, 2);
     }
 }

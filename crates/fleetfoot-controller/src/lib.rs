@@ -16,6 +16,7 @@
 //! Where to start: [`Controller`], then `reconciler` and `listener`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod adopt;
 mod clock;
 mod controller;
 mod dependency;
@@ -36,5 +37,5 @@ mod verify;
 pub use clock::Clock;
 pub use controller::{Controller, LogReader, StartError, Stopped};
 pub use host::{DiskFloor, HostLimits};
-pub use settings::{ControllerSettings, PoolSettings};
+pub use settings::{ControllerSettings, Pace, PoolSettings};
 pub use tasks::Tasks;

@@ -13,15 +13,18 @@ mod trouble;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_core::{Circuit, Intent, ListenerState, Span, sizing::advertised_capacity};
+use fleetfoot_core::{
+    Circuit, Intent, ListenerState, ScaleSetId, Span, sizing::advertised_capacity,
+};
 use fleetfoot_github::{ErrorKind, Message, Session, backoff};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::executor::chain;
 use crate::messages::{log_message, record_message};
 use crate::pool::{PoolContext, stopped};
 
-use session::{forget_scale_set, forget_session, open};
+use session::{CLOSE_BOUND, delete_old_session, forget_scale_set, forget_session, open};
 use trouble::Trouble;
 
 /// Polls that fail in a row before a new session is opened.
@@ -52,14 +55,11 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
         if !wants_jobs(&pool) {
             pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Closed);
             pool.shared.polled(pool.name());
+            delete_old_session(&pool).await;
             await_change(&pool).await;
             continue;
         }
-        let session = tokio::select! {
-            biased;
-            () = stopped(&mut stop) => break,
-            opened = open(&pool) => opened,
-        };
+        let Some(session) = open_or_stop(&pool, &mut stop).await else { break };
         let trouble = match session {
             Ok(session) => {
                 let end = serve(&pool, &session, &mut failures).await;
@@ -77,6 +77,24 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
     pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Closed);
 }
 
+/// Opens a session. At a stop, one that is just being opened is closed again; `None` then.
+async fn open_or_stop(
+    pool: &PoolContext,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Result<Session, Trouble>> {
+    // On the heap, and only while it opens: the task of an idle pool stays small.
+    let mut opening = Box::pin(open(pool));
+    tokio::select! {
+        biased;
+        () = stopped(stop) => {}
+        opened = &mut opening => return Some(opened),
+    }
+    if let Ok(Ok(session)) = timeout(CLOSE_BOUND, opening).await {
+        forget_session(pool, &session).await;
+    }
+    None
+}
+
 /// What runs is adopted before the session is open, within a bound.
 async fn adopted(pool: &PoolContext) {
     let mut swept = pool.backend.swept.subscribe();
@@ -88,6 +106,12 @@ async fn adopted(pool: &PoolContext) {
 
 fn wants_jobs(pool: &PoolContext) -> bool {
     pool.state().is_some_and(|state| state.pool.intent == Intent::Active)
+}
+
+/// The pool still wants jobs, and of the scale set that the session belongs to.
+fn is_of_use(pool: &PoolContext, session: &Session) -> bool {
+    let set = pool.state().and_then(|state| state.pool.scale_set_id);
+    wants_jobs(pool) && set == Some(ScaleSetId(session.set_id()))
 }
 
 async fn await_change(pool: &PoolContext) {
@@ -147,6 +171,10 @@ async fn serve(pool: &Arc<PoolContext>, session: &Session, failures: &mut u32) -
     let mut stop = pool.shared.stop.clone();
     let mut changes = pool.shared.store.changes(pool.name());
     loop {
+        // A change between the opening and the first look is seen here.
+        if !is_of_use(pool, session) {
+            return End::Wanted;
+        }
         let capacity = capacity(pool);
         pool.shared.tell(pool.name(), |told| {
             told.listener = ListenerState::Connected;
@@ -162,7 +190,7 @@ async fn serve(pool: &Arc<PoolContext>, session: &Session, failures: &mut u32) -
                     () = stopped(&mut stop) => return End::Wanted,
                     polled = &mut poll => break polled,
                     changed = changes.changed() => {
-                        if changed.is_err() || !wants_jobs(pool) {
+                        if changed.is_err() || !is_of_use(pool, session) {
                             return End::Wanted;
                         }
                     }
@@ -226,8 +254,8 @@ fn capacity(pool: &PoolContext) -> u32 {
     let Some(state) = pool.state() else { return 1 };
     let now = pool.now();
     let circuit: &Circuit = &state.pool.circuit;
-    let impaired =
-        circuit.is_open(now) || pool.backend.dependency.down_longer_than(IMPAIRED_AFTER, now);
-    let room = pool.shared.host.free_room(pool.name());
-    advertised_capacity(&pool.settings.spec, state.occupying(), room, impaired)
+    let impaired = circuit.is_open(now) || pool.backend_down_longer_than(IMPAIRED_AFTER, now);
+    let occupying = state.occupying();
+    let room = pool.shared.host.free_room(pool.name(), occupying);
+    advertised_capacity(&pool.settings.spec, occupying, room, impaired)
 }

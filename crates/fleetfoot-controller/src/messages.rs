@@ -1,5 +1,6 @@
 //! What a message says, taken into the store. Repeating it changes nothing (invariant 5).
 
+use fleetfoot_core::demand::ASSIGNED_ITEMS_HOLD;
 use fleetfoot_core::{
     InstanceName, Job, JobId, JobState, Observation, PoolName, PoolState, Statistics, Timestamp,
 };
@@ -43,6 +44,7 @@ pub(crate) fn record_message(
             row.demand.state(statistics(level), now);
         }
     }
+    forget_jobs(txn, pool, message, now);
     for job in &message.assigned {
         assigned(txn, pool, job, now);
     }
@@ -51,6 +53,20 @@ pub(crate) fn record_message(
     }
     for item in &message.completed {
         completed(txn, pool, item, now);
+    }
+}
+
+/// GitHub counts no job any more: what we still hold for unfinished ended without a word to us, in a gap
+/// between two sessions.
+fn forget_jobs(txn: &mut Txn<'_>, pool: &PoolName, message: &Message, now: Timestamp) {
+    if message.statistics.is_none_or(|level| level.assigned > 0) {
+        return;
+    }
+    let Some(state) = txn.pool(pool) else { return };
+    let old = |job: &&Job| job.seen_at.age(now) >= ASSIGNED_ITEMS_HOLD;
+    let forgotten: Vec<JobId> = state.jobs.values().filter(old).map(|job| job.id.clone()).collect();
+    for id in forgotten {
+        txn.remove_job(pool, &id, None, now);
     }
 }
 
@@ -114,10 +130,10 @@ fn completed(txn: &mut Txn<'_>, pool: &PoolName, item: &JobCompleted, now: Times
     txn.put_job(pool, finished);
     txn.remove_job(pool, &id, Some(&item.result), now);
     // A withdrawn assignment has no runner; GitHub assigns the same job again, so it is not remembered as over.
-    if !item.runner_name.is_empty() {
-        if let Some(row) = txn.pool_mut(pool) {
-            row.demand.finish(&id, now);
-        }
+    if !item.runner_name.is_empty()
+        && let Some(row) = txn.pool_mut(pool)
+    {
+        row.demand.finish(&id, now);
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use fleetfoot_core::host::Claim;
 use fleetfoot_core::{
-    Health, InstallationId, InstanceName, PoolHealth, PoolName, PoolState, Timestamp,
+    Dependency, Health, InstallationId, Instance, InstanceName, PoolHealth, PoolName, PoolState,
+    Span, Timestamp,
 };
 use fleetfoot_provisioner::{EnvironmentSpec, Provisioner};
 use fleetfoot_store::Store;
@@ -13,7 +16,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::Clock;
 use crate::dependency::DependencyCell;
 use crate::host::HostDesk;
-use crate::settings::{ControllerSettings, PoolSettings};
+use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
 use crate::verify::RunnerList;
 
@@ -23,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) settings: ControllerSettings,
+    pub(crate) pace: Pace,
     pub(crate) installation: InstallationId,
     pub(crate) host: HostDesk,
     pub(crate) health: watch::Sender<Health>,
@@ -31,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) stop: watch::Receiver<bool>,
     /// Since this time ages of running things count (11.11).
     pub(crate) ages_count_from: Timestamp,
+    /// Pools of the store that have instances and that nobody serves (11.8).
+    pub(crate) orphans: BTreeSet<PoolName>,
     /// Pools whose first poll is not open yet.
     pub(crate) unpolled: Mutex<BTreeSet<PoolName>>,
 }
@@ -70,7 +76,12 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) provisioner: Arc<dyn Provisioner>,
-    pub(crate) dependency: DependencyCell,
+    /// It answers at all: lists, deletes.
+    pub(crate) reach: DependencyCell,
+    /// It makes and launches. A list that answers says nothing of that.
+    pub(crate) starts: DependencyCell,
+    /// Which backend answered last.
+    pub(crate) identity: Mutex<Option<Arc<str>>>,
     pub(crate) calls: Semaphore,
     /// Asks the sweeper to look at once.
     pub(crate) look: Notify,
@@ -78,10 +89,36 @@ pub(crate) struct Backend {
     pub(crate) swept: watch::Sender<bool>,
 }
 
+impl Backend {
+    /// Which backend answered last; `None` until one did.
+    pub(crate) fn identity(&self) -> Option<Arc<str>> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes which backend answers. True if it is another one than before.
+    pub(crate) fn answers_as(&self, identity: &str) -> bool {
+        let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = known.as_deref() != Some(identity);
+        if changed {
+            *known = Some(Arc::from(identity));
+        }
+        changed
+    }
+
+    /// Another backend answers than the one that holds `instance`: what it says proves nothing (11.2).
+    pub(crate) fn is_elsewhere(&self, instance: &Instance) -> bool {
+        let known = self.identity();
+        instance.backend_identity.as_deref().is_some_and(|own| known.as_deref() != Some(own))
+    }
+}
+
 /// One way to GitHub, shared by the pools of a credential.
 #[derive(Debug)]
 pub(crate) struct Github {
-    pub(crate) dependency: DependencyCell,
+    /// It answers look-ups and removals.
+    pub(crate) reach: DependencyCell,
+    /// It registers runners. A look-up that succeeds says nothing of that.
+    pub(crate) starts: DependencyCell,
     pub(crate) runners: RunnerList,
 }
 
@@ -92,6 +129,8 @@ pub(crate) struct PoolContext {
     pub(crate) settings: PoolSettings,
     pub(crate) backend: Arc<Backend>,
     pub(crate) github: Arc<Github>,
+    /// GitHub refuses this pool's registrations; other pools need not notice.
+    pub(crate) refused: DependencyCell,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
     in_flight: Mutex<BTreeSet<InstanceName>>,
@@ -105,8 +144,12 @@ impl PoolContext {
         github: Arc<Github>,
     ) -> Self {
         let wake = Arc::new(Notify::new());
-        shared.host.join(&settings.name, wake.clone());
-        Self { shared, settings, backend, github, wake, in_flight: Mutex::default() }
+        // What runs from before counts from the first moment.
+        let occupying = shared.store.pool(&settings.name).map_or(0, |state| state.occupying());
+        let claim = Claim { footprint: settings.footprint, occupying, missing: 0 };
+        shared.host.join(&settings.name, wake.clone(), claim);
+        let refused = DependencyCell::default();
+        Self { shared, settings, backend, github, refused, wake, in_flight: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &PoolName {
@@ -119,6 +162,25 @@ impl PoolContext {
 
     pub(crate) fn state(&self) -> Option<Arc<PoolState>> {
         self.shared.store.pool(self.name())
+    }
+
+    /// The backend, as far as this pool needs it.
+    pub(crate) fn backend_state(&self) -> Dependency {
+        DependencyCell::worst([&self.backend.reach, &self.backend.starts])
+    }
+
+    pub(crate) fn backend_down_longer_than(&self, span: Span, now: Timestamp) -> bool {
+        [&self.backend.reach, &self.backend.starts].iter().any(|it| it.down_longer_than(span, now))
+    }
+
+    /// GitHub, as far as this pool needs it.
+    pub(crate) fn github_state(&self) -> Dependency {
+        DependencyCell::worst([&self.github.reach, &self.github.starts, &self.refused])
+    }
+
+    /// The bound of a control call to GitHub.
+    pub(crate) fn call_bound(&self) -> Duration {
+        self.shared.pace.call_bound.to_std()
     }
 
     pub(crate) fn environment_spec(&self, name: &InstanceName) -> EnvironmentSpec {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_core::host::Claim;
-use fleetfoot_core::{Plan, PoolState, Snapshot, Span, Timestamp, plan, sizing::Sizing};
+use fleetfoot_core::{Action, InstanceName, Plan, PoolState, Snapshot, Span, Timestamp, plan};
 use tokio::time::Instant;
 
 use crate::executor;
@@ -27,9 +27,14 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
         if pool.shared.stopping() {
             return;
         }
-        let Some(state) = pool.state() else { return };
+        // Before the store is read: what ends in between is left for the pass that its end asks for.
+        let in_flight = pool.in_flight();
+        let Some(state) = pool.state() else {
+            pool.shared.host.leave(pool.name());
+            return;
+        };
         let now = pool.now();
-        let plan = pass(&pool, &state, now);
+        let plan = pass(&pool, &state, &in_flight, now);
         tell(&pool, &plan);
         let busy = !state.instances.is_empty();
         let deadline = deadline(&pool, &plan, busy);
@@ -51,40 +56,60 @@ fn deadline(pool: &PoolContext, plan: &Plan, busy: bool) -> Instant {
 }
 
 /// One look: everything that is known goes in, a plan comes out.
-fn pass(pool: &PoolContext, state: &PoolState, now: Timestamp) -> Plan {
+fn pass(
+    pool: &PoolContext,
+    state: &PoolState,
+    in_flight: &BTreeSet<InstanceName>,
+    now: Timestamp,
+) -> Plan {
     let settings = &pool.settings;
-    // What is in flight is read after the store: an action that ended between is simply left for the next pass.
-    let in_flight: BTreeSet<_> = pool.in_flight();
-    let sizing = Sizing::of(state, &settings.spec, now);
-    let demand_known = state.pool.demand.known;
-    let claim = Claim {
-        footprint: settings.footprint,
-        occupying: sizing.occupying,
-        missing: if demand_known { sizing.missing(&settings.spec) } else { 0 },
-    };
-    let storage = settings.provisioner.storage_directory();
-    let grant = pool.shared.host.claim(pool.name(), claim, storage.as_deref(), now);
     let budget = settings.connection.budget();
     let jit_until = budget.resume_at.map(|at| {
         let ahead = at.saturating_duration_since(Instant::now()).as_millis();
         now + Span(i64::try_from(ahead).unwrap_or(i64::MAX))
     });
-    let snapshot = Snapshot {
+    let identity = pool.backend.identity();
+    let mut snapshot = Snapshot {
         state,
         spec: &settings.spec,
         late_binding: settings.provisioner.capabilities().late_binding,
-        in_flight: &in_flight,
-        backend: pool.backend.dependency.get(),
-        github: pool.github.dependency.get(),
+        in_flight,
+        backend: pool.backend_state(),
+        backend_identity: identity.as_deref(),
+        github: pool.github_state(),
         jit_permits: budget.remaining.unwrap_or(u32::MAX),
         jit_until,
-        host_room: grant.room,
-        host_cause: grant.cause,
+        host_room: u32::MAX,
+        host_cause: None,
         registered: state.pool.scale_set_id.is_some(),
         careful: pool.shared.settings.careful && !*pool.backend.swept.borrow(),
         ages_count_from: pool.shared.ages_count_from,
     };
+    // What it would make if the host were its own: only that is claimed, so that a pool that may not
+    // create for another reason holds no room that others wait for.
+    let wish = plan(&snapshot, now);
+    let missing = wish.actions.iter().map(created).sum();
+    let claim = Claim { footprint: settings.footprint, occupying: wish.sizing.occupying, missing };
+    let storage = settings.provisioner.storage_directory();
+    let grant = pool.shared.host.claim(pool.name(), claim, storage.as_deref(), now);
+    if grant.room >= missing {
+        return wish;
+    }
+    snapshot.host_room = grant.room;
+    snapshot.host_cause = grant.cause;
     plan(&snapshot, now)
+}
+
+fn created(action: &Action) -> u32 {
+    match action {
+        Action::Create { count } => *count,
+        Action::Begin { .. }
+        | Action::Launch { .. }
+        | Action::Retire { .. }
+        | Action::Remove { .. }
+        | Action::Close { .. }
+        | Action::Verify { .. } => 0,
+    }
 }
 
 fn tell(pool: &PoolContext, plan: &Plan) {

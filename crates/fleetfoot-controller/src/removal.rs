@@ -2,13 +2,15 @@
 
 use fleetfoot_core::{
     Backoff, Environment, FailureKind, Instance, Observation, Registration, RunnerId, Span,
-    removal::CALL_BOUND as BOUND,
 };
 use fleetfoot_github::Removal;
 
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
-use crate::start::{CALL_BOUND, Failure, bounded, github_failed, observe};
+use crate::start::{Failure, bounded, github_failed, observe};
+
+/// The second look-up of a registration comes this much after the first one's call bound.
+const ABSENT_MARGIN: Span = Span(200);
 
 /// Takes the steps of a removal that the plan allows.
 pub(crate) async fn remove(flight: Flight, deregister: bool, delete: bool) {
@@ -20,10 +22,11 @@ pub(crate) async fn remove(flight: Flight, deregister: bool, delete: bool) {
     let (deregistered, deleted) = tokio::join!(deregistered, deleted);
     if deregistered && deleted && deregister && !delete {
         // The gate is passed: go on at once, without another look.
-        if let Some(instance) = row(&flight) {
-            if fleetfoot_core::removal::removal_steps(&instance).delete {
-                delete_environment(&flight, &instance).await;
-            }
+        if let Some(instance) = row(&flight)
+            && fleetfoot_core::removal::removal_steps(&instance).delete
+            && !flight.pool.backend.is_elsewhere(&instance)
+        {
+            delete_environment(&flight, &instance).await;
         }
     }
 }
@@ -51,16 +54,20 @@ async fn deregister_runner(flight: &Flight, instance: &Instance) -> bool {
             Err(()) => return false,
         },
         Registration::Requested => match lookup(pool, instance, None).await {
-            Ok(Some(id)) => Some(id),
+            Ok(Some(id)) => {
+                // Under its number it can be looked up from now on, should it turn out to be busy.
+                observe(pool, &flight.name, vec![Observation::Registered { runner: id }]).await;
+                Some(id)
+            }
             Ok(None) => return absent(pool, instance).await,
             Err(()) => return false,
         },
         Registration::None | Registration::Gone => return true,
     };
     let Some(id) = found else { return true };
-    match bounded(CALL_BOUND, pool.settings.connection.remove_runner(id.0)).await {
+    match bounded(pool.call_bound(), pool.settings.connection.remove_runner(id.0)).await {
         Ok(Removal::Gone) => {
-            pool.github.dependency.answered();
+            pool.github.reach.answered();
             let mut observations = vec![Observation::Deregistered];
             if ended && !instance.had_job() && instance.reason.is_none() {
                 let detail = early_exit(instance);
@@ -81,13 +88,21 @@ async fn deregister_runner(flight: &Flight, instance: &Instance) -> bool {
 
 /// Busy with a living environment: it runs. Busy with an ended one: ask again, for hours.
 async fn busy(pool: &PoolContext, instance: &Instance, ended: bool) -> bool {
-    pool.github.dependency.answered();
-    if instance.forced {
-        return true;
-    }
+    pool.github.reach.answered();
     if ended {
+        observe(pool, &instance.name, vec![Observation::Busy]).await;
         retry(pool, instance, "github still calls its runner busy", Backoff::BUSY).await;
         return false;
+    }
+    if instance.forced {
+        retry(
+            pool,
+            instance,
+            "github calls its runner busy, removing it by force",
+            Backoff::REMOVAL,
+        )
+        .await;
+        return true;
     }
     tracing::info!(pool = %pool.name(), instance = %instance.name, "instance is busy and stays");
     observe(pool, &instance.name, vec![Observation::Busy]).await;
@@ -97,18 +112,15 @@ async fn busy(pool: &PoolContext, instance: &Instance, ended: bool) -> bool {
 /// A JIT call whose answer was lost left nothing, so far. It counts only when seen twice, further apart
 /// than the call could still land.
 async fn absent(pool: &PoolContext, instance: &Instance) -> bool {
-    let now = pool.now();
-    let first = instance.verified_at;
-    if first.is_some_and(|first| first.age(now) > BOUND)
-        || instance.phase_since.age(now) > Span(BOUND.0 * 4)
-    {
+    let (now, bound) = (pool.now(), pool.shared.pace.call_bound);
+    if instance.verified_at.is_some_and(|first| first.age(now) > bound) {
         observe(pool, &instance.name, vec![Observation::Deregistered]).await;
         return true;
     }
     let name = instance.name.clone();
     change(pool, instance, move |row| {
         row.verified_at = row.verified_at.or(Some(now));
-        row.retry_at = Some(now + Span(BOUND.0 + 1000));
+        row.retry_at = Some(now + Span(bound.0.saturating_add(ABSENT_MARGIN.0)));
         row.last_error = None;
         tracing::debug!(instance = %name, "no registration found, looking again later");
     })
@@ -123,12 +135,12 @@ async fn lookup(
 ) -> Result<Option<RunnerId>, ()> {
     let connection = &pool.settings.connection;
     let found = match id {
-        Some(id) => bounded(CALL_BOUND, connection.runner_by_id(id.0)).await,
-        None => bounded(CALL_BOUND, connection.runner_by_name(instance.name.as_str())).await,
+        Some(id) => bounded(pool.call_bound(), connection.runner_by_id(id.0)).await,
+        None => bounded(pool.call_bound(), connection.runner_by_name(instance.name.as_str())).await,
     };
     match found {
         Ok(found) => {
-            pool.github.dependency.answered();
+            pool.github.reach.answered();
             Ok(found.map(|runner| RunnerId(runner.id)))
         }
         Err(failure) => {
@@ -161,7 +173,7 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     let bound = pool.settings.spec.stop_timeout.to_std();
     match bounded(bound, pool.settings.provisioner.delete(&flight.name)).await {
         Ok(()) => {
-            pool.backend.dependency.answered();
+            pool.backend.reach.answered();
             if instance.unanswered_since.is_some() {
                 // A late create may still land: only the sweep proves absence (11.1).
                 retry(pool, instance, "a create call may still land", Backoff::REMOVAL).await;

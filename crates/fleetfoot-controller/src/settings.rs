@@ -1,10 +1,11 @@
 //! What the binary hands over: pools with everything they need, already connected and checked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fleetfoot_core::PoolName;
 use fleetfoot_core::host::Footprint;
 use fleetfoot_core::pool::PoolSpec;
+use fleetfoot_core::{PoolName, Span};
 use fleetfoot_github::Connection;
 use fleetfoot_provisioner::Provisioner;
 
@@ -46,4 +47,25 @@ pub struct ControllerSettings {
     pub boot_id: Option<String>,
     /// The store is younger than what carries our evidence may be (11.4): look before touching anything.
     pub careful: bool,
+}
+
+/// How long calls are waited for and how often it looks: constants in production, shorter in tests.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// A call that was not answered may land later by as much as this (11.1).
+    pub call_bound: Span,
+    /// Between sweeps of a backend with everything quiet.
+    pub sweep: Duration,
+    /// Between sweeps while something is to be proven.
+    pub sweep_urgent: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            call_bound: fleetfoot_core::removal::CALL_BOUND,
+            sweep: Duration::from_secs(30),
+            sweep_urgent: Duration::from_secs(3),
+        }
+    }
 }

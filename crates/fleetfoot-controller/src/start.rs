@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fleetfoot_core::{FailureKind, InstanceName, Observation, Phase, RunnerId, Span};
+use fleetfoot_core::{FailureKind, InstanceName, Observation, Phase, RunnerId, ScaleSetId, Span};
 use fleetfoot_github::{Advice, ErrorKind as GithubKind, GithubError};
 use fleetfoot_provisioner::{BackendError, ErrorKind, Handle, JitConfig};
 use tokio::sync::SemaphorePermit;
@@ -13,10 +13,6 @@ use tokio::sync::SemaphorePermit;
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
 use crate::record::{Recorded, commit};
-
-/// Every control call to GitHub ends within this.
-pub(crate) const CALL_BOUND: Duration =
-    Duration::from_millis(fleetfoot_core::removal::CALL_BOUND.0.unsigned_abs());
 
 /// Makes the environment of a name that was begun; single step, registers it before.
 pub(crate) async fn make(flight: Flight) {
@@ -35,7 +31,7 @@ async fn make_late(flight: &Flight) {
     let began = tokio::time::Instant::now();
     match bounded(bound, pool.settings.provisioner.create(&spec, None)).await {
         Ok(handle) => {
-            pool.backend.dependency.answered();
+            pool.backend.starts.answered();
             observe(pool, &flight.name, vec![Observation::Created { handle: handle.0 }]).await;
             let duration_ms = began.elapsed().as_millis();
             tracing::debug!(pool = %pool.name(), instance = %flight.name, duration_ms, "environment created");
@@ -71,7 +67,7 @@ async fn make_single(flight: &Flight, jit: Registered) {
 }
 
 async fn launched(pool: &PoolContext, name: &InstanceName, handle: Option<Handle>) {
-    pool.backend.dependency.answered();
+    pool.backend.starts.answered();
     let handle = handle.map(|handle| handle.0);
     if let Some(Recorded::Taken(instance)) =
         observe(pool, name, vec![Observation::Launched { handle }]).await
@@ -91,17 +87,17 @@ async fn register(flight: &Flight) -> Option<Registered> {
     let pool = &flight.pool;
     let state = pool.state()?;
     let set = state.instances.get(&flight.name)?.scale_set_id?;
-    match bounded(CALL_BOUND, pool.settings.connection.jit_config(set.0, flight.name.as_str()))
-        .await
-    {
+    let call = pool.settings.connection.jit_config(set.0, flight.name.as_str());
+    match bounded(pool.call_bound(), call).await {
         Ok(jit) => {
-            pool.github.dependency.answered();
+            pool.github.starts.answered();
+            pool.refused.answered();
             let runner = RunnerId(jit.runner_id);
             tracing::info!(pool = %pool.name(), instance = %flight.name, runner_id = jit.runner_id, "runner registered");
             Some(Registered { runner, config: JitConfig::new(jit.config) })
         }
         Err(failure) => {
-            register_failed(pool, &flight.name, failure).await;
+            register_failed(pool, &flight.name, set, failure).await;
             None
         }
     }
@@ -204,7 +200,7 @@ async fn backend_failed(
         }
     };
     if kind == FailureKind::Backend {
-        pool.backend.dependency.failed(&detail, None, pool.now());
+        pool.backend.starts.failed(&detail, None, pool.now());
     }
     tracing::warn!(pool = %pool.name(), instance = %name, kind = kind.as_str(), error = detail, "instance start failed");
     let observation = if unanswered {
@@ -216,7 +212,12 @@ async fn backend_failed(
     pool.backend.look.notify_one();
 }
 
-async fn register_failed(pool: &PoolContext, name: &InstanceName, failure: Failure<GithubError>) {
+async fn register_failed(
+    pool: &PoolContext,
+    name: &InstanceName,
+    set: ScaleSetId,
+    failure: Failure<GithubError>,
+) {
     let kind = FailureKind::Github;
     let (detail, landed) = match &failure {
         Failure::Unanswered => ("github did not answer in time".to_owned(), true),
@@ -225,7 +226,6 @@ async fn register_failed(pool: &PoolContext, name: &InstanceName, failure: Failu
             (error.chain(), error.may_have_landed() || taken)
         }
     };
-    github_failed(pool, &failure);
     tracing::warn!(pool = %pool.name(), instance = %name, kind = kind.as_str(), error = detail, "instance start failed");
     let observations = if landed {
         // The registration stays `requested`: the gate looks it up by name.
@@ -233,30 +233,86 @@ async fn register_failed(pool: &PoolContext, name: &InstanceName, failure: Failu
     } else {
         vec![Observation::Failed { kind, detail }, Observation::Deregistered]
     };
+    note_registration(pool, set, &failure).await;
     observe(pool, name, observations).await;
 }
 
-/// Notes a failed call to GitHub against the credential, not against any instance.
+/// Whose failure it was: this pool's alone, or that of the way to GitHub for all pools of the credential.
+async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failure<GithubError>) {
+    let Failure::Failed(error) = failure else {
+        pool.github.starts.failed("github did not answer in time", None, pool.now());
+        return;
+    };
+    match error.kind() {
+        // The next name is another one; and the budget has learned by itself how long to wait.
+        GithubKind::RunnerExists | GithubKind::RateLimited { .. } => {}
+        GithubKind::ScaleSetGone => {
+            pool.refused.failed(&error.to_string(), None, pool.now());
+            forget_scale_set(pool, set).await;
+        }
+        GithubKind::Forbidden { .. }
+        | GithubKind::Rejected(_)
+        | GithubKind::NotFound
+        | GithubKind::Conflict
+        | GithubKind::ScaleSetExists
+        | GithubKind::RunnerBusy
+        | GithubKind::SessionGone
+        | GithubKind::Unusable => {
+            pool.refused.failed(&error.to_string(), asked(error), pool.now());
+        }
+        GithubKind::Unauthorized
+        | GithubKind::Timeout
+        | GithubKind::Unreachable
+        | GithubKind::Certificate
+        | GithubKind::Server(_)
+        | GithubKind::Clock { .. }
+        | GithubKind::Credentials
+        | GithubKind::Settings => {
+            pool.github.starts.failed(&error.to_string(), asked(error), pool.now());
+        }
+    }
+}
+
+/// The scale set is gone (11.7): the listener looks it up anew.
+async fn forget_scale_set(pool: &PoolContext, set: ScaleSetId) {
+    let name = pool.name().clone();
+    let forgotten = pool
+        .shared
+        .store
+        .update(move |txn| {
+            if let Some(row) = txn.pool_mut(&name).filter(|row| row.scale_set_id == Some(set)) {
+                row.scale_set_id = None;
+                row.demand.session_lost();
+            }
+        })
+        .await;
+    if let Err(error) = forgotten {
+        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a scale set");
+    }
+}
+
+fn asked(error: &GithubError) -> Option<Span> {
+    match error.advice() {
+        Advice::Wait(wait) => Some(Span(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))),
+        Advice::Retry | Advice::GiveUp => None,
+    }
+}
+
+/// Notes a failed look-up or removal against the credential, not against any instance.
 pub(crate) fn github_failed(pool: &PoolContext, failure: &Failure<GithubError>) {
     let now = pool.now();
     match failure {
         Failure::Unanswered => {
-            pool.github.dependency.failed("github did not answer in time", None, now);
+            pool.github.reach.failed("github did not answer in time", None, now);
         }
         Failure::Failed(error) => {
-            if matches!(
+            let own = matches!(
                 error.kind(),
                 GithubKind::ScaleSetGone | GithubKind::RunnerExists | GithubKind::NotFound
-            ) {
-                return;
+            );
+            if !own {
+                pool.github.reach.failed(&error.to_string(), asked(error), now);
             }
-            let asked = match error.advice() {
-                Advice::Wait(wait) => {
-                    Some(Span(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
-                }
-                Advice::Retry | Advice::GiveUp => None,
-            };
-            pool.github.dependency.failed(&error.to_string(), asked, now);
         }
     }
 }

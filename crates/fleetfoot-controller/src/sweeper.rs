@@ -5,29 +5,21 @@
 //! environment is gone. Order of a sweep: list first, then view (design, 11.2).
 
 mod finding;
+mod stray;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_core::removal::CALL_BOUND as BOUND;
-use fleetfoot_core::{
-    Environment, Exit, Instance, InstanceName, Observation, Phase, PoolName, Reason, Registration,
-    Timestamp,
-};
-use fleetfoot_provisioner::{EnvironmentInfo, EnvironmentState, Event, Listing};
+use fleetfoot_core::{Exit, InstanceName, Observation, PoolName, PoolState, Timestamp};
+use fleetfoot_provisioner::{EnvironmentInfo, Event, Listing};
 use futures_util::StreamExt;
 
 use crate::executor::chain;
 use crate::pool::{Backend, PoolContext, Shared, stopped};
 use crate::record::observe;
-use crate::start::CALL_BOUND;
 
-use finding::{Finding, finding};
-
-/// Pauses between sweeps: with everything quiet, and while something is to be proven.
-const PERIOD: Duration = Duration::from_secs(30);
-const PERIOD_URGENT: Duration = Duration::from_secs(3);
+use finding::{Finding, View, finding};
 
 /// The pools whose environments live at one connection.
 pub(crate) type Pools = Arc<BTreeMap<PoolName, Arc<PoolContext>>>;
@@ -35,8 +27,15 @@ pub(crate) type Pools = Arc<BTreeMap<PoolName, Arc<PoolContext>>>;
 /// Sweeps one connection until the controller stops.
 pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>, pools: Pools) {
     let mut stop = shared.stop.clone();
-    let mut sweep =
-        Sweep { shared, backend, pools, identity: None, strays: BTreeSet::new(), first: true };
+    let mut sweep = Sweep {
+        shared,
+        backend,
+        pools,
+        strays: BTreeSet::new(),
+        left_alone: BTreeSet::new(),
+        elsewhere: BTreeSet::new(),
+        first: true,
+    };
     loop {
         let pause = tokio::select! {
             biased;
@@ -115,31 +114,38 @@ struct Sweep {
     shared: Arc<Shared>,
     backend: Arc<Backend>,
     pools: Pools,
-    identity: Option<String>,
     /// Things without a row seen by the last sweep: only what is seen twice is taken up.
     strays: BTreeSet<InstanceName>,
+    /// Living things of pools that nobody serves: told once.
+    left_alone: BTreeSet<InstanceName>,
+    /// Pools whose instances another backend holds: told once.
+    elsewhere: BTreeSet<PoolName>,
     first: bool,
 }
 
 impl Sweep {
     async fn once(&mut self) -> Duration {
+        let pace = self.shared.pace;
         if !self.backend.provisioner.capabilities().list {
             self.swept();
-            return PERIOD * 20;
+            return pace.sweep * 20;
         }
         let began = self.shared.clock.now();
-        let listed = tokio::time::timeout(CALL_BOUND, self.backend.provisioner.list()).await;
+        let bound = pace.call_bound.to_std();
+        let listed = tokio::time::timeout(bound, self.backend.provisioner.list()).await;
         let connection = self.backend.provisioner.connection().to_owned();
         let listing = match listed {
             Ok(Ok(listing)) => listing,
             Ok(Err(error)) => return self.unreachable(&connection, &chain(&error)),
             Err(_) => return self.unreachable(&connection, "the backend did not list in time"),
         };
-        if let Some(detail) = self.another_identity(&listing) {
-            return self.unreachable(&connection, &detail);
-        }
-        if self.backend.dependency.answered() {
+        if self.backend.reach.answered() {
             tracing::info!(connection, "backend answers again");
+            // Starts failed because nobody was there; a start that fails while it lists is its own matter.
+            self.backend.starts.answered();
+            self.wake_pools();
+        }
+        if self.backend.answers_as(&listing.identity) {
             self.wake_pools();
         }
         let settled = self.compare(&listing, began).await;
@@ -150,10 +156,10 @@ impl Sweep {
                 strays = self.strays.len(),
                 "the store is younger than what runs here, looking twice before acting"
             );
-            return Duration::from_secs(1);
+            return Duration::from_secs(1).min(pace.sweep_urgent);
         }
         self.swept();
-        if settled { PERIOD } else { PERIOD_URGENT }
+        if settled { pace.sweep } else { pace.sweep_urgent }
     }
 
     fn swept(&self) {
@@ -167,35 +173,11 @@ impl Sweep {
     }
 
     fn unreachable(&self, connection: &str, detail: &str) -> Duration {
-        if self.backend.dependency.failed(detail, None, self.shared.clock.now()) {
+        if self.backend.reach.failed(detail, None, self.shared.clock.now()) {
             tracing::error!(connection, error = detail, "backend does not answer");
             self.wake_pools();
         }
-        PERIOD_URGENT
-    }
-
-    /// Absence is evidence only against the same backend (11.2).
-    fn another_identity(&mut self, listing: &Listing) -> Option<String> {
-        let remembered = self.identity.clone().or_else(|| {
-            self.pools.keys().find_map(|pool| {
-                let state = self.shared.store.pool(pool)?;
-                state
-                    .instances
-                    .values()
-                    .filter(|row| row.occupies())
-                    .find_map(|row| row.backend_identity.clone())
-            })
-        });
-        match remembered {
-            Some(known) if known != listing.identity => Some(format!(
-                "another backend answers than the one that holds our instances ({} instead of {known})",
-                listing.identity
-            )),
-            Some(_) | None => {
-                self.identity = Some(listing.identity.clone());
-                None
-            }
-        }
+        self.shared.pace.sweep_urgent
     }
 
     /// Compares the list with the rows as they are now. True when nothing is left to be proven.
@@ -204,22 +186,50 @@ impl Sweep {
             listing.environments.iter().map(|info| (&info.name, info)).collect();
         let mut findings = Vec::new();
         let mut settled = true;
-        for (pool_name, pool) in self.pools.iter() {
-            let Some(state) = self.shared.store.pool(pool_name) else { continue };
+        let served = self
+            .pools
+            .keys()
+            .filter_map(|name| Some((name.clone(), self.shared.store.pool(name)?)));
+        let orphans = self.orphans();
+        let has_orphans = !orphans.is_empty();
+        let states: Vec<(PoolName, Arc<PoolState>)> = served.chain(orphans).collect();
+        let mut elsewhere = BTreeSet::new();
+        for (pool_name, state) in &states {
+            let pool = self.pools.get(pool_name);
             for (name, row) in &state.instances {
                 let info = listed.remove(name);
-                let Some(finding) = finding(pool, row, info, began) else { continue };
-                findings.push(finding);
+                // What another backend holds, this one says nothing about (11.2).
+                if self.backend.is_elsewhere(row) {
+                    elsewhere.insert(pool_name.clone());
+                    continue;
+                }
+                let view = View {
+                    began,
+                    boot: self.shared.settings.boot_id.as_deref(),
+                    bound: self.shared.pace.call_bound,
+                    in_flight: pool.is_some_and(|pool| pool.is_in_flight(name)),
+                };
+                settled &= row.unanswered_since.is_none();
+                findings.extend(finding(row, info, view));
             }
-            settled &= state.instances.values().all(|row| row.unanswered_since.is_none());
         }
-        let identity = listing.identity.clone();
+        self.tell_elsewhere(elsewhere, &listing.identity);
         if !findings.is_empty() {
             settled &= findings.iter().all(|finding| finding.clear_list_at.is_none());
-            self.record(findings, identity.clone()).await;
+            self.record(findings, listing.identity.clone()).await;
+        }
+        if has_orphans {
+            self.close_orphans().await;
         }
         let strays: Vec<EnvironmentInfo> = listed.into_values().cloned().collect();
-        settled & self.take_up(strays, identity).await
+        settled & self.take_up(strays, &listing.identity).await
+    }
+
+    fn tell_elsewhere(&mut self, elsewhere: BTreeSet<PoolName>, identity: &str) {
+        for pool in elsewhere.difference(&self.elsewhere) {
+            tracing::error!(%pool, identity, "another backend answers than the one that holds the instances, nothing is made or closed");
+        }
+        self.elsewhere = elsewhere;
     }
 
     async fn record(&self, findings: Vec<Finding>, identity: String) {
@@ -236,11 +246,9 @@ impl Sweep {
                     txn.modify_instance(&finding.name, |row| {
                         row.backend_identity = Some(identity);
                         if let Some(at) = finding.clear_list_at {
+                            row.unanswered_since = row.unanswered_since.or(Some(at));
                             row.clear_lists = row.clear_lists.saturating_add(1);
                             row.last_clear_list_at = Some(at);
-                            if row.clear_lists >= 2 && row.may_live() {
-                                row.environment = Environment::Gone;
-                            }
                         }
                     });
                 }
@@ -250,83 +258,4 @@ impl Sweep {
             tracing::error!(error = %chain(&error), "store refused a sweep");
         }
     }
-
-    /// Things that carry our evidence and have no row (11.4). True when there are none.
-    async fn take_up(&mut self, strays: Vec<EnvironmentInfo>, identity: String) -> bool {
-        let before = std::mem::take(&mut self.strays);
-        let mut rows = Vec::new();
-        for stray in &strays {
-            self.strays.insert(stray.name.clone());
-            if !before.contains(&stray.name) {
-                continue;
-            }
-            let pool = stray.pool.clone().filter(|pool| self.pools.contains_key(pool));
-            let Some(pool) = pool else {
-                self.foreign_pool(stray).await;
-                continue;
-            };
-            tracing::warn!(%pool, instance = %stray.name, state = state_word(&stray.state), "stray found, taking it up");
-            rows.push(stray_row(stray, pool, &identity, self.shared.clock.now()));
-        }
-        if !rows.is_empty() {
-            let taken = self
-                .shared
-                .store
-                .update(move |txn| {
-                    for row in rows {
-                        if let Err(error) = txn.take_up_instance(row) {
-                            tracing::warn!(%error, "stray not taken up");
-                        }
-                    }
-                })
-                .await;
-            if let Err(error) = taken {
-                tracing::error!(error = %chain(&error), "store refused a stray");
-            }
-            self.strays.clear();
-        }
-        strays.is_empty()
-    }
-
-    /// A stray of a pool that is not configured: its remains may go, a living one is left and told.
-    async fn foreign_pool(&self, stray: &EnvironmentInfo) {
-        let EnvironmentState::Ended(_) = stray.state else {
-            tracing::warn!(instance = %stray.name, "a living environment of ours belongs to no configured pool, leaving it");
-            return;
-        };
-        let deleted =
-            tokio::time::timeout(CALL_BOUND, self.backend.provisioner.delete(&stray.name)).await;
-        if let Ok(Err(error)) = deleted {
-            tracing::warn!(instance = %stray.name, error = %chain(&error), "deletion failed");
-        }
-    }
-}
-
-fn state_word(state: &EnvironmentState) -> &'static str {
-    match state {
-        EnvironmentState::Created => "created",
-        EnvironmentState::Running => "running",
-        EnvironmentState::Ended(_) => "ended",
-    }
-}
-
-/// The row of a stray: on its way out, through the gate. A busy one comes back as running.
-fn stray_row(stray: &EnvironmentInfo, pool: PoolName, identity: &str, now: Timestamp) -> Instance {
-    let mut row = Instance::pending(stray.name.clone(), pool, now);
-    row.phase = Phase::Stopping;
-    row.registration = Registration::Requested;
-    row.reason = Some(Reason::Stray);
-    row.handle = Some(stray.handle.0.clone());
-    row.backend_identity = Some(identity.to_owned());
-    // Nothing is in flight for a stray: one look at GitHub is enough.
-    row.verified_at = Some(now - fleetfoot_core::Span(BOUND.0 * 2));
-    match &stray.state {
-        EnvironmentState::Created => row.environment = Environment::Present,
-        EnvironmentState::Running => row.environment = Environment::Launched,
-        EnvironmentState::Ended(exit) => {
-            row.environment = Environment::Ended;
-            row.exit = Some(exit.clone());
-        }
-    }
-    row
 }

@@ -8,6 +8,11 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+/// A task that panicked begins anew after this, then twice this, …
+const RESTART_FIRST: Duration = Duration::from_secs(1);
+/// … and this at the longest.
+const RESTART_LONGEST: Duration = Duration::from_secs(60);
+
 /// Counts the tasks it spawned, and waits for them.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
@@ -46,6 +51,34 @@ impl Tasks {
         })
     }
 
+    /// Spawns what `task` makes, and makes it anew after a pause when it panicked: a listener or a reconciler
+    /// that fell must not be missed for ever. A task that returns is done.
+    pub(crate) fn keep<M, F>(&self, name: &'static str, mut make: M)
+    where
+        M: FnMut() -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn(name, async move {
+            let mut pause = RESTART_FIRST;
+            loop {
+                let began = tokio::time::Instant::now();
+                // On the heap: a task that is kept for ever should hold no more than it needs.
+                let task = std::panic::AssertUnwindSafe(Box::pin(make()));
+                if task.catch_unwind().await.is_ok() {
+                    return;
+                }
+                pause = if began.elapsed() > RESTART_LONGEST { RESTART_FIRST } else { pause };
+                tracing::error!(
+                    task = name,
+                    retry_in_ms = pause.as_millis(),
+                    "task panicked, beginning it anew"
+                );
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RESTART_LONGEST);
+            }
+        });
+    }
+
     /// Waits until no task is left, at most `bound`. True when none is left.
     pub async fn wait(&self, bound: Duration) -> bool {
         let all = async {
@@ -58,5 +91,32 @@ impl Tasks {
             }
         };
         tokio::time::timeout(bound, all).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_begins_anew_and_one_that_returns_does_not() {
+        let tasks = Tasks::default();
+        let runs = Arc::new(AtomicU32::new(0));
+        let counted = runs.clone();
+        tasks.keep("test", move || {
+            let run = counted.fetch_add(1, Ordering::Relaxed);
+            async move { assert!(run >= 3, "falls three times") }
+        });
+        assert!(tasks.wait(Duration::from_secs(60)).await);
+        assert_eq!(runs.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn a_wait_has_a_bound() {
+        let tasks = Tasks::default();
+        tasks.spawn("for ever", std::future::pending());
+        assert!(!tasks.wait(Duration::from_millis(1)).await);
     }
 }

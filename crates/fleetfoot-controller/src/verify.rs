@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
-use crate::start::{CALL_BOUND, Failure, bounded, github_failed, observe};
+use crate::start::{Failure, bounded, github_failed, observe};
 
 /// A listing serves everybody who asks within this time.
 const FRESH: Duration = Duration::from_secs(5);
@@ -20,11 +20,14 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The whole listing, all its pages, ends within this.
 const LIST_BOUND: Duration = Duration::from_secs(60);
 
+/// Runners by their number.
+type Runners = Arc<BTreeMap<i64, Status>>;
+
 /// The runners of one scope as GitHub last listed them.
 #[derive(Debug)]
 pub(crate) struct RunnerList {
     one_at_a_time: Semaphore,
-    last: Mutex<Option<(Instant, Arc<BTreeMap<i64, Status>>)>>,
+    last: Mutex<Option<(Instant, Runners)>>,
 }
 
 impl Default for RunnerList {
@@ -40,19 +43,15 @@ struct Status {
 }
 
 impl RunnerList {
-    async fn get(
-        &self,
-        connection: &Connection,
-    ) -> Result<Arc<BTreeMap<i64, Status>>, Failure<GithubError>> {
+    async fn get(&self, connection: &Connection) -> Result<Runners, Failure<GithubError>> {
         let asked = Instant::now();
         let _turn = self.one_at_a_time.acquire().await;
         // A listing that began after we asked, or is young, speaks of our runner as well.
-        if let Some((began, list)) =
-            self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((began, list)) = last
+            && (began >= asked || began.elapsed() < FRESH)
         {
-            if began >= asked || began.elapsed() < FRESH {
-                return Ok(list);
-            }
+            return Ok(list);
         }
         let began = Instant::now();
         let runners = bounded(LIST_BOUND, connection.list_runners()).await?;
@@ -98,7 +97,7 @@ pub(crate) async fn verify(flight: Flight) {
             }
         }
     };
-    pool.github.dependency.answered();
+    pool.github.reach.answered();
     if observation == Observation::Online && instance.phase == fleetfoot_core::Phase::Starting {
         tracing::info!(pool = %pool.name(), instance = %flight.name, "instance idle");
     }
@@ -106,7 +105,7 @@ pub(crate) async fn verify(flight: Flight) {
 }
 
 async fn by_id(pool: &PoolContext, instance: &Instance, id: i64) -> Option<Observation> {
-    match bounded(CALL_BOUND, pool.settings.connection.runner_by_id(id)).await {
+    match bounded(pool.call_bound(), pool.settings.connection.runner_by_id(id)).await {
         Ok(Some(_)) => Some(Observation::StillRegistered),
         Ok(None) => Some(Observation::RunnerGone),
         Err(failure) => {

@@ -27,8 +27,12 @@ pub struct Circuit {
 impl Circuit {
     /// An instance failed.
     pub fn failed(&mut self, detail: &str, now: Timestamp) {
-        self.failures = self.failures.saturating_add(1);
         detail.clone_into(&mut self.last_failure);
+        // Instances that were begun together fail together: what fails while it waits is the same failure.
+        if self.open_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES_BEFORE_OPEN {
             let doublings = (self.failures - FAILURES_BEFORE_OPEN).min(16);
             let wait = FIRST_WAIT.0.saturating_mul(1 << doublings).min(LONGEST_WAIT.0);
@@ -79,6 +83,16 @@ mod tests {
             now = until;
         }
         assert_eq!(waits, [0, 0, 5, 10, 20, 40, 80, 160, 300, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_burst_that_fails_together_opens_it_once() {
+        let mut circuit = Circuit::default();
+        for n in 0..100 {
+            circuit.failed("no such image", Timestamp(n));
+        }
+        assert_eq!(circuit.open_until, Some(Timestamp(2) + FIRST_WAIT));
+        assert_eq!(circuit.failures, FAILURES_BEFORE_OPEN);
     }
 
     #[test]

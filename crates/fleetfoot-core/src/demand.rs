@@ -128,18 +128,17 @@ impl Demand {
     /// New statistics of the open session.
     pub fn state(&mut self, statistics: Statistics, now: Timestamp) {
         self.known = true;
+        self.spent.retain(|_, since| since.age(now) < SPENT_HOLD);
         self.statistics = statistics;
         self.stated_at = now;
     }
 
-    /// Jobs that want a runner: GitHub's level, raised by young `JobAssigned` items, less the jobs
-    /// known to be over that the level may still count.
-    #[must_use]
-    pub fn open_jobs(&self, jobs: &BTreeMap<JobId, Job>, now: Timestamp) -> u32 {
-        let young = jobs.values().filter(|job| job.seen_at.age(now) < ASSIGNED_ITEMS_HOLD).count();
-        let level = self.statistics.assigned.max(count(young));
-        let spent = self.spent.values().filter(|since| since.age(now) < SPENT_HOLD).count();
-        level.saturating_sub(count(spent))
+    /// Takes the row up after a restart: no stored time lies ahead of the clock (11.11).
+    pub fn resume(&mut self, now: Timestamp) {
+        self.stated_at = self.stated_at.min(now);
+        for at in self.spent.values_mut().chain(self.finished.values_mut()) {
+            *at = (*at).min(now);
+        }
     }
 }
 

@@ -202,10 +202,41 @@ impl Instance {
         self.phase == Phase::Stopping && self.environment == Environment::Ended
     }
 
+    /// Its environment ended, no job is known, and GitHub was not asked yet whether its one job ran (11.5).
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
+        self.phase == Phase::Stopping
+            && matches!(self.environment, Environment::Ended | Environment::Gone)
+            && !self.had_job()
+            && self.failure.is_none()
+            && self.reason.is_none()
+            && matches!(self.registration, Registration::Requested | Registration::Registered(_))
+    }
+
     /// Its job's start or proof was seen.
     #[must_use]
     pub fn had_job(&self) -> bool {
         self.job.is_some() || self.job_completed_at.is_some() || self.job_proven
+    }
+
+    /// Takes the row up after a restart: stored times only serve to resume, so none lies ahead of the clock,
+    /// whatever the wall clock did meanwhile (11.11).
+    pub fn resume(&mut self, now: Timestamp) {
+        self.created_at = self.created_at.min(now);
+        self.phase_since = self.phase_since.min(now);
+        for at in [
+            &mut self.job_started_at,
+            &mut self.job_completed_at,
+            &mut self.unanswered_since,
+            &mut self.last_clear_list_at,
+            &mut self.last_call_at,
+            &mut self.verified_at,
+        ] {
+            *at = at.map(|at| at.min(now));
+        }
+        // A wait that was asked for is kept, none is longer than any wait of ours.
+        let latest = now + crate::backoff::Backoff::BUSY.longest;
+        self.retry_at = self.retry_at.map(|at| at.min(latest));
     }
 
     /// Takes in one observation: changes the facts, and the phase through [`apply`].
@@ -301,13 +332,23 @@ impl Instance {
                 self.retry_at = None;
             }
             Observation::RunnerGone => {
+                // Without an end it proves no job: somebody may have removed an idle runner by hand.
+                if self.may_live() && !self.had_job() {
+                    self.reason = self.reason.or(Some(Reason::RunnerGone));
+                } else {
+                    self.job_proven = true;
+                }
                 self.registration = Registration::Gone;
-                self.job_proven = true;
                 self.verified_at = Some(now);
             }
             Observation::Busy => {
                 self.verified_at = Some(now);
-                self.reason = None;
+                if self.may_live() {
+                    self.reason = None;
+                } else {
+                    // Only a runner with a job is called busy, and its machine is gone: the job is over.
+                    self.job_proven = true;
+                }
             }
             Observation::StillRegistered => self.verified_at = Some(now),
             Observation::Failed { kind, detail } => {

@@ -50,6 +50,11 @@ impl Dependency {
             Self::Down { .. } | Self::Up => None,
         }
     }
+
+    /// It was down and may be tried again: by one, until it answers.
+    fn is_half_open(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Down { until, .. } if *until <= now)
+    }
 }
 
 /// Everything a plan depends on.
@@ -65,6 +70,8 @@ pub struct Snapshot<'a> {
     pub in_flight: &'a BTreeSet<InstanceName>,
     /// The backend.
     pub backend: Dependency,
+    /// Which backend answers at the pool's connection; `None` until it did.
+    pub backend_identity: Option<&'a str>,
     /// GitHub, as this pool's credential reaches it.
     pub github: Dependency,
     /// JIT configs that may be asked for now, and when more will be.
@@ -81,6 +88,14 @@ pub struct Snapshot<'a> {
     pub careful: bool,
     /// Nothing running ends for age before this time (11.11).
     pub ages_count_from: Timestamp,
+}
+
+impl Snapshot<'_> {
+    /// Another backend answers than the one that holds the instance: it says nothing about it, and
+    /// nothing is asked of it (11.2).
+    fn is_elsewhere(&self, instance: &Instance) -> bool {
+        instance.backend_identity.as_deref().is_some_and(|own| self.backend_identity != Some(own))
+    }
 }
 
 /// One thing to do.
@@ -176,6 +191,14 @@ impl Plan {
 pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     let mut plan =
         Plan { sizing: Sizing::of(snapshot.state, snapshot.spec, now), ..Plan::default() };
+    for until in [&snapshot.backend, &snapshot.github]
+        .into_iter()
+        .filter_map(|dependency| dependency.blocks(now))
+        .map(|(until, _)| until)
+        .chain(snapshot.jit_until.filter(|until| now < *until))
+    {
+        plan.wake(until);
+    }
     for instance in snapshot.state.instances.values() {
         if !snapshot.in_flight.contains(&instance.name) {
             life::step(&mut plan, snapshot, instance, now);

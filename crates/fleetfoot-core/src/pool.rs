@@ -1,12 +1,13 @@
 //! A pool: one scale set with its sizing and its backend.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::circuit::Circuit;
-use crate::demand::{Demand, Job};
+use crate::demand::{ASSIGNED_ITEMS_HOLD, Demand, Job, JobState, SPENT_HOLD, count};
 use crate::instance::Instance;
 use crate::names::{InstanceName, JobId, PoolName, ScaleSetId};
+use crate::removal::is_undecided;
 use crate::time::{Span, Timestamp};
 
 /// What an operator wants of the pool beside its configuration.
@@ -106,6 +107,14 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Takes the row up after a restart: no stored time lies further ahead than any wait of ours (11.11).
+    pub fn resume(&mut self, now: Timestamp) {
+        self.created_at = self.created_at.min(now);
+        let latest = now + crate::circuit::LONGEST_WAIT;
+        self.circuit.open_until = self.circuit.open_until.map(|at| at.min(latest));
+        self.demand.resume(now);
+    }
+
     /// A new row for `name`.
     #[must_use]
     pub fn new(name: PoolName, now: Timestamp) -> Self {
@@ -143,16 +152,45 @@ impl PoolState {
         Self { pool: Arc::new(pool), instances: BTreeMap::new(), jobs: BTreeMap::new() }
     }
 
+    /// Jobs that want a runner: GitHub's level, raised by young `JobAssigned` items that are unfinished.
+    /// From both are taken the jobs known to be over that GitHub did not yet say so of.
+    #[must_use]
+    pub fn open_jobs(&self, now: Timestamp) -> u32 {
+        let demand = &self.pool.demand;
+        let spent = |name: &InstanceName| {
+            demand.spent.get(name).is_some_and(|since| since.age(now) < SPENT_HOLD)
+        };
+        let undecided = |instance: &&Arc<Instance>| is_undecided(instance, demand, now);
+        let over = demand.spent.keys().filter(|name| spent(name)).count()
+            + self.instances.values().filter(undecided).count();
+        let level = demand.statistics.assigned.saturating_sub(count(over));
+        let mut over_by_name = BTreeSet::new();
+        let mut young: u32 = 0;
+        for job in self.jobs.values().filter(|job| job.seen_at.age(now) < ASSIGNED_ITEMS_HOLD) {
+            match &job.state {
+                JobState::Started { instance: Some(name) } if spent(name) => {
+                    over_by_name.insert(name);
+                }
+                JobState::Assigned | JobState::Started { .. } => young += 1,
+            }
+        }
+        // Ended instances took a job each whose name is not known yet; so did those that are not asked about yet.
+        let nameless =
+            demand.spent.keys().filter(|name| spent(name) && !over_by_name.contains(name)).count();
+        let unasked = self.instances.values().filter(|instance| instance.is_unasked()).count();
+        level.max(young.saturating_sub(count(nameless + unasked)))
+    }
+
     /// Instances that take a slot.
     #[must_use]
     pub fn occupying(&self) -> u32 {
-        crate::demand::count(self.instances.values().filter(|instance| instance.occupies()).count())
+        count(self.instances.values().filter(|instance| instance.occupies()).count())
     }
 
     /// Instances that serve demand.
     #[must_use]
     pub fn serving(&self) -> u32 {
-        crate::demand::count(self.instances.values().filter(|instance| instance.serves()).count())
+        count(self.instances.values().filter(|instance| instance.serves()).count())
     }
 }
 
@@ -177,7 +215,9 @@ pub fn observe(
         | Observation::JobStarted { .. }
         | Observation::JobCompleted { .. }
         | Observation::RunnerGone => {
-            if !had_success {
+            // A runner that was removed under a living environment proves nothing of its start.
+            let proven = !matches!(observation, Observation::RunnerGone) || instance.job_proven;
+            if !had_success && proven {
                 pool.circuit.succeeded();
             }
         }
@@ -209,7 +249,11 @@ pub fn observe(
     // The one job of an ended instance is over, whatever GitHub's level still says.
     let over = instance.had_job() && !instance.occupies() && instance.job_completed_at.is_none();
     if over && !matches!(observation, Observation::Closed { .. }) {
-        pool.demand.spent.entry(instance.name.clone()).or_insert(now);
+        let since = pool.demand.spent.entry(instance.name.clone()).or_insert(now);
+        // GitHub still counts it as running.
+        if matches!(observation, Observation::Busy) {
+            *since = now;
+        }
     } else if instance.job_completed_at.is_some() {
         pool.demand.spent.remove(&instance.name);
     }

@@ -7,7 +7,6 @@
 use crate::demand::Demand;
 use crate::instance::{Environment, Instance, Registration};
 use crate::outcome::{FailureKind, Outcome};
-use crate::phase::Phase;
 use crate::time::{Span, Timestamp};
 
 /// An ended environment of which nobody knows whether a job ran counts as serving this long at most (11.5).
@@ -59,14 +58,20 @@ pub fn may_still_land(instance: &Instance) -> bool {
 /// The environment ended, no job is known, and GitHub was not asked yet whether its one job ran.
 #[must_use]
 pub fn is_undecided(instance: &Instance, demand: &Demand, now: Timestamp) -> bool {
-    instance.phase == Phase::Stopping
-        && matches!(instance.environment, Environment::Ended | Environment::Gone)
-        && !instance.had_job()
-        && instance.failure.is_none()
-        && instance.reason.is_none()
-        && registration_open(instance)
+    instance.is_unasked()
         && instance.phase_since.age(now) < UNDECIDED_HOLD
         && demand.stated_at <= instance.phase_since
+}
+
+/// Its environment ended badly by itself while it had its job: GitHub fails such a job, but only we know why.
+/// A runner ends with status 0 however its job went.
+fn ended_in_job(instance: &Instance) -> bool {
+    let Some(exit) = &instance.exit else { return false };
+    let killed = exit.out_of_memory || exit.code.is_some_and(|code| !(0..128).contains(&code));
+    let bad =
+        killed || (instance.job_completed_at.is_none() && exit.code.is_some_and(|code| code != 0));
+    let succeeded = instance.job_result.as_deref() == Some("succeeded");
+    bad && instance.had_job() && instance.reason.is_none() && !succeeded
 }
 
 /// How the life of an instance ended, from the facts of its row.
@@ -84,6 +89,9 @@ pub fn outcome(instance: &Instance) -> Outcome {
     };
     if instance.reason == Some(crate::cause::Reason::HostRebooted) {
         return Outcome::HostRebooted;
+    }
+    if ended_in_job(instance) {
+        return Outcome::Lost { detail: exit_line() };
     }
     if instance.job_completed_at.is_some() || instance.job_proven {
         return Outcome::Completed { result: instance.job_result.clone() };

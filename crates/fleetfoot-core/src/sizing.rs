@@ -16,22 +16,17 @@ pub struct Sizing {
     pub occupying: u32,
     /// Ended instances whose remains are not removed yet.
     pub remains: u32,
-    /// Ended instances of which nobody knows yet whether their one job ran (11.5).
-    pub undecided: u32,
 }
 
 impl Sizing {
     /// Counts `state` at `now`.
     #[must_use]
     pub fn of(state: &PoolState, spec: &PoolSpec, now: Timestamp) -> Self {
-        let mut sizing =
-            Self { open_jobs: state.pool.demand.open_jobs(&state.jobs, now), ..Self::default() };
+        let mut sizing = Self { open_jobs: state.open_jobs(now), ..Self::default() };
         for instance in state.instances.values() {
             sizing.serving += u32::from(instance.serves());
             sizing.occupying += u32::from(instance.occupies());
             sizing.remains += u32::from(instance.is_remains());
-            sizing.undecided +=
-                u32::from(crate::removal::is_undecided(instance, &state.pool.demand, now));
         }
         let level = spec.min_idle.saturating_add(sizing.open_jobs);
         sizing.wanted = spec.max_runners.min(level);
@@ -41,7 +36,7 @@ impl Sizing {
     /// Instances missing, before the host, the budgets and the circuit have their say.
     #[must_use]
     pub fn missing(&self, spec: &PoolSpec) -> u32 {
-        let unserved = self.wanted.saturating_sub(self.serving).saturating_sub(self.undecided);
+        let unserved = self.wanted.saturating_sub(self.serving);
         unserved.min(spec.max_runners.saturating_sub(self.occupying))
     }
 

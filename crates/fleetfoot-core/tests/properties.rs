@@ -42,6 +42,7 @@ impl World {
             late_binding: self.late_binding,
             in_flight: &in_flight,
             backend: Dependency::Up,
+            backend_identity: Some("engine"),
             github: Dependency::Up,
             jit_permits: u32::MAX,
             jit_until: None,

@@ -13,7 +13,7 @@ use crate::pool::PoolContext;
 use super::trouble::Trouble;
 
 /// A session is closed within this, or left to lapse.
-const CLOSE_BOUND: Duration = Duration::from_secs(3);
+pub(super) const CLOSE_BOUND: Duration = Duration::from_secs(3);
 
 /// The default runner group.
 const DEFAULT_GROUP: i64 = 1;
@@ -63,7 +63,7 @@ pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
     if let Err(error) = committed {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a session");
     }
-    pool.github.dependency.answered();
+    pool.github.reach.answered();
     let max_runners = pool.settings.spec.max_runners;
     tracing::info!(pool = %pool.name(), max_runners, session = session.id(), "listening");
     pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Connected);
@@ -117,6 +117,33 @@ async fn ensure_scale_set(pool: &PoolContext) -> Result<ScaleSetId, Trouble> {
         }
     }
     Ok(id)
+}
+
+/// A pool that wants no more jobs leaves no session behind, not even one of a predecessor.
+pub(super) async fn delete_old_session(pool: &PoolContext) {
+    let Some(state) = pool.state() else { return };
+    let (Some(set), Some(old)) = (state.pool.scale_set_id, state.pool.session_id.clone()) else {
+        return;
+    };
+    let deleted = timeout(CLOSE_BOUND, pool.settings.connection.delete_session(set.0, &old)).await;
+    if !matches!(deleted, Ok(Ok(()))) {
+        tracing::warn!(pool = %pool.name(), "old session could not be deleted, it lapses by itself");
+        return;
+    }
+    let name = pool.name().clone();
+    let forgotten = pool
+        .shared
+        .store
+        .update(move |txn| {
+            let row = txn.pool_mut(&name);
+            if let Some(row) = row.filter(|row| row.session_id.as_deref() == Some(old.as_str())) {
+                row.session_id = None;
+            }
+        })
+        .await;
+    if let Err(error) = forgotten {
+        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused the end of a session");
+    }
 }
 
 pub(super) async fn forget_scale_set(pool: &PoolContext) {

@@ -86,14 +86,16 @@ fn elsewhere(snapshot: &Snapshot<'_>) -> Option<String> {
     let held = snapshot.state.instances.values().filter(|instance| snapshot.is_elsewhere(instance));
     let own = held.filter_map(|instance| instance.backend_identity.as_deref()).next()?;
     let answers = snapshot.backend_identity?;
-    Some(format!("another backend answers than the one that holds our instances ({answers} instead of {own})"))
+    Some(format!(
+        "another backend answers than the one that holds our instances ({answers} instead of {own})"
+    ))
 }
 
 /// A start is being tried right now.
 fn is_trying(snapshot: &Snapshot<'_>) -> bool {
-    snapshot.in_flight.iter().filter_map(|name| snapshot.state.instances.get(name)).any(|instance| {
-        matches!(instance.phase, Phase::Pending | Phase::Creating | Phase::Starting)
-    })
+    snapshot.in_flight.iter().filter_map(|name| snapshot.state.instances.get(name)).any(
+        |instance| matches!(instance.phase, Phase::Pending | Phase::Creating | Phase::Starting),
+    )
 }
 
 /// How many instances may be created, and why not more.
@@ -201,7 +203,12 @@ fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Tim
     idle.sort_by_key(|instance| instance.phase_since);
     for instance in idle.into_iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
         let since = instance.phase_since.max(snapshot.ages_count_from);
-        plan.retire_at(instance, since + snapshot.spec.idle_timeout, Reason::Surplus, now);
+        if plan.retire_at(instance, since + snapshot.spec.idle_timeout, Reason::Surplus, now) {
+            // What goes needs no look.
+            plan.actions.retain(
+                |action| !matches!(action, Action::Verify { name } if *name == instance.name),
+            );
+        }
     }
 }
 

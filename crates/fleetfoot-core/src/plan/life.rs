@@ -3,7 +3,8 @@
 use crate::cause::Reason;
 use crate::instance::{Environment, Instance, Registration};
 use crate::phase::Phase;
-use crate::removal::{outcome, removal_steps};
+use crate::pool::Intent;
+use crate::removal::{UNDECIDED_HOLD, is_undecided, outcome, removal_steps};
 use crate::time::{Span, Timestamp};
 
 use super::{
@@ -43,7 +44,7 @@ pub(super) fn step(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance
         Phase::Starting => starting(plan, snapshot, instance, now),
         Phase::Idle => verify(plan, snapshot, instance, VERIFY_PERIOD, instance.phase_since, now),
         Phase::Running => running(plan, snapshot, instance, now),
-        Phase::Stopping => stopping(plan, instance, now),
+        Phase::Stopping => stopping(plan, snapshot, instance, now),
         Phase::Closed => {}
     }
 }
@@ -65,7 +66,10 @@ fn starting(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: 
     let since = instance.phase_since.max(snapshot.ages_count_from);
     let boot = snapshot.spec.boot_timeout;
     if !plan.retire_at(instance, since + boot, Reason::BootTimeout, now) {
-        let half = instance.phase_since + boot.half();
+        // Without a session no message comes either: GitHub is asked early.
+        let listening = snapshot.state.pool.intent == Intent::Active;
+        let half = instance.phase_since
+            + if listening { boot.half() } else { BOOT_VERIFY_PERIOD.min(boot.half()) };
         if now < half {
             plan.wake(half);
         } else {
@@ -89,6 +93,10 @@ fn verify(
         plan.retire(instance, Reason::ScaleSetGone);
         return;
     }
+    if !matches!(instance.registration, Registration::Registered(_)) {
+        // There is no number to ask for: what its backend sees decides.
+        return;
+    }
     let due = instance.verified_at.unwrap_or(since).max(since) + period;
     let retry = instance.retry_at.map_or(due, |retry| retry.max(due));
     if retry <= now && snapshot.github.blocks(now).is_none() {
@@ -99,11 +107,14 @@ fn verify(
 }
 
 fn running(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
-    if let (Some(limit), Some(started)) = (snapshot.spec.max_job_duration, instance.job_started_at)
-    {
-        let since = started.max(snapshot.ages_count_from);
-        let deadline = if started < snapshot.ages_count_from { since } else { started + limit };
-        if plan.retire_at(instance, deadline.max(started + limit), Reason::MaxJobDuration, now) {
+    if let Some(limit) = snapshot.spec.max_job_duration {
+        let started = instance.job_started_at.unwrap_or(instance.phase_since);
+        let deadline = (started + limit).max(if started < snapshot.ages_count_from {
+            snapshot.ages_count_from
+        } else {
+            started
+        });
+        if plan.retire_at(instance, deadline, Reason::MaxJobDuration, now) {
             return;
         }
     }
@@ -123,8 +134,14 @@ fn running(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: T
     verify(plan, snapshot, instance, VERIFY_PERIOD, instance.phase_since, now);
 }
 
-fn stopping(plan: &mut Plan, instance: &Instance, now: Timestamp) {
-    let steps = removal_steps(instance);
+fn stopping(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
+    let mut steps = removal_steps(instance);
+    if snapshot.is_elsewhere(instance) {
+        steps.delete = false;
+    }
+    if is_undecided(instance, &snapshot.state.pool.demand, now) {
+        plan.wake(instance.phase_since + UNDECIDED_HOLD);
+    }
     if steps.close {
         plan.actions
             .push(Action::Close { name: instance.name.clone(), outcome: outcome(instance) });

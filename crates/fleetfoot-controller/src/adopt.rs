@@ -1,0 +1,153 @@
+//! What a start takes over from the store: pools, rows of before, and what nobody serves any more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use fleetfoot_core::{Intent, Pool, PoolName};
+use fleetfoot_store::{Store, Txn, UpdateError};
+
+use crate::clock::Clock;
+use crate::executor::chain;
+use crate::pool::{Backend, PoolContext, Shared, stopped};
+use crate::settings::{ControllerSettings, PoolSettings};
+
+/// A pool's row as the configuration has it.
+struct Row {
+    name: PoolName,
+    url: String,
+    group: String,
+    credential: String,
+    connection: String,
+}
+
+/// Pools that were moved to another URL while instances of the old one live are left out: asked at the new
+/// one, GitHub would know none of their runners, and the gate would take that for consent (11.3).
+pub(crate) fn without_moved(store: &Store, pools: Vec<PoolSettings>) -> Vec<PoolSettings> {
+    let stays = |pool: &PoolSettings| {
+        let Some(state) = store.pool(&pool.name) else { return true };
+        let (from, to) = (state.pool.config_url.as_str(), pool.connection.url().as_str());
+        let moved = !from.is_empty() && from != to && !state.instances.is_empty();
+        if moved {
+            let instances = state.instances.len();
+            tracing::error!(pool = %pool.name, from, to, instances, "url of a pool changed while instances of the old one are left, not serving it: put the old url back until they are gone");
+        }
+        !moved
+    };
+    pools.into_iter().filter(stays).collect()
+}
+
+/// Pools that have instances and that nobody serves.
+pub(crate) fn orphans(store: &Store, pools: &[PoolSettings]) -> BTreeSet<PoolName> {
+    let all = store.pools();
+    let left = all.iter().filter(|(_, state)| !state.instances.is_empty()).map(|(name, _)| name);
+    left.filter(|name| !pools.iter().any(|pool| pool.name == **name)).cloned().collect()
+}
+
+/// Every backend of these pools, once.
+pub(crate) fn backends<'a>(
+    pools: impl IntoIterator<Item = &'a Arc<PoolContext>>,
+) -> Vec<Arc<Backend>> {
+    let mut backends: Vec<Arc<Backend>> = Vec::new();
+    for pool in pools {
+        if !backends.iter().any(|known| Arc::ptr_eq(known, &pool.backend)) {
+            backends.push(pool.backend.clone());
+        }
+    }
+    backends
+}
+
+/// Waits until every backend was looked at after a lost store, then lets the store forget the loss (11.4).
+pub(crate) async fn strays_seen(shared: Arc<Shared>, backends: Vec<Arc<Backend>>) {
+    let mut stop = shared.stop.clone();
+    for backend in backends {
+        let mut swept = backend.swept.subscribe();
+        let seen = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            seen = swept.wait_for(|swept| *swept) => seen.is_ok(),
+        };
+        if !seen {
+            return;
+        }
+    }
+    if let Err(error) = shared.store.strays_seen().await {
+        tracing::error!(error = %chain(&error), "store did not note that its strays were seen");
+    }
+}
+
+/// Rows of configured pools are made or brought up to date; rows of others are marked removed. What a
+/// predecessor knew of demand is unknown until a session is open, and its times are not ahead of ours.
+pub(crate) async fn record_pools(
+    store: &Store,
+    pools: &[PoolSettings],
+    settings: &ControllerSettings,
+    clock: &Clock,
+) -> Result<(), UpdateError> {
+    let now = clock.now();
+    let row = |pool: &PoolSettings| Row {
+        name: pool.name.clone(),
+        url: pool.connection.url().as_str().to_owned(),
+        group: pool.runner_group.clone().unwrap_or_default(),
+        credential: pool.credential_reference.clone(),
+        connection: pool.provisioner.connection().to_owned(),
+    };
+    let rows: Vec<Row> = pools.iter().filter(|pool| !pool.removed).map(row).collect();
+    // Their environments ended with the host, whatever identity they remember (11.13).
+    let ends = |pool: &&PoolSettings| pool.provisioner.capabilities().ends_with_host;
+    let ended_with_host: Vec<PoolName> =
+        pools.iter().filter(ends).map(|pool| pool.name.clone()).collect();
+    let boot = settings.boot_id.clone();
+    store
+        .update(move |txn| {
+            for name in txn.pool_names() {
+                let gone = !rows.iter().any(|row| row.name == name);
+                if gone && txn.remove_pool(&name).is_ok() {
+                    continue;
+                }
+                let forget = boot.as_deref().filter(|_| ended_with_host.contains(&name));
+                resume(txn, &name, forget, now);
+                if let Some(row) = txn.pool_mut(&name).filter(|_| gone) {
+                    row.intent = Intent::Removed;
+                }
+            }
+            for row in rows {
+                configure(txn, row, now);
+            }
+        })
+        .await
+}
+
+fn resume(txn: &mut Txn<'_>, name: &PoolName, boot: Option<&str>, now: fleetfoot_core::Timestamp) {
+    let names: Vec<_> =
+        txn.pool(name).map(|state| state.instances.keys().cloned().collect()).unwrap_or_default();
+    for instance in names {
+        txn.modify_instance(&instance, |row| {
+            row.resume(now);
+            if boot.is_some_and(|boot| row.boot_id.as_deref().is_some_and(|made| made != boot)) {
+                row.backend_identity = None;
+            }
+        });
+    }
+    if let Some(row) = txn.pool_mut(name) {
+        row.resume(now);
+        row.demand.session_lost();
+    }
+}
+
+fn configure(txn: &mut Txn<'_>, wanted: Row, now: fleetfoot_core::Timestamp) {
+    let mut row = txn
+        .pool(&wanted.name)
+        .map_or_else(|| Pool::new(wanted.name.clone(), now), |state| Pool::clone(&state.pool));
+    if row.intent == Intent::Removed {
+        row.intent = Intent::Active;
+    }
+    if row.config_url != wanted.url || row.runner_group != wanted.group {
+        row.scale_set_id = None;
+        row.session_id = None;
+    }
+    row.config_url = wanted.url;
+    row.runner_group = wanted.group;
+    row.credential_reference = wanted.credential;
+    row.backend_connection = wanted.connection;
+    txn.put_pool(row);
+}

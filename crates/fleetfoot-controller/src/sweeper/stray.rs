@@ -1,0 +1,167 @@
+//! Things that carry our evidence and have no row (11.4), and rows whose pool nobody serves any more (11.8).
+
+use fleetfoot_core::removal::{may_still_land, outcome, registration_open};
+use fleetfoot_core::{
+    Environment, Instance, InstanceName, Observation, Outcome, Phase, PoolName, PoolState, Reason,
+    Registration, Timestamp,
+};
+use fleetfoot_provisioner::{EnvironmentInfo, EnvironmentState};
+
+use crate::executor::chain;
+use crate::record::observe;
+
+use super::Sweep;
+
+impl Sweep {
+    /// Takes up what has no row and was seen twice. True when nothing is left to be looked at again.
+    pub(super) async fn take_up(&mut self, strays: Vec<EnvironmentInfo>, identity: &str) -> bool {
+        let before = std::mem::take(&mut self.strays);
+        let (mut rows, mut settled) = (Vec::new(), true);
+        for stray in &strays {
+            self.strays.insert(stray.name.clone());
+            if !before.contains(&stray.name) {
+                settled = false;
+                continue;
+            }
+            let pool = stray.pool.clone().filter(|pool| self.pools.contains_key(pool));
+            let Some(pool) = pool else {
+                self.foreign_pool(stray).await;
+                continue;
+            };
+            tracing::warn!(%pool, instance = %stray.name, state = state_word(&stray.state), "stray found, taking it up");
+            let (now, bound) = (self.shared.clock.now(), self.shared.pace.call_bound);
+            rows.push(stray_row(stray, pool, identity, now, bound));
+        }
+        self.left_alone.retain(|name| self.strays.contains(name));
+        if !rows.is_empty() {
+            self.insert(rows).await;
+            settled = false;
+        }
+        settled
+    }
+
+    async fn insert(&self, rows: Vec<Instance>) {
+        let taken = self
+            .shared
+            .store
+            .update(move |txn| {
+                for row in rows {
+                    if let Err(error) = txn.take_up_instance(row) {
+                        tracing::warn!(%error, "stray not taken up");
+                    }
+                }
+            })
+            .await;
+        if let Err(error) = taken {
+            tracing::error!(error = %chain(&error), "store refused a stray");
+        }
+    }
+
+    /// A stray of a pool that nobody serves: its remains may go, a living one is left and told once.
+    async fn foreign_pool(&mut self, stray: &EnvironmentInfo) {
+        let EnvironmentState::Ended(_) = stray.state else {
+            self.leave_alone(&stray.name);
+            return;
+        };
+        self.delete(&stray.name).await;
+    }
+
+    fn leave_alone(&mut self, name: &InstanceName) {
+        if self.left_alone.insert(name.clone()) {
+            tracing::warn!(instance = %name, "a living environment of ours belongs to no configured pool, leaving it");
+        }
+    }
+
+    async fn delete(&self, name: &InstanceName) -> bool {
+        let bound = self.shared.pace.call_bound.to_std();
+        match tokio::time::timeout(bound, self.backend.provisioner.delete(name)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(instance = %name, error = %chain(&error), "deletion failed");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Pools whose rows nobody serves, at this connection.
+    pub(super) fn orphans(&self) -> Vec<(PoolName, std::sync::Arc<PoolState>)> {
+        let connection = self.backend.provisioner.connection();
+        let pools = self.shared.orphans.iter();
+        let states = pools.filter_map(|name| Some((name.clone(), self.shared.store.pool(name)?)));
+        states.filter(|(_, state)| state.pool.backend_connection == connection).collect()
+    }
+
+    /// Without a credential nobody can ask GitHub: what ended closes as `registration unverified` (11.8).
+    pub(super) async fn close_orphans(&mut self) {
+        for (pool, state) in self.orphans() {
+            for row in state.instances.values() {
+                if row.may_live() {
+                    self.leave_alone(&row.name);
+                } else if row.environment != Environment::Ended || self.delete(&row.name).await {
+                    self.close_orphan(&pool, row).await;
+                }
+            }
+        }
+    }
+
+    async fn close_orphan(&self, pool: &PoolName, row: &Instance) {
+        if may_still_land(row) {
+            return;
+        }
+        let outcome =
+            if registration_open(row) { Outcome::RegistrationUnverified } else { outcome(row) };
+        let (now, pool, name) = (self.shared.clock.now(), pool.clone(), row.name.clone());
+        let closed = self
+            .shared
+            .store
+            .update(move |txn| {
+                let reason = Reason::Drained;
+                observe(txn, &pool, &name, &Observation::Removal { reason }, now);
+                observe(txn, &pool, &name, &Observation::Closed { outcome }, now).taken().is_some()
+            })
+            .await;
+        match closed {
+            Ok(true) => {
+                tracing::warn!(pool = %row.pool, instance = %row.name, "instance of an unserved pool closed, its registration was not asked for")
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = %chain(&error), "store refused a sweep"),
+        }
+    }
+}
+
+fn state_word(state: &EnvironmentState) -> &'static str {
+    match state {
+        EnvironmentState::Created => "created",
+        EnvironmentState::Running => "running",
+        EnvironmentState::Ended(_) => "ended",
+    }
+}
+
+/// The row of a stray: on its way out, through the gate. A busy one comes back as running.
+fn stray_row(
+    stray: &EnvironmentInfo,
+    pool: PoolName,
+    identity: &str,
+    now: Timestamp,
+    bound: fleetfoot_core::Span,
+) -> Instance {
+    let mut row = Instance::pending(stray.name.clone(), pool, now);
+    row.phase = Phase::Stopping;
+    row.registration = Registration::Requested;
+    row.reason = Some(Reason::Stray);
+    row.handle = Some(stray.handle.0.clone());
+    row.backend_identity = Some(identity.to_owned());
+    // Nothing is in flight for a stray: one look at GitHub is enough.
+    row.verified_at = Some(now - fleetfoot_core::Span(bound.0.saturating_mul(2)));
+    match &stray.state {
+        EnvironmentState::Created => row.environment = Environment::Present,
+        EnvironmentState::Running => row.environment = Environment::Launched,
+        EnvironmentState::Ended(exit) => {
+            row.environment = Environment::Ended;
+            row.exit = Some(exit.clone());
+        }
+    }
+    row
+}

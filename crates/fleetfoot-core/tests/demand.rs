@@ -1,0 +1,95 @@
+//! What is taken off GitHub's level, and what is not.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::sync::Arc;
+
+use fleetfoot_core::{
+    Environment, Instance, InstanceName, Job, JobId, JobState, Phase, Pool, PoolName, PoolState, Registration, RunnerId,
+    Statistics, Timestamp,
+};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn pool(assigned: u32) -> PoolState {
+    let mut pool = Pool::new(PoolName::new("p").unwrap(), Timestamp(0));
+    pool.demand.session_opened(Statistics { assigned, ..Statistics::default() }, NOW);
+    PoolState::new(pool)
+}
+
+fn job(state: &mut PoolState, id: &str, on: Option<&str>) {
+    let id = JobId::new(id);
+    let state_of = match on {
+        None => JobState::Assigned,
+        Some(name) => JobState::Started { instance: Some(InstanceName::new(name).unwrap()) },
+    };
+    let row = Job {
+        id: id.clone(),
+        state: state_of,
+        repository: String::new(),
+        workflow: String::new(),
+        display_name: String::new(),
+        run_id: 0,
+        queued_at: None,
+        seen_at: NOW,
+        started_at: None,
+    };
+    state.jobs.insert(id, row);
+}
+
+fn spend(state: &mut PoolState, name: &str) {
+    let name = InstanceName::new(name).unwrap();
+    Arc::make_mut(&mut state.pool).demand.spent.insert(name, NOW);
+}
+
+/// An ended instance GitHub was not asked about yet.
+fn unasked(state: &mut PoolState, name: &str, ended_at: Timestamp) {
+    let name = InstanceName::new(name).unwrap();
+    let mut instance = Instance::pending(name.clone(), state.pool.name.clone(), NOW);
+    instance.phase = Phase::Stopping;
+    instance.phase_since = ended_at;
+    instance.environment = Environment::Ended;
+    instance.registration = Registration::Registered(RunnerId(1));
+    state.instances.insert(name, Arc::new(instance));
+}
+
+#[test]
+fn items_raise_the_level_and_do_not_add_to_it() {
+    let mut state = pool(0);
+    job(&mut state, "a", None);
+    job(&mut state, "b", None);
+    assert_eq!(state.open_jobs(NOW), 2);
+    assert_eq!(state.open_jobs(NOW + fleetfoot_core::Span::minutes(3)), 0, "items hold for two minutes only");
+    let mut state = pool(5);
+    job(&mut state, "a", None);
+    assert_eq!(state.open_jobs(NOW), 5);
+}
+
+#[test]
+fn a_job_on_an_ended_instance_is_counted_once() {
+    let mut state = pool(2);
+    job(&mut state, "a", Some("p-1"));
+    job(&mut state, "b", None);
+    spend(&mut state, "p-1");
+    assert_eq!(state.open_jobs(NOW), 1);
+}
+
+#[test]
+fn a_level_that_is_ahead_of_the_completions_makes_no_surplus() {
+    // GitHub already says 0; the completions of 3 short jobs come with the next batch.
+    let mut state = pool(0);
+    for (id, name) in [("a", "p-1"), ("b", "p-2"), ("c", "p-3")] {
+        job(&mut state, id, None);
+        unasked(&mut state, name, NOW + fleetfoot_core::Span(-1));
+    }
+    assert_eq!(state.open_jobs(NOW), 0);
+}
+
+#[test]
+fn an_ended_instance_nobody_asked_about_is_taken_off_an_older_level_only() {
+    let mut state = pool(2);
+    unasked(&mut state, "p-1", NOW + fleetfoot_core::Span(10));
+    assert_eq!(state.open_jobs(NOW + fleetfoot_core::Span(20)), 1);
+    let mut state = pool(2);
+    unasked(&mut state, "p-1", NOW + fleetfoot_core::Span(-10));
+    assert_eq!(state.open_jobs(NOW), 2, "the level is newer than the end");
+}
