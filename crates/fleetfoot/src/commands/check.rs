@@ -56,11 +56,16 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
     };
     let flags = Flags::default();
     let mut notes = report_notes(&report);
-    if !args.offline {
+    let plan = summarize(&config, &flags);
+    for pool in plan.pools.iter().filter(|pool| !pool.runnable) {
+        let message = "its backend is not in this release yet".to_owned();
+        notes.push(note("error", Some(&pool.name), message, Some("use docker or process")));
+    }
+    if !args.offline && plan.pools.iter().all(|pool| pool.runnable) {
         notes.extend(outside(&config, &flags, &args).await);
     }
     let ok = notes.iter().all(|note| note.severity != "error");
-    let checked = Checked { ok, plan: Some(summarize(&config, &flags)), notes };
+    let checked = Checked { ok, plan: Some(plan), notes };
     match args.output.output {
         Output::Json => print_json(&checked)?,
         Output::Text => print(&text(&checked, &report))?,

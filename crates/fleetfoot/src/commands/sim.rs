@@ -63,16 +63,18 @@ async fn serve(args: ServeArgs) -> Result<()> {
 pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    /// Takes over SIGINT and SIGTERM.
+    /// Takes over SIGINT, SIGTERM and SIGHUP.
     pub(crate) fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let take = |kind| signal(kind).context("cannot handle signals");
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,
+            hangup: take(SignalKind::hangup())?,
         })
     }
 
@@ -81,6 +83,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
@@ -237,7 +240,7 @@ fn client(at: &BoxAddress) -> Result<ControlClient> {
     match url {
         Some(url) => Ok(ControlClient::new(&url)),
         None => bail!(
-            "which box? give --url, the `url` that `fleetfoot sim serve` printed, or set FLEETFOOT_SIM_URL"
+            "which box? give --box, the `url` that `fleetfoot sim serve` printed, or set FLEETFOOT_SIM_URL"
         ),
     }
 }

@@ -115,7 +115,7 @@ fn process_pool(process: &ProcessConfig, runner: &RunnerConfig) -> ProcessPool {
         config::RunnerSource::Directory(path) => RunnerSource::RunnerDirectory(path.clone()),
         config::RunnerSource::Archive(path) => RunnerSource::RunnerArchive(path.clone()),
     };
-    let mut env: Vec<(String, String)> = proxy_variables(runner);
+    let mut env: Vec<(String, String)> = reach_variables(runner);
     env.extend(process.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     ProcessPool {
         command: vec![process.runner_cmd.clone()],
@@ -141,12 +141,21 @@ pub(super) fn proxy_values(proxy: &InstanceProxy) -> (Option<String>, Option<Str
     }
 }
 
-/// The variables themselves, for backends that only know variables.
-fn proxy_variables(runner: &RunnerConfig) -> Vec<(String, String)> {
-    let Some(proxy) = &runner.proxy else { return Vec::new() };
-    let (http, https, no_proxy) = proxy_values(proxy);
-    [("http_proxy", http), ("https_proxy", https), ("no_proxy", no_proxy)]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+/// Proxy variables in both spellings, and where runners and their tools look for certificate authorities.
+fn reach_variables(runner: &RunnerConfig) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    if let Some(proxy) = &runner.proxy {
+        let (http, https, no_proxy) = proxy_values(proxy);
+        for (name, value) in [("http_proxy", http), ("https_proxy", https), ("no_proxy", no_proxy)] {
+            if let Some(value) = value {
+                variables.push((name.to_owned(), value.clone()));
+                variables.push((name.to_uppercase(), value));
+            }
+        }
+    }
+    if let Some(ca_file) = &runner.ca_file {
+        // Actions run on Node, which adds these to its own. The runner itself uses this host's store.
+        variables.push(("NODE_EXTRA_CA_CERTS".to_owned(), ca_file.display().to_string()));
+    }
+    variables
 }
