@@ -20,7 +20,7 @@ pub fn pool_status(state: &PoolState, health: Option<&PoolHealth>, now: Timestam
     };
     let desired = match health {
         Some(health) => health.sizing.wanted,
-        None => pool.demand.open_jobs(&state.jobs, now),
+        None => state.open_jobs(now),
     };
     PoolStatus {
         name: pool.name.as_str().to_owned(),

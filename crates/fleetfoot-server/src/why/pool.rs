@@ -12,7 +12,7 @@ const JOBS_NAMED_MAX: usize = 5;
 pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Vec<CauseInfo>) {
     let view = snapshot.pool(state);
     let mut lines = Vec::new();
-    let waits = state.pool.demand.open_jobs(&state.jobs, snapshot.now) > view.running + view.idle;
+    let waits = state.open_jobs(snapshot.now) > view.running + view.idle;
     lines.push(match (waits || !view.waiting.is_empty(), view.causes.is_empty()) {
         (true, false) => format!("jobs wait for pool `{}`", view.name),
         (true, true) => format!("pool `{}` is about to serve the jobs that wait", view.name),
