@@ -169,6 +169,14 @@ fn a_demonstration_without_an_engine_says_so_in_one_line() {
     assert_nothing_left(temporary.path());
 }
 
+#[test]
+fn a_demonstration_of_no_jobs_is_refused_as_usage() {
+    let temporary = tempfile::tempdir_in("/tmp").unwrap();
+    let output = fleetfoot(temporary.path()).args(["demo", "--jobs", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "{}", text(&output.stderr));
+    assert_nothing_left(temporary.path());
+}
+
 /// A `sim serve` that is ended with the test.
 struct Serving(Child, Ready);
 

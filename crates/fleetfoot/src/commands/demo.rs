@@ -22,8 +22,9 @@ mod summary;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use super::sim::Signals;
 use crate::cli::OutputArgs;
@@ -36,7 +37,7 @@ use summary::Summary;
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
     /// How many jobs
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = RangedU64ValueParser::<usize>::new().range(1..=JOBS_MAX))]
     pub jobs: usize,
     /// Run the jobs in containers instead of processes; pulls no image
     #[arg(long)]
@@ -47,16 +48,13 @@ pub struct DemoArgs {
 }
 
 /// More than this is no demonstration.
-const JOBS_MAX: usize = 5_000;
+const JOBS_MAX: u64 = 5_000;
 
 /// Runs the demonstration. Not a success if a job was lost or anything is left over.
 ///
 /// # Errors
 /// When something of it cannot be set up, or does not do what it should.
 pub async fn run(args: DemoArgs) -> Result<ExitCode> {
-    if args.jobs == 0 || args.jobs > JOBS_MAX {
-        bail!("--jobs takes 1 to {JOBS_MAX}");
-    }
     let mut signals = Signals::new()?;
     let mut screen = Screen::new(args.output.output);
     let mut stage = Stage::new(args.docker)?;

@@ -54,8 +54,8 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
     rig.wait_quiet(BOUND).await?;
     rig.end().await?;
     Ok(Measured::Figures(vec![
-        Figure::new(ROW, "adopted", "instances", number(adopted), LIMIT).to_reach("5"),
-        Figure::new(ROW, "most_at_once", "instances", number(most), LIMIT).to_reach("at most 5"),
+        Figure::new(ROW, "adopted", "instances", number(adopted), LIMIT).goal("5"),
+        Figure::new(ROW, "most_at_once", "instances", number(most), LIMIT).goal("at most 5"),
         Figure::new(
             ROW,
             "leaked_registrations",
@@ -63,10 +63,10 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
             number(usize::try_from(leaked)?),
             LIMIT,
         )
-        .to_reach("0"),
+        .goal("0"),
         Figure::new(ROW, "first_poll", "ms", apart_ms(started_us, first_us), 1)
             .beside(bare_ms)
-            .to_reach("at most 1000"),
+            .goal("at most 1000"),
     ]))
 }
 

@@ -18,11 +18,10 @@ pub(super) async fn measure(build_time: bool) -> Result<Measured> {
     let exe = std::env::current_exe().context("cannot find the own program")?;
     let bytes = std::fs::metadata(&exe).context("cannot read the own program")?.len();
     let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
-    let mut figures = vec![Figure::new(ROW, "size", "MiB", bytes / MIB, 1).to_reach("reported")];
+    let mut figures = vec![Figure::new(ROW, "size", "MiB", bytes / MIB, 1).goal("reported")];
     if build_time {
-        figures.push(
-            Figure::new(ROW, "cold_release_build", "s", build().await?, 1).to_reach("reported"),
-        );
+        figures
+            .push(Figure::new(ROW, "cold_release_build", "s", build().await?, 1).goal("reported"));
     }
     Ok(Measured::Figures(figures))
 }

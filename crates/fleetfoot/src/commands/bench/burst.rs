@@ -51,7 +51,7 @@ async fn spread(metric: &str, rounds: usize, pools: Vec<PoolLine>) -> Result<Vec
     Ok(vec![
         Figure::new(ROW, format!("last_jit_{metric}"), "ms", median(&ours), ours.len() * JOBS)
             .beside(median(&bare))
-            .to_reach("at most 400"),
+            .goal("at most 400"),
         Figure::new(
             ROW,
             format!("jit_{metric}_p50"),

@@ -86,13 +86,13 @@ async fn one_at_a_time(stand: &mut Stand, counts: &Counts) -> Result<Vec<Figure>
             .beside(percentile(&bare, percent))
     };
     Ok(vec![
-        Figure::new(ROW, "own_share_p50", "ms", percentile(&own, 50), n).to_reach("at most 5"),
+        Figure::new(ROW, "own_share_p50", "ms", percentile(&own, 50), n).goal("at most 5"),
         Figure::new(ROW, "own_share_p95", "ms", percentile(&own, 95), n),
         started(50),
         started(95),
         Figure::new(ROW, "ratio_median_of_rounds", "times", median(&ratios), ratios.len())
             .beside(1.0)
-            .to_reach("at most 1.1"),
+            .goal("at most 1.1"),
     ])
 }
 
@@ -137,9 +137,7 @@ async fn all_at_once(stand: &mut Stand, counts: &Counts) -> Result<Vec<Figure>> 
     stand.wait_quiet(BOUND).await?;
     let metric = format!("{}_at_once", counts.many);
     Ok(vec![
-        Figure::new(ROW, metric, "ms", ours, counts.many)
-            .beside(best)
-            .to_reach("ratio at most 1.1"),
+        Figure::new(ROW, metric, "ms", ours, counts.many).beside(best).goal("ratio at most 1.1"),
     ])
 }
 

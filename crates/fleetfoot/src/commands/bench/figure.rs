@@ -19,7 +19,7 @@ pub(super) struct Figure {
     ratio: Option<f64>,
     n: usize,
     #[serde(skip)]
-    to_reach: Option<String>,
+    goal: Option<String>,
 }
 
 impl Figure {
@@ -39,7 +39,7 @@ impl Figure {
             bare: None,
             ratio: None,
             n,
-            to_reach: None,
+            goal: None,
         }
     }
 
@@ -51,8 +51,8 @@ impl Figure {
     }
 
     /// Says what it should be, for people.
-    pub(super) fn to_reach(mut self, text: impl Into<String>) -> Self {
-        self.to_reach = Some(text.into());
+    pub(super) fn goal(mut self, text: impl Into<String>) -> Self {
+        self.goal = Some(text.into());
         self
     }
 
@@ -120,7 +120,7 @@ fn text(figures: &[Figure]) -> String {
                 shown(figure.ratio),
                 figure.unit.to_owned(),
                 figure.n.to_string(),
-                figure.to_reach.clone().unwrap_or_default(),
+                figure.goal.clone().unwrap_or_default(),
             ]
         })
         .collect();
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_figure_has_the_shape_that_scripts_rely_on() {
-        let figure = Figure::new("start", "p50", "ms", 3.0, 100).beside(2.0).to_reach("less");
+        let figure = Figure::new("start", "p50", "ms", 3.0, 100).beside(2.0).goal("less");
         let json = r#"{"row":"start","metric":"p50","unit":"ms","value":3.0,"bare":2.0,"ratio":1.5,"n":100}"#;
         assert_eq!(serde_json::to_string(&figure).unwrap(), json);
         let alone = Figure::new("binary", "size", "MiB", 17.25, 1);

@@ -56,7 +56,7 @@ fn figures(seen: &[(usize, Seen, Seen)]) -> Vec<Figure> {
             |metric: &str, unit: &'static str, of: fn(&Seen) -> f64, goal: Option<&str>| {
                 let figure = Figure::new(ROW, format!("{metric}_{count}"), unit, of(ours), *count)
                     .beside(of(bare));
-                goal.map_or_else(|| figure.clone(), |goal| figure.clone().to_reach(goal))
+                goal.map_or_else(|| figure.clone(), |goal| figure.clone().goal(goal))
             };
         let at = |wanted: usize, goal: &'static str| (*count == wanted).then_some(goal);
         let rss = at(1, "at most 13").or(at(100, "at most 18"));
@@ -74,7 +74,7 @@ fn figures(seen: &[(usize, Seen, Seen)]) -> Vec<Figure> {
         let each = |from: &Seen, to: &Seen| (to.memory.rss_kib - from.memory.rss_kib) / further;
         let figure =
             Figure::new(ROW, "rss_each_further_pool", "KiB", each(ours_few, ours_many), *many);
-        figures.push(figure.beside(each(bare_few, bare_many)).to_reach("at most 70, better 50"));
+        figures.push(figure.beside(each(bare_few, bare_many)).goal("at most 70, better 50"));
     }
     figures
 }

@@ -54,7 +54,7 @@ async fn both(stand: &mut Stand, jobs: usize) -> Result<Vec<Figure>> {
     Ok(vec![
         at(50),
         at(95),
-        Figure::new(ROW, "above_bare_p50", "ms", above, ours.len()).to_reach("at most 100"),
+        Figure::new(ROW, "above_bare_p50", "ms", above, ours.len()).goal("at most 100"),
     ])
 }
 

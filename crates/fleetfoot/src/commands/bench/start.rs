@@ -67,7 +67,7 @@ impl Taken {
         vec![
             at("queued_to_create", 50, &self.ours, &self.bare),
             at("queued_to_create", 95, &self.ours, &self.bare),
-            Figure::new(ROW, "above_bare_p50", "ms", above, n).to_reach("at most 2"),
+            Figure::new(ROW, "above_bare_p50", "ms", above, n).goal("at most 2"),
             at("delivered_to_jit", 50, &self.to_jit, &self.bare_to_jit),
             at("delivered_to_jit", 95, &self.to_jit, &self.bare_to_jit),
         ]

@@ -50,7 +50,8 @@ impl fmt::Display for Event {
             Self::Restarted { pid, running } => {
                 write!(
                     f,
-                    "fleetfoot is started again as pid {pid}, {running} jobs are still running"
+                    "fleetfoot is started again as pid {pid}, still running: {}",
+                    jobs(*running)
                 )
             }
             Self::Adopted { count } => {
