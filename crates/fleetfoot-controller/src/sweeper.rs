@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_core::{Exit, InstanceName, Observation, PoolName, PoolState, Timestamp};
+use fleetfoot_core::{
+    Backoff, Exit, InstanceName, Observation, PoolName, PoolState, Span, Timestamp,
+};
 use fleetfoot_provisioner::{EnvironmentInfo, Event, Listing};
 use futures_util::StreamExt;
 
@@ -20,6 +22,9 @@ use crate::pool::{Backend, PoolContext, Shared, stopped};
 use crate::record::observe;
 
 use finding::{Finding, View, finding};
+
+/// Pauses between attempts to follow exits; what is missed meanwhile the sweep finds.
+const WATCH_WAITS: Backoff = Backoff { first: Span::seconds(1), longest: Span::seconds(5) };
 
 /// The pools whose environments live at one connection.
 pub(crate) type Pools = Arc<BTreeMap<PoolName, Arc<PoolContext>>>;
@@ -58,13 +63,17 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>, pools: Poo
         return;
     }
     let mut stop = shared.stop.clone();
+    let mut failures: u32 = 0;
     loop {
         let follow = async {
             let mut events = match backend.provisioner.watch().await {
                 Ok(events) => events,
                 Err(error) => {
-                    tracing::warn!(connection = backend.provisioner.connection(), error = %chain(&error), "watch failed");
-                    return;
+                    // Said once: that the backend does not answer, the sweep says.
+                    if failures == 0 {
+                        tracing::warn!(connection = backend.provisioner.connection(), error = %chain(&error), "watch failed");
+                    }
+                    return failures.saturating_add(1);
                 }
             };
             while let Some(event) = events.next().await {
@@ -73,14 +82,19 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>, pools: Poo
                     Event::Resynced => backend.look.notify_one(),
                 }
             }
+            0
         };
+        failures = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            failures = follow => failures,
+        };
+        backend.look.notify_one();
         tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
-            () = follow => {}
+            () = tokio::time::sleep(WATCH_WAITS.wait(failures).to_std()) => {}
         }
-        backend.look.notify_one();
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

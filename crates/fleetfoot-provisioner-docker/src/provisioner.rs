@@ -221,7 +221,7 @@ impl Provisioner for DockerProvisioner {
         self.hub.expect(&spec.name, &id).await;
         self.start(spec, &id).await?;
         let short: String = id.chars().take(12).collect();
-        tracing::info!(instance = %spec.name, image = self.pool.image, id = short, "container started");
+        tracing::info!(pool = %spec.pool, instance = %spec.name, image = self.pool.image, container = short, "container started");
         Ok(Handle(id))
     }
 

@@ -176,6 +176,8 @@ async fn serve(
         // A face that panicked has nothing left to close.
         let _ = task.await.is_ok();
     }
+    // Nobody answers there any more; a successor makes its own once the lock is free.
+    let _ = std::fs::remove_file(state_dir.control_socket()).is_ok();
     Ok(stopped)
 }
 

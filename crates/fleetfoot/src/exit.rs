@@ -128,7 +128,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut next = error.source();
     while let Some(source) = next {
         let line = source.to_string();
-        if !text.contains(&line) {
+        if !crate::is_said(&text, &line) {
             text.push_str(": ");
             text.push_str(&line);
         }

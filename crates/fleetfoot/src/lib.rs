@@ -25,11 +25,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let line = cause.to_string();
-        if !text.contains(&line) {
+        if !is_said(&text, &line) {
             text.push_str(": ");
             text.push_str(&line);
         }
         source = cause.source();
     }
     text
+}
+
+/// A text has these words already, if only as Go spells an error of the system: without its number.
+pub(crate) fn is_said(text: &str, line: &str) -> bool {
+    let words = line.split(" (os error ").next().unwrap_or(line);
+    text.contains(line) || text.to_lowercase().contains(&words.to_lowercase())
 }

@@ -202,7 +202,9 @@ fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Tim
         .collect();
     idle.sort_by_key(|instance| instance.phase_since);
     for instance in idle.into_iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
-        let since = instance.phase_since.max(snapshot.ages_count_from);
+        // Not held back after a start as running ones are: it passes the gate, and a new session's
+        // statistics say that it is not wanted.
+        let since = instance.phase_since;
         if plan.retire_at(instance, since + snapshot.spec.idle_timeout, Reason::Surplus, now) {
             // What goes needs no look.
             plan.actions.retain(

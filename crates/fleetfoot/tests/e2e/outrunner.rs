@@ -41,7 +41,7 @@ fn is_line(line: &str) -> bool {
         && !rest.ends_with(' ')
 }
 
-/// Items 1 to 6, 11, 12, 15 and 16: what is printed, and the exit status.
+/// Items 1 to 6, 11, 15 and 16: what is printed, and the exit status.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_and_exit_codes() {
     let bed = Bed::new().await;
@@ -92,7 +92,6 @@ async fn texts_and_exit_codes() {
     for (text, part) in [
         ("runners: [".to_owned(), "Error: load config: parse config: yaml: "),
         (good.replace(&token, &format!("token_file: {empty}\n")), &empty),
-        (format!("{good}    tart:\n      image: y\n"), "docker"),
     ] {
         std::fs::write(bed.path("o.yml"), &text).unwrap();
         let (code, _, err) = run(&bed, &["--config", &file], &[]).await;
@@ -110,7 +109,7 @@ async fn a_file_of_the_original_with_containers() {
     let bed = Bed::new().await;
     let pool = unique("linux");
     // The box is on this host's loopback interface: that is the one line that no original file has.
-    let lines = "    max_runners: 3\n    some_later_key: 1\n    docker:\n      image: fleetfoot-e2e:runner\n      network: host\n";
+    let lines = "    max_runners: 3\n    some_later_key: 1\n    docker:\n      image: fleetfoot-e2e:runner\n      network: host\n    tart:\n      image: y\n";
     let file = bed.path("o.yml").display().to_string();
     std::fs::write(bed.path("o.yml"), original(&bed, &pool, lines)).unwrap();
     let env = [("DOCKER_HOST", engine.address.as_str())];
@@ -162,7 +161,9 @@ async fn a_file_of_the_original_with_containers() {
         format!("INFO Listening for jobs scaleSet={pool} maxRunners=3"),
         format!("INFO Spawning runner scaler.scaleSet={pool} scaler.name={runner} scaler.runnerID="),
         format!("INFO Container started docker.scaleSet={pool} docker.name={runner} docker.image=fleetfoot-e2e:runner docker.id="),
-        format!("INFO Runner provisioned scaler.scaleSet={pool} scaler.name={runner}"),
+        format!(" scaler.scaleSet={pool} scaler.name={runner}\n"),
+        "INFO Runner provisioned".to_owned(),
+        "several backends are given: docker, tart; `docker` is used".to_owned(),
         format!("INFO Job started scaler.scaleSet={pool} scaler.runnerName={runner} scaler.requestId="),
         format!("INFO Job completed scaler.scaleSet={pool} scaler.runnerName={runner} scaler.result=succeeded"),
         "INFO Shut down cleanly".to_owned(),

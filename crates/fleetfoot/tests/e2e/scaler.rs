@@ -9,8 +9,9 @@ use crate::harness::{BOUND, Bed, ORG, eventually};
 async fn phase(bed: &Bed, wanted: &[&str]) -> String {
     eventually(&format!("an instance in {wanted:?}"), BOUND, || async {
         let status = bed.status().await;
-        let phase = status["instances"][0]["phase"].as_str()?.to_owned();
-        wanted.contains(&phase.as_str()).then_some(phase)
+        let instances = status["instances"].as_array().unwrap();
+        let mut phases = instances.iter().filter_map(|one| one["phase"].as_str());
+        phases.find(|phase| wanted.contains(phase)).map(str::to_owned)
     })
     .await
 }
@@ -96,7 +97,8 @@ async fn a_surplus_runner_goes_after_its_idle_timeout() {
         settings.endpoint_latency_ms.insert(Endpoint::GenerateJitConfig, 1000);
     });
     let text = bed.config("", &[("one", 2)], &bed.process());
-    bed.write(&text.replace("idle_timeout: 1s", "idle_timeout: 4s"));
+    // Past half of `boot_timeout` GitHub is asked whether it is online.
+    bed.write(&text.replace("idle_timeout: 1s", "idle_timeout: 4s\n    boot_timeout: 6s"));
     let daemon = bed.start_ready().await;
     let job = bed.queue("one", 1, 100)[0];
     let asked = |state: &fleetfoot_sim::BoxState| !state.jit_calls.is_empty();
