@@ -8,7 +8,7 @@
 //!   bare code           ◀── the same box, in the same run
 //! ```
 //!
-//! Bare code uses none of our rooms: [`bare`] speaks HTTP with reqwest, commits with rusqlite, and asks
+//! Bare code uses none of our rooms: `bare` speaks HTTP with reqwest, commits with rusqlite, and asks
 //! Docker with bollard, with no more around it than the work needs.
 
 mod again;

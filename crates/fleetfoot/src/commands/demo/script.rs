@@ -8,10 +8,11 @@ pub(super) const POOLS: [(&str, u32); 2] = [("linux", 4), ("linux-large", 2)];
 pub(super) const ORGANIZATION: &str = "acme";
 
 /// When a share of the jobs comes: seconds from the start, and how many of sixty are there by then.
-const BURSTS: [(u64, usize); 5] = [(0, 18), (4, 30), (8, 44), (13, 54), (17, 60)];
+const BURSTS: [(u64, usize); 7] =
+    [(0, 10), (3, 18), (6, 28), (10, 36), (13, 45), (16, 53), (19, 60)];
 const OF: usize = 60;
 /// How long jobs take, over and over.
-const DURATIONS_MS: [u64; 7] = [1_200, 2_000, 2_800, 1_500, 4_000, 2_200, 900];
+const DURATIONS_MS: [u64; 7] = [1_000, 1_800, 2_400, 1_300, 3_600, 2_000, 800];
 const NAMES: [&str; 6] = ["build", "test", "lint", "docs", "package", "deploy"];
 /// The crash comes when the script has run so long and jobs are running.
 const KILL_AT: Duration = Duration::from_secs(7);
@@ -68,12 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sixty_jobs_come_in_five_bursts() {
+    fn sixty_jobs_come_in_seven_bursts() {
         let script = Script::new(60);
-        let at = |seconds| {
-            script.jobs.iter().filter(|job| job.at == Duration::from_secs(seconds)).count()
+        let count = |seconds: &u64| {
+            script.jobs.iter().filter(|job| job.at == Duration::from_secs(*seconds)).count()
         };
-        assert_eq!([at(0), at(4), at(8), at(13), at(17)], [18, 12, 14, 10, 6]);
+        let counts: Vec<usize> = BURSTS.iter().map(|(seconds, _)| count(seconds)).collect();
+        assert_eq!(counts, [10, 8, 10, 8, 9, 8, 7]);
         let large = script.jobs.iter().filter(|job| job.pool == "linux-large").count();
         assert_eq!((script.jobs.len(), large), (60, 20));
         assert!(script.jobs.is_sorted_by_key(|job| job.at));
@@ -84,7 +86,7 @@ mod tests {
         for count in [1, 2, 3, 7, 61, 500] {
             let script = Script::new(count);
             assert_eq!(script.jobs.len(), count);
-            assert!(script.jobs.iter().all(|job| job.at <= Duration::from_secs(17)));
+            assert!(script.jobs.iter().all(|job| job.at <= Duration::from_secs(19)));
             assert!(script.kill_at <= KILL_AT && script.running_at_kill() >= 1);
         }
     }

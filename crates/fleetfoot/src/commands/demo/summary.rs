@@ -7,7 +7,7 @@ use fleetfoot_sim::Job;
 use serde::Serialize;
 
 use super::books::Books;
-use super::script::Script;
+use super::script::{POOLS, Script};
 use crate::cli::Output;
 
 /// The result. Its JSON form is what scripts rely on.
@@ -21,6 +21,9 @@ pub(super) struct Summary {
     start_ms: Percentiles,
     #[serde(skip)]
     left: Vec<String>,
+    /// Of jobs that found a free slot when they were queued: how many, and their middle wait.
+    #[serde(skip)]
+    at_once: (usize, f64),
     #[serde(skip)]
     started_twice: usize,
     #[serde(skip)]
@@ -55,6 +58,7 @@ impl Summary {
                 p95: percentile_ms(&waits, 95),
             },
             left: books.left(),
+            at_once: at_once(&books.jobs),
             started_twice: books.jobs.iter().filter(|job| job.starts > 1).count(),
             docker,
         }
@@ -97,6 +101,8 @@ impl Summary {
                 self.start_ms.p50, self.start_ms.p95
             ),
         ];
+        let (count, ms) = self.at_once;
+        lines.push(format!("with a slot free      p50 {ms:.0} ms   ({count} of the jobs)"));
         lines.extend(self.left.iter().map(|left| format!("  left: {left}")));
         lines.push(NEXT.to_owned());
         lines.join("\n")
@@ -112,6 +118,25 @@ To use it for real, write a fleetfoot.yml with these lines:
     runners: {linux: {labels: [linux], max_runners: 4, docker: {image: ghcr.io/actions/actions-runner:latest}}}
 
 then `fleetfoot check`, `fleetfoot run`, and in a workflow `runs-on: linux`.";
+
+/// Jobs that found fewer open jobs before them in their pool than it has slots, and their middle wait.
+fn at_once(jobs: &[Job]) -> (usize, f64) {
+    let limit_of = |job: &Job| {
+        let pool = POOLS.iter().find(|(name, _)| Some(*name) == job.scale_set.as_deref());
+        pool.map_or(0, |(_, limit)| usize::try_from(*limit).unwrap_or(usize::MAX))
+    };
+    let open_before = |job: &Job| {
+        let before =
+            jobs.iter().filter(|other| other.scale_set == job.scale_set && other.id < job.id);
+        before.filter(|other| other.completed_us.is_none_or(|ended| ended > job.queued_us)).count()
+    };
+    let waits: Vec<u64> = jobs
+        .iter()
+        .filter(|job| open_before(job) < limit_of(job))
+        .filter_map(|job| Some(job.started_us?.saturating_sub(job.queued_us)))
+        .collect();
+    (waits.len(), percentile_ms(&waits, 50))
+}
 
 /// The nearest rank, in milliseconds with one decimal.
 fn percentile_ms(values_us: &[u64], percent: usize) -> f64 {
