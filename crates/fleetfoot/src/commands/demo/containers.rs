@@ -32,11 +32,10 @@ impl Containers {
     pub(crate) async fn connect_to(host: Option<String>) -> Result<Self> {
         let engine = DockerEngine::connect(EngineSettings::from_environment(host)).await?;
         let address = engine.address();
-        let docker = Docker::connect_with_host(&address)
-            .with_context(|| format!("cannot speak with the container engine at {address}"))?;
-        let docker = docker.negotiate_version().await.with_context(|| {
-            format!("no container engine answers at {address}; start it, or set DOCKER_HOST")
-        })?;
+        let absent =
+            || format!("no container engine answers at {address}; start it, or set DOCKER_HOST");
+        let docker = Docker::connect_with_host(&address).with_context(absent)?;
+        let docker = docker.negotiate_version().await.with_context(absent)?;
         let image = format!("fleetfoot-demo:{:08x}", fastrand::u32(..));
         Ok(Self { engine, docker, image, built: false })
     }
