@@ -160,6 +160,9 @@ impl PoolState {
         let spent = |name: &InstanceName| {
             demand.spent.get(name).is_some_and(|since| since.age(now) < SPENT_HOLD)
         };
+        let serves = |name: &InstanceName| {
+            self.instances.get(name).is_some_and(|instance| instance.serves())
+        };
         let undecided = |instance: &&Arc<Instance>| is_undecided(instance, demand, now);
         let over = demand.spent.keys().filter(|name| spent(name)).count()
             + self.instances.values().filter(undecided).count();
@@ -171,6 +174,8 @@ impl PoolState {
                 JobState::Started { instance: Some(name) } if spent(name) => {
                     over_by_name.insert(name);
                 }
+                // Its runner is gone, if perhaps before this session: nobody else will ever run that job.
+                JobState::Started { instance: Some(name) } if !serves(name) => {}
                 JobState::Assigned | JobState::Started { .. } => young += 1,
             }
         }
