@@ -156,18 +156,13 @@ async fn serve(
     };
     let serving = faces.serve(state, &faces_stopped);
     let mut wishes = wishes;
-    loop {
-        tokio::select! {
-            wish = wishes.next() => match wish {
-                Wish::Stop => break,
-            },
-            Some(request) = requests.recv() => match request {
-                ControlRequest::Takeover => {
-                    tracing::info!("handing over");
-                    break;
-                }
-            },
-        }
+    tokio::select! {
+        wish = wishes.next() => match wish {
+            Wish::Stop => {}
+        },
+        Some(request) = requests.recv() => match request {
+            ControlRequest::Takeover => tracing::info!("handing over"),
+        },
     }
     wishes.exit_on_the_next();
     let stopped = controller.stop().await;

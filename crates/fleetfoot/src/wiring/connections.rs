@@ -36,7 +36,6 @@ impl Connections {
                 let settings = HttpSettings {
                     proxy: key.proxy.clone(),
                     extra_ca: key.ca_file.clone(),
-                    ..HttpSettings::default()
                 };
                 let http = Http::new(settings).map_err(failed)?;
                 self.https.insert(http_key, http.clone());

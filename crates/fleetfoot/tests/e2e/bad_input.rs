@@ -13,8 +13,7 @@ async fn refused(bed: &Bed, words: &[&str], exit: i32, parts: &[&str]) {
     let output = bed.cli(words).await;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(exit), "{words:?}: {stderr}");
-    let lines: Vec<&str> =
-        stderr.lines().filter(|line| line.starts_with("fleetfoot: ")).collect();
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("fleetfoot: ")).collect();
     assert_eq!(lines.len(), 1, "{words:?}: {stderr}");
     for part in parts {
         assert!(stderr.contains(part), "{words:?}: no `{part}` in: {stderr}");
@@ -57,15 +56,27 @@ async fn configuration() {
         ("token file is a directory", with(&token, "/tmp"), &["/tmp"]),
         (
             "key missing",
-            with("runners:\n", "github:\n  app:\n    id: 1\n    installation_id: 2\n    private_key_file: /nowhere/key\nrunners:\n"),
+            with(
+                "runners:\n",
+                "github:\n  app:\n    id: 1\n    installation_id: 2\n    private_key_file: /nowhere/key\nrunners:\n",
+            ),
             &["/nowhere/key"],
         ),
         (
             "key is none",
-            with("runners:\n", &format!("github:\n  app:\n    id: 1\n    installation_id: 2\n    private_key_file: {token}\nrunners:\n")),
+            with(
+                "runners:\n",
+                &format!(
+                    "github:\n  app:\n    id: 1\n    installation_id: 2\n    private_key_file: {token}\nrunners:\n"
+                ),
+            ),
             &["key"],
         ),
-        ("CA file missing", with("runners:\n", "github:\n  ca_file: /nowhere/ca.pem\nrunners:\n"), &["/nowhere/ca.pem"]),
+        (
+            "CA file missing",
+            with("runners:\n", "github:\n  ca_file: /nowhere/ca.pem\nrunners:\n"),
+            &["/nowhere/ca.pem"],
+        ),
         ("listen everywhere", with("runners:\n", "listen: 0.0.0.0:0\nrunners:\n"), &["listen"]),
         ("listen nowhere", with("runners:\n", "listen: nowhere\nrunners:\n"), &["listen"]),
     ];
@@ -128,7 +139,8 @@ async fn state_directory() {
 
     let file = bed.state_dir().join("store.sqlite");
     let store = rusqlite::Connection::open(&file).unwrap();
-    let newer = "update fleetfoot_meta set content = '9999' where name in ('schema', 'min_version')";
+    let newer =
+        "update fleetfoot_meta set content = '9999' where name in ('schema', 'min_version')";
     let changed = store.execute(newer, []).unwrap();
     assert!(changed > 0, "the schema's rows");
     drop(store);
@@ -293,11 +305,16 @@ async fn a_backend_that_is_not_there() {
         let job = bed.queue(&pool, 1, 100)[0];
         eventually("the cause in status", BOUND, || async {
             let pool = bed.pool(&pool).await;
-            pool["causes"].as_array().unwrap().iter().find(|cause| {
-                let code = cause["code"].as_str().unwrap();
-                let known = ["circuit_open", "backend_unavailable"].contains(&code);
-                known && cause["message"].as_str().unwrap().contains(part)
-            }).map(|_| ())
+            pool["causes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|cause| {
+                    let code = cause["code"].as_str().unwrap();
+                    let known = ["circuit_open", "backend_unavailable"].contains(&code);
+                    known && cause["message"].as_str().unwrap().contains(part)
+                })
+                .map(|_| ())
         })
         .await;
         assert!(daemon.is_running());

@@ -126,8 +126,9 @@ async fn sessions_die() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_expire() {
     let (bed, daemon, sampler) = two_pools(|_| {}).await;
-    for (round, what) in
-        [Expire::QueueTokens, Expire::AdminTokens, Expire::RegistrationTokens].into_iter().enumerate()
+    for (round, what) in [Expire::QueueTokens, Expire::AdminTokens, Expire::RegistrationTokens]
+        .into_iter()
+        .enumerate()
     {
         let sessions = bed.github.state().sessions.len();
         assert!(bed.github.expire(&ExpireRequest { what, scope: None, scale_set: None }));

@@ -58,9 +58,8 @@ async fn texts_and_exit_codes() {
 
     let (code, _, err) = run(&bed, &[], &[]).await;
     let path = "/etc/outrunner/config.yml";
-    let missing = format!(
-        "Error: load config: read config: open {path}: no such file or directory\n"
-    );
+    let missing =
+        format!("Error: load config: read config: open {path}: no such file or directory\n");
     assert_eq!((code, err), (Some(1), missing));
 
     let file = bed.path("o.yml").display().to_string();
@@ -71,7 +70,9 @@ async fn texts_and_exit_codes() {
     std::fs::write(bed.path("empty"), "\n").unwrap();
     let empty = bed.path("empty").display().to_string();
     let own = good.replace("    labels", "    token_file: /nowhere/t\n    labels");
-    let none = format!("Error: load config: no runners configured (uncomment the runners section in {file})\n");
+    let none = format!(
+        "Error: load config: no runners configured (uncomment the runners section in {file})\n"
+    );
     let table: Vec<(&str, String, String)> = vec![
         ("{}", "runners: {}\n".to_owned(), none.clone()),
         ("absent", "url: https://github.com/a\n".to_owned(), none),
@@ -84,8 +85,11 @@ async fn texts_and_exit_codes() {
     ];
     for (what, text, expected) in table {
         std::fs::write(bed.path("o.yml"), text).unwrap();
-        let words: &[&str] =
-            if what == "own file" { &["--config", &file, "--token", "x"] } else { &["--config", &file] };
+        let words: &[&str] = if what == "own file" {
+            &["--config", &file, "--token", "x"]
+        } else {
+            &["--config", &file]
+        };
         let (code, _, err) = run(&bed, words, &[]).await;
         assert_eq!((code, err.as_str()), (Some(1), expected.as_str()), "{what}");
     }
@@ -96,7 +100,10 @@ async fn texts_and_exit_codes() {
         std::fs::write(bed.path("o.yml"), &text).unwrap();
         let (code, _, err) = run(&bed, &["--config", &file], &[]).await;
         assert_eq!(code, Some(1), "{text}");
-        assert!(err.starts_with("Error: ") && err.contains(part) && err.lines().count() == 1, "{err}");
+        assert!(
+            err.starts_with("Error: ") && err.contains(part) && err.lines().count() == 1,
+            "{err}"
+        );
     }
     assert_eq!(bed.github.summary().scale_sets, 0, "nothing was touched");
 }
@@ -131,7 +138,8 @@ async fn a_file_of_the_original_with_containers() {
     let set = state.scale_set(ORG, &pool).unwrap();
     assert_eq!(set.runner_group_id, 1);
     assert!(set.disable_update);
-    let types: Vec<_> = set.labels.iter().map(|l| (l.name.as_str(), l.label_type.as_str())).collect();
+    let types: Vec<_> =
+        set.labels.iter().map(|l| (l.name.as_str(), l.label_type.as_str())).collect();
     assert_eq!(types, [("self-hosted", "User"), (pool.as_str(), "User")]);
     assert_eq!(set.capacity, Some(3));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -150,7 +158,10 @@ async fn a_file_of_the_original_with_containers() {
     let url = bed.github.config_url(ORG);
     let runner = state.job(job).unwrap().runner.clone().unwrap();
     let (_, digits) = runner.rsplit_once('-').unwrap();
-    assert!(digits.len() == 8 && digits.chars().all(|c| "0123456789abcdef".contains(c)), "{runner}");
+    assert!(
+        digits.len() == 8 && digits.chars().all(|c| "0123456789abcdef".contains(c)),
+        "{runner}"
+    );
     let id = set.id;
     for part in [
         "INFO Loaded config runners=1".to_owned(),
@@ -159,13 +170,21 @@ async fn a_file_of_the_original_with_containers() {
         format!("INFO Creating scale set scaleSet={pool}"),
         format!("INFO Scale set ready scaleSet={pool} id={id}"),
         format!("INFO Listening for jobs scaleSet={pool} maxRunners=3"),
-        format!("INFO Spawning runner scaler.scaleSet={pool} scaler.name={runner} scaler.runnerID="),
-        format!("INFO Container started docker.scaleSet={pool} docker.name={runner} docker.image=fleetfoot-e2e:runner docker.id="),
+        format!(
+            "INFO Spawning runner scaler.scaleSet={pool} scaler.name={runner} scaler.runnerID="
+        ),
+        format!(
+            "INFO Container started docker.scaleSet={pool} docker.name={runner} docker.image=fleetfoot-e2e:runner docker.id="
+        ),
         format!(" scaler.scaleSet={pool} scaler.name={runner}\n"),
         "INFO Runner provisioned".to_owned(),
         "several backends are given: docker, tart; `docker` is used".to_owned(),
-        format!("INFO Job started scaler.scaleSet={pool} scaler.runnerName={runner} scaler.requestId="),
-        format!("INFO Job completed scaler.scaleSet={pool} scaler.runnerName={runner} scaler.result=succeeded"),
+        format!(
+            "INFO Job started scaler.scaleSet={pool} scaler.runnerName={runner} scaler.requestId="
+        ),
+        format!(
+            "INFO Job completed scaler.scaleSet={pool} scaler.runnerName={runner} scaler.result=succeeded"
+        ),
         "INFO Shut down cleanly".to_owned(),
     ] {
         assert!(out.contains(&part), "no `{part}` in:\n{out}");
@@ -221,7 +240,8 @@ async fn signals() {
         assert!(out.lines().last().unwrap().ends_with(" INFO Shut down cleanly"), "{out}");
         assert_eq!(bed.github.summary().sessions, 0);
     }
-    let hang = fleetfoot_sim::Fault::always(Endpoint::DeleteSession, fleetfoot_sim::FaultAction::Hang);
+    let hang =
+        fleetfoot_sim::Fault::always(Endpoint::DeleteSession, fleetfoot_sim::FaultAction::Hang);
     let mut daemon = start(&bed, &["--config", &file], &[]);
     daemon.says("Listening for jobs").await;
     let before = bed.github.state().requests[&Endpoint::DeleteSession];
@@ -250,7 +270,8 @@ async fn tokens_in_their_order() {
     let env = [("GITHUB_TOKEN", "ghp_variable"), ("CREDENTIALS_DIRECTORY", directory.as_str())];
     let text = original(&bed, "mine", &bed.process());
     let own = format!("    token_file: {}\n    labels", bed.path("own").display());
-    let table: [(&str, bool, bool, &[(&str, &str)]); 5] = [
+    type Environment<'a> = &'a [(&'a str, &'a str)];
+    let table: [(&str, bool, bool, Environment<'_>); 5] = [
         ("ghp_own", true, true, &env),
         ("ghp_flag", false, true, &env),
         ("ghp_variable", false, false, &env),
@@ -280,7 +301,9 @@ async fn urls_in_their_order() {
     let text = original(&bed, "mine", &bed.process());
     let own = format!("    url: {}\n    labels", bed.github.config_url("own"));
     let flag = bed.github.config_url("flag");
-    for (scope, has_own, has_flag) in [("own", true, true), ("flag", false, true), (ORG, false, false)] {
+    for (scope, has_own, has_flag) in
+        [("own", true, true), ("flag", false, true), (ORG, false, false)]
+    {
         let text = if has_own { text.replacen("    labels", &own, 1) } else { text.clone() };
         std::fs::write(bed.path("o.yml"), text).unwrap();
         let mut words = vec!["--config", &file, "--max-runners", "0x5"];
@@ -302,8 +325,10 @@ async fn equal_runners_share_a_connection() {
     let other = Token::new("ghp_other");
     let mut counts = Vec::new();
     for (second, own) in [(false, false), (true, false), (true, true)] {
-        let settings =
-            Settings { tokens: vec![Token::new(DEFAULT_TOKEN), other.clone()], ..Settings::default() };
+        let settings = Settings {
+            tokens: vec![Token::new(DEFAULT_TOKEN), other.clone()],
+            ..Settings::default()
+        };
         let bed = Bed::with(settings).await;
         std::fs::write(bed.path("other"), "ghp_other").unwrap();
         let mut text = original(&bed, "a", &bed.process());

@@ -133,7 +133,8 @@ async fn a_crashed_runner_frees_its_slot() {
     assert!(crashed.lost && !job.lost);
     assert_eq!(job.result.as_deref(), Some("succeeded"));
     bed.nothing_left().await;
-    let lost = daemon.lines().into_iter().find(|line| line["message"] == "instance lost in its job");
+    let lost =
+        daemon.lines().into_iter().find(|line| line["message"] == "instance lost in its job");
     assert!(lost.is_some(), "it is told which job was lost, and how");
     let pool = bed.pool("one").await;
     assert_eq!(pool["circuit"]["failures"], 0, "{pool}");

@@ -1,7 +1,7 @@
 //! One test's box, directory and configuration.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ impl Bed {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
-        let parent = std::env::var_os("FLEETFOOT_TEST_DIR")
-            .map_or_else(std::env::temp_dir, PathBuf::from);
+        let parent =
+            std::env::var_os("FLEETFOOT_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = tempfile::Builder::new().prefix("e").rand_bytes(6).tempdir_in(parent).unwrap();
         std::fs::write(dir.path().join("token"), DEFAULT_TOKEN).unwrap();
         let runner = dir.path().join("runner");
@@ -200,17 +200,14 @@ impl Bed {
     /// A JIT config of a runner in another organization, which waits for ever.
     pub(crate) async fn foreign_jit(&self) -> String {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("{}/api/v3/orgs/other/actions/runners/generate-jitconfig", self.github.url());
+        let url =
+            format!("{}/api/v3/orgs/other/actions/runners/generate-jitconfig", self.github.url());
         let body = serde_json::json!({
             "name": super::unique("foreign"), "runner_group_id": 1, "labels": ["foreign"],
         });
         let answer = http.post(url).bearer_auth(DEFAULT_TOKEN).json(&body).send().await.unwrap();
         let answer: Value = answer.error_for_status().unwrap().json().await.unwrap();
         answer["encoded_jit_config"].as_str().unwrap().to_owned()
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
     }
 }
 
