@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_core::{Health, InstanceName, Phase, PoolHealth, PoolName, Span};
+use fleetfoot_core::{Health, InstanceName, Phase, PoolHealth, PoolName};
 use fleetfoot_store::{Store, UpdateError};
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -19,9 +19,6 @@ use crate::{adopt, listener, reconciler, sweeper};
 
 /// Sessions are closed and calls in flight are waited for within this.
 const STOP_BOUND: Duration = Duration::from_secs(8);
-
-/// Nothing running ends for age within this time of a start (11.11).
-const AGES_GRACE: Span = Span::minutes(10);
 
 /// The controller could not start.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +99,7 @@ impl Controller {
             health: health_told,
             tasks: Tasks::default(),
             stop: stop_seen,
-            ages_count_from: now + AGES_GRACE,
+            ages_count_from: now + pace.ages_grace,
             unpolled: std::sync::Mutex::new(pools.iter().map(|pool| pool.name.clone()).collect()),
         });
         let pools = connect(&shared, pools);

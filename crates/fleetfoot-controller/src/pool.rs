@@ -62,6 +62,7 @@ impl Shared {
 
     /// The pool's first poll is open. Logs `ready` once all are.
     pub(crate) fn polled(&self, pool: &PoolName) {
+        self.tell(pool, |told| told.polled = true);
         let mut unpolled = self.unpolled.lock().unwrap_or_else(PoisonError::into_inner);
         let last = unpolled.remove(pool) && unpolled.is_empty();
         drop(unpolled);

@@ -58,6 +58,8 @@ pub struct Pace {
     pub sweep: Duration,
     /// Between sweeps while something is to be proven.
     pub sweep_urgent: Duration,
+    /// Nothing running ends for age within this time of a start (11.11).
+    pub ages_grace: Span,
 }
 
 impl Default for Pace {
@@ -66,6 +68,7 @@ impl Default for Pace {
             call_bound: fleetfoot_core::removal::CALL_BOUND,
             sweep: Duration::from_secs(30),
             sweep_urgent: Duration::from_secs(3),
+            ages_grace: Span::minutes(10),
         }
     }
 }

@@ -43,15 +43,17 @@ struct Status {
 }
 
 impl RunnerList {
-    async fn get(&self, connection: &Connection) -> Result<Runners, Failure<GithubError>> {
+    async fn get(&self, connection: &Connection, id: i64) -> Result<Runners, Failure<GithubError>> {
         let asked = Instant::now();
         let _turn = self.one_at_a_time.acquire().await;
-        // A listing that began after we asked, or is young, speaks of our runner as well.
+        // A listing that began after we asked speaks of our runner; a young one only if it saw it at work:
+        // it may have come since.
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((began, list)) = last
-            && (began >= asked || began.elapsed() < FRESH)
-        {
-            return Ok(list);
+        if let Some((began, list)) = last {
+            let saw = list.get(&id).is_some_and(|status| status.online || status.busy);
+            if began >= asked || (saw && began.elapsed() < FRESH) {
+                return Ok(list);
+            }
         }
         let began = Instant::now();
         let runners = bounded(LIST_BOUND, connection.list_runners()).await?;
@@ -73,7 +75,7 @@ pub(crate) async fn verify(flight: Flight) {
         return;
     };
     let Registration::Registered(id) = instance.registration else { return };
-    let observation = match pool.github.runners.get(&pool.settings.connection).await {
+    let observation = match pool.github.runners.get(&pool.settings.connection, id.0).await {
         Ok(list) => match list.get(&id.0) {
             Some(Status { busy: true, .. }) => Observation::Busy,
             Some(Status { online: true, .. }) => Observation::Online,

@@ -213,6 +213,16 @@ impl Instance {
             && matches!(self.registration, Registration::Requested | Registration::Registered(_))
     }
 
+    /// Its machine ended, and GitHub still calls its runner busy: GitHub's level counts a job that is over.
+    #[must_use]
+    pub fn is_counted_in_vain(&self) -> bool {
+        self.phase == Phase::Stopping
+            && self.job_proven
+            && self.job_completed_at.is_none()
+            && !self.occupies()
+            && matches!(self.registration, Registration::Requested | Registration::Registered(_))
+    }
+
     /// Its job's start or proof was seen.
     #[must_use]
     pub fn had_job(&self) -> bool {

@@ -90,14 +90,15 @@ pub fn outcome(instance: &Instance) -> Outcome {
     if instance.reason == Some(crate::cause::Reason::HostRebooted) {
         return Outcome::HostRebooted;
     }
+    let succeeded = instance.job_result.as_deref() == Some("succeeded");
+    if let Some(reason) = instance.reason.filter(|reason| reason.opens_gate() && !succeeded) {
+        return Outcome::Removed(reason);
+    }
     if ended_in_job(instance) {
         return Outcome::Lost { detail: exit_line() };
     }
     if instance.job_completed_at.is_some() || instance.job_proven {
         return Outcome::Completed { result: instance.job_result.clone() };
-    }
-    if let Some(reason) = instance.reason.filter(|reason| reason.opens_gate()) {
-        return Outcome::Removed(reason);
     }
     if instance.job.is_some() {
         return Outcome::Lost { detail: exit_line() };
@@ -108,5 +109,76 @@ pub fn outcome(instance: &Instance) -> Outcome {
     match instance.reason {
         Some(reason) => Outcome::Removed(reason),
         None => Outcome::Failed { kind: FailureKind::EarlyExit, detail: exit_line() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cause::Reason;
+    use crate::names::{InstanceName, JobId, PoolName};
+    use crate::outcome::Exit;
+    use crate::time::Timestamp;
+
+    /// `[job] [done=RESULT] [proven] [exit=CODE] [oom] [reason=WORDS] [failed]`
+    fn instance(words: &str) -> Instance {
+        let pool = PoolName::new("p").unwrap();
+        let mut row = Instance::pending(InstanceName::of_pool(&pool, 1), pool, Timestamp(0));
+        for word in words.split_whitespace() {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            match key {
+                "job" => row.job = Some(JobId::new("j")),
+                "done" => {
+                    row.job_completed_at = Some(Timestamp(1));
+                    row.job_result = Some(value.to_owned());
+                }
+                "proven" => row.job_proven = true,
+                "exit" => row.exit = Some(Exit { code: value.parse().ok(), ..Exit::default() }),
+                "oom" => row.exit = Some(Exit { out_of_memory: true, ..Exit::default() }),
+                "reason" => row.reason = Reason::from_name(&value.replace('_', " ")),
+                "failed" => row.failure = Some((FailureKind::Create, "no image".to_owned())),
+                other => panic!("{other}"),
+            }
+        }
+        row
+    }
+
+    #[test]
+    fn a_life_is_summed_up_from_its_facts() {
+        let table = [
+            ("job done=succeeded exit=0", "completed succeeded"),
+            ("job done=failed exit=0", "completed failed"),
+            // A custom image may pass a job's failure on; a signal it does not.
+            ("job done=failed exit=1", "completed failed"),
+            ("job done=failed exit=137", "lost exit code 137"),
+            ("job done=failed oom", "lost out of memory"),
+            ("job done=succeeded exit=137", "completed succeeded"),
+            ("job proven exit=1", "lost exit code 1"),
+            ("proven exit=0", "completed -"),
+            ("proven exit=137", "lost exit code 137"),
+            ("job exit=0", "lost exit code 0"),
+            ("job", "lost environment vanished"),
+            ("exit=1", "failed environment"),
+            ("failed", "failed no image"),
+            ("reason=surplus", "removed surplus"),
+            ("job done=failed exit=143 reason=job_done", "completed failed"),
+            ("job done=failed exit=143 reason=operator_force", "removed operator force"),
+            ("job done=succeeded exit=0 reason=max_job_duration", "completed succeeded"),
+            ("job exit=137 reason=host_rebooted", "rebooted"),
+        ];
+        for (facts, wanted) in table {
+            let said = match outcome(&instance(facts)) {
+                Outcome::Completed { result } => {
+                    format!("completed {}", result.as_deref().unwrap_or("-"))
+                }
+                Outcome::Lost { detail } => format!("lost {detail}"),
+                Outcome::Failed { kind: FailureKind::EarlyExit, .. } => "failed environment".into(),
+                Outcome::Failed { detail, .. } => format!("failed {detail}"),
+                Outcome::Removed(reason) => format!("removed {}", reason.as_str()),
+                Outcome::HostRebooted => "rebooted".into(),
+                Outcome::RegistrationUnverified => "unverified".into(),
+            };
+            assert_eq!(said, wanted, "{facts}");
+        }
     }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use fleetfoot_core::{
-    Environment, Instance, InstanceName, Job, JobId, JobState, Phase, Pool, PoolName, PoolState, Registration, RunnerId,
-    Statistics, Timestamp,
+    Environment, Instance, InstanceName, Job, JobId, JobState, Phase, Pool, PoolName, PoolState,
+    Registration, RunnerId, Statistics, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -58,7 +58,11 @@ fn items_raise_the_level_and_do_not_add_to_it() {
     job(&mut state, "a", None);
     job(&mut state, "b", None);
     assert_eq!(state.open_jobs(NOW), 2);
-    assert_eq!(state.open_jobs(NOW + fleetfoot_core::Span::minutes(3)), 0, "items hold for two minutes only");
+    assert_eq!(
+        state.open_jobs(NOW + fleetfoot_core::Span::minutes(3)),
+        0,
+        "items hold for two minutes only"
+    );
     let mut state = pool(5);
     job(&mut state, "a", None);
     assert_eq!(state.open_jobs(NOW), 5);

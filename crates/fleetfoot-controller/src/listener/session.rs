@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetfoot_core::{ListenerState, ScaleSetId};
+use fleetfoot_core::{InstanceName, ListenerState, ScaleSetId};
 use fleetfoot_github::{ErrorKind, ScaleSetSpec, Session, labels_differ};
 use tokio::time::timeout;
 
@@ -51,12 +51,20 @@ pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
         .shared
         .store
         .update(move |txn| {
+            let in_vain: Vec<InstanceName> = txn
+                .pool(&name)
+                .map(|state| {
+                    let rows = state.instances.values().filter(|row| row.is_counted_in_vain());
+                    rows.map(|row| row.name.clone()).collect()
+                })
+                .unwrap_or_default();
             if let Some(row) = txn.pool_mut(&name) {
                 row.session_id = Some(id);
                 match level {
                     Some(level) => row.demand.session_opened(level, now),
                     None => row.demand.session_opened_blind(),
                 }
+                row.demand.spent.extend(in_vain.into_iter().map(|name| (name, now)));
             }
         })
         .await;

@@ -74,9 +74,12 @@ fn said(found: Option<Finding>) -> String {
     let mut words: Vec<&str> = found
         .observations
         .iter()
-        .map(|observation| match observation {
-            Observation::Removal { reason } => reason.as_str(),
-            other => other.name(),
+        .map(|observation| {
+            if let Observation::Removal { reason } = observation {
+                reason.as_str()
+            } else {
+                observation.name()
+            }
         })
         .collect();
     if found.clear_list_at.is_some() {

@@ -1,0 +1,420 @@
+//! A box, an engine whose environments run stand-in runners, a store in a directory, and controllers that
+//! come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fleetfoot_controller::{
+    Clock, Controller, ControllerSettings, HostLimits, Pace, PoolSettings, Stopped,
+};
+use fleetfoot_core::host::{Footprint, HostBudget};
+use fleetfoot_core::pool::PoolSpec;
+use fleetfoot_core::{
+    Cause, Exit, InstallationId, Instance, InstanceName, Outcome, Phase, PoolHealth, PoolName,
+    PoolState, Span, Timestamp,
+};
+use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
+use fleetfoot_provisioner::simulated::{Binding, SimulatedEngine, SimulatedProvisioner, serve};
+use fleetfoot_provisioner::{Event, Provisioner};
+use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, QueueJobs, Settings, runner};
+use fleetfoot_store::{ClosedFilter, Durability, Location, Options, Store};
+use futures_util::StreamExt as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::AbortHandle;
+
+/// Longer than anything here takes on a slow machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// A pool to be run.
+#[derive(Clone)]
+pub(crate) struct PoolPlan {
+    pub(crate) name: &'static str,
+    pub(crate) scope: &'static str,
+    pub(crate) engine: usize,
+    pub(crate) binding: Binding,
+    pub(crate) spec: PoolSpec,
+    pub(crate) removed: bool,
+}
+
+/// A pool of `max_runners`, single step.
+pub(crate) fn pool(name: &'static str, max_runners: u32) -> PoolPlan {
+    let spec = PoolSpec {
+        max_runners,
+        boot_timeout: Span::seconds(20),
+        create_timeout: Span::seconds(20),
+        idle_timeout: Span::seconds(2),
+        ..PoolSpec::default()
+    };
+    PoolPlan { name, scope: "acme", engine: 0, binding: Binding::SingleStep, spec, removed: false }
+}
+
+impl PoolPlan {
+    pub(crate) fn late(mut self) -> Self {
+        self.binding = Binding::LateBinding;
+        self
+    }
+
+    pub(crate) fn on_engine(mut self, engine: usize) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut PoolSpec)) -> Self {
+        change(&mut self.spec);
+        self
+    }
+}
+
+struct Engine {
+    engine: SimulatedEngine,
+    socket: std::path::PathBuf,
+    runners: Arc<Mutex<BTreeMap<InstanceName, AbortHandle>>>,
+}
+
+struct Running {
+    runtime: Runtime,
+    controller: Controller,
+    store: Store,
+}
+
+pub(crate) struct Bed {
+    pub(crate) github: GithubBox,
+    engines: Vec<Engine>,
+    directory: tempfile::TempDir,
+    running: Option<Running>,
+    /// What the next start is told.
+    pub(crate) settings: ControllerSettings,
+    pub(crate) pace: Pace,
+    /// The next start's clock is off by this.
+    pub(crate) clock_off: i64,
+    /// The store was lost once; its first one is new, but nothing was before it.
+    lost: bool,
+}
+
+pub(crate) fn installation() -> InstallationId {
+    InstallationId::new("bed").unwrap()
+}
+
+pub(crate) fn named(name: &str) -> PoolName {
+    PoolName::new(name).unwrap()
+}
+
+impl Bed {
+    /// A bed with one engine and a box that behaves as usual, only faster.
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}, 1).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings), engines: usize) -> Self {
+        let mut settings = Settings { runner_lost_after_ms: 3_000, ..Settings::default() };
+        change(&mut settings);
+        let github = GithubBox::start(BoxConfig::with_settings(settings)).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let engines = (0..engines).map(|n| engine(directory.path(), n)).collect();
+        let settings = ControllerSettings {
+            session_owner: "bed".into(),
+            boot_id: Some("boot".into()),
+            ..ControllerSettings::default()
+        };
+        let pace = Pace {
+            call_bound: Span::seconds(3),
+            sweep: Duration::from_millis(300),
+            sweep_urgent: Duration::from_millis(100),
+            ages_grace: Span::ZERO,
+        };
+        Self {
+            github,
+            engines,
+            directory,
+            running: None,
+            settings,
+            pace,
+            clock_off: 0,
+            lost: false,
+        }
+    }
+
+    pub(crate) fn host_budget(&mut self, max_instances: u32) {
+        let budget = HostBudget { max_instances: Some(max_instances), ..HostBudget::default() };
+        self.settings.host = HostLimits { budget, min_free_disk: None };
+    }
+
+    pub(crate) fn engine(&self) -> &SimulatedEngine {
+        &self.engines[0].engine
+    }
+
+    pub(crate) fn engine_of(&self, number: usize) -> &SimulatedEngine {
+        &self.engines[number].engine
+    }
+
+    /// Starts a controller with these pools, on the store that is there.
+    pub(crate) async fn start(&mut self, pools: &[PoolPlan]) {
+        assert!(self.running.is_none(), "one at a time");
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let http = Http::new(HttpSettings::default()).unwrap();
+        let pools: Vec<PoolSettings> =
+            pools.iter().map(|plan| self.pool_settings(plan, &http)).collect();
+        let path = self.directory.path().join("store.db");
+        let (mut settings, pace, lost) = (self.settings.clone(), self.pace, self.lost);
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let wall = Timestamp(i64::try_from(since_epoch.as_millis()).unwrap() + self.clock_off);
+        let started = runtime.spawn(async move {
+            let store = open(&path).await;
+            settings.careful = lost && store.was_lost();
+            let clock = Clock::starting_at(wall);
+            let controller =
+                Controller::start_at(store.clone(), pools, settings, clock, pace).await.unwrap();
+            (store, controller)
+        });
+        let (store, controller) = started.await.unwrap();
+        self.running = Some(Running { runtime, controller, store });
+    }
+
+    /// A start whose sessions are open.
+    pub(crate) async fn start_ready(&mut self, pools: &[PoolPlan]) {
+        self.start(pools).await;
+        let mut health = self.running().controller.health();
+        tokio::time::timeout(SOON, health.wait_for(|health| health.ready)).await.unwrap().unwrap();
+    }
+
+    fn pool_settings(&self, plan: &PoolPlan, http: &Http) -> PoolSettings {
+        let url = ConfigUrl::parse(&self.github.config_url(plan.scope)).unwrap();
+        let token = TokenSource::fixed("test", DEFAULT_TOKEN.into());
+        let provisioner = SimulatedProvisioner::remote(
+            &self.engines[plan.engine].socket,
+            installation(),
+            plan.binding,
+        );
+        PoolSettings {
+            name: named(plan.name),
+            spec: plan.spec.clone(),
+            labels: vec![plan.name.to_owned()],
+            runner_group: None,
+            connection: Connection::new(http, &url, &Credentials::Token(token)).unwrap(),
+            credential_reference: "test".into(),
+            provisioner: Arc::new(provisioner),
+            backend_concurrency: 200,
+            footprint: Footprint::default(),
+            removed: plan.removed,
+        }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("a controller runs")
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.running().store
+    }
+
+    /// The controller is gone from one moment to the next; everything else stays.
+    pub(crate) fn crash(&mut self) {
+        let Running { runtime, controller, store } =
+            self.running.take().expect("a controller runs");
+        runtime.shutdown_background();
+        drop((controller, store));
+    }
+
+    /// The controller stops as after SIGTERM.
+    pub(crate) async fn stop(&mut self) -> Stopped {
+        let Running { runtime, controller, store } =
+            self.running.take().expect("a controller runs");
+        let stopped = controller.stop().await;
+        store.close().await;
+        runtime.shutdown_background();
+        stopped
+    }
+
+    pub(crate) fn lose_store(&mut self) {
+        self.lost = true;
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.directory.path().join(format!("store.db{end}")));
+        }
+    }
+
+    pub(crate) fn queue(&self, pool: &str, count: usize, duration_ms: u64) -> Vec<u64> {
+        self.github.queue_jobs(&QueueJobs::for_scale_set("acme", pool, count, duration_ms))
+    }
+
+    pub(crate) fn state(&self, pool: &str) -> Arc<PoolState> {
+        self.store().pool(&named(pool)).expect("the pool has a row")
+    }
+
+    pub(crate) fn instances(&self, pool: &str) -> Vec<Instance> {
+        self.state(pool).instances.values().map(|row| Instance::clone(row)).collect()
+    }
+
+    pub(crate) fn in_phase(&self, pool: &str, phase: Phase) -> Vec<Instance> {
+        self.instances(pool).into_iter().filter(|row| row.phase == phase).collect()
+    }
+
+    pub(crate) fn health(&self, pool: &str) -> Arc<PoolHealth> {
+        self.running().controller.health().borrow().pools[&named(pool)].clone()
+    }
+
+    pub(crate) fn waits_for(&self, pool: &str, code: &str) -> bool {
+        self.health(pool).causes.iter().map(Cause::code).any(|cause| cause == code)
+    }
+
+    /// Waits for a level.
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+        self.until_within(what, SOON, wanted).await;
+    }
+
+    pub(crate) async fn until_within(
+        &self,
+        what: &str,
+        bound: Duration,
+        wanted: impl Fn(&Self) -> bool,
+    ) {
+        let began = std::time::Instant::now();
+        while !wanted(self) {
+            assert!(began.elapsed() < bound, "waited in vain until {what}\n{}", self.picture());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What holds for a while, not only now: `bound` is how long it is looked at.
+    pub(crate) async fn throughout(
+        &self,
+        what: &str,
+        bound: Duration,
+        wanted: impl Fn(&Self) -> bool,
+    ) {
+        let began = std::time::Instant::now();
+        while began.elapsed() < bound {
+            assert!(wanted(self), "not throughout: {what}\n{}", self.picture());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn picture(&self) -> String {
+        let mut text = format!("{:?}\n", self.github.summary());
+        for (name, it) in
+            self.engines.iter().flat_map(|it| it.engine.environments()).map(|it| (it.0, it.1))
+        {
+            text.push_str(&format!("{name}: {} {:?}\n", it.name, it.state));
+        }
+        let Some(running) = &self.running else { return text };
+        for state in running.store.pools().values() {
+            text.push_str(&format!("{:?}\n", state.pool));
+            for row in state.instances.values() {
+                text.push_str(&format!("  {row:?}\n"));
+            }
+        }
+        text + &format!("{:?}", running.controller.health().borrow().pools)
+    }
+
+    /// All of `jobs` done, none twice.
+    pub(crate) async fn until_done(&self, jobs: u64) -> BoxState {
+        self.until("all jobs are done", |bed| bed.github.summary().jobs_completed >= jobs).await;
+        let state = self.github.state();
+        assert_eq!(state.summary.jobs_completed, jobs);
+        assert_eq!(state.summary.jobs_started_twice, 0);
+        state
+    }
+
+    /// Nothing is left in the store, at GitHub and at the engines.
+    pub(crate) async fn until_nothing_left(&self) {
+        self.until("nothing is left", |bed| {
+            bed.store().pools().values().all(|state| state.instances.is_empty())
+                && bed.github.summary().runners == 0
+                && bed.engines.iter().all(|it| it.ours().is_empty())
+        })
+        .await;
+    }
+
+    pub(crate) fn ours(&self) -> BTreeSet<InstanceName> {
+        self.engines[0].ours()
+    }
+
+    pub(crate) async fn closed(&self, pool: &str) -> Vec<Instance> {
+        let filter =
+            ClosedFilter { pool: Some(named(pool)), limit: 10_000, ..ClosedFilter::default() };
+        self.store().closed_instances(filter).await.unwrap()
+    }
+
+    pub(crate) async fn outcomes(&self, pool: &str) -> Vec<Outcome> {
+        self.closed(pool).await.into_iter().filter_map(|row| row.outcome).collect()
+    }
+}
+
+impl Engine {
+    fn ours(&self) -> BTreeSet<InstanceName> {
+        let ours = self.engine.environments().into_iter().filter(|(of, _)| *of == installation());
+        ours.map(|(_, info)| info.name).collect()
+    }
+}
+
+/// Held by nobody any more, the file can be opened; a controller that crashed lets go of it in a moment.
+async fn open(path: &std::path::Path) -> Store {
+    let options = || Options {
+        durability: Durability::Off,
+        installation: Some(installation()),
+        ..Options::default()
+    };
+    let began = std::time::Instant::now();
+    loop {
+        match Store::open(Location::Sqlite(path.to_owned()), options()).await {
+            Ok(store) => return store,
+            Err(error) => assert!(began.elapsed() < SOON, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// An engine behind a socket, as one that is a process of its own.
+fn engine(directory: &std::path::Path, number: usize) -> Engine {
+    let (engine, socket) =
+        (SimulatedEngine::new(), directory.join(format!("engine-{number}.sock")));
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    tokio::spawn(serve(listener, engine.clone()));
+    let runners: Arc<Mutex<BTreeMap<InstanceName, AbortHandle>>> = Arc::default();
+    let (handle, hook_engine, known) =
+        (tokio::runtime::Handle::current(), engine.clone(), runners.clone());
+    engine.on_launch(move |name, jit| {
+        let blob = runner::Blob::parse(jit.expose()).unwrap();
+        let (engine, of) = (hook_engine.clone(), name.clone());
+        let task = handle.spawn(async move {
+            let ended = runner::Runner::new(blob).run(&mut std::io::sink()).await;
+            let code = match ended {
+                Ok(runner::Exit::JobDone | runner::Exit::Stopped) => 0,
+                Ok(runner::Exit::Crashed) => 137,
+                Ok(runner::Exit::Refused | runner::Exit::VersionDeprecated) | Err(_) => 1,
+            };
+            engine.end(&of, Exit { code: Some(code), ..Exit::default() });
+        });
+        known.lock().unwrap().insert(name.clone(), task.abort_handle());
+    });
+    // What is deleted or killed takes its runner with it.
+    let (watched, known) = (engine.clone(), runners.clone());
+    tokio::spawn(async move {
+        let watch = SimulatedProvisioner::new(&watched, installation(), Binding::SingleStep);
+        let mut events = watch.watch().await.unwrap();
+        while let Some(event) = events.next().await {
+            if let Event::Ended { name, .. } = event
+                && let Some(task) = known.lock().unwrap().remove(&name)
+            {
+                task.abort();
+            }
+        }
+    });
+    Engine { engine, socket, runners }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for task in self.runners.lock().unwrap().values() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.runtime.shutdown_background();
+        }
+    }
+}

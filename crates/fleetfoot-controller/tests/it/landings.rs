@@ -1,0 +1,157 @@
+//! 11.1 and 11.2: calls that land late, answers that are lost, and a backend that is another one.
+
+use std::time::Duration;
+
+use fleetfoot_core::{Outcome, Phase, Span};
+use fleetfoot_provisioner::simulated::{Fault, Operation, Rule};
+use fleetfoot_sim::{Endpoint, Fault as GithubFault, FaultAction};
+
+use crate::bed::{Bed, SOON, named, pool};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_that_lands_late_is_harmless_and_never_above_the_limit() {
+    let mut bed = Bed::new().await;
+    let late = Fault::LandLate(Duration::from_millis(2500));
+    bed.engine().add_rule(Rule::once(Operation::Create, late));
+    let plan = pool("linux", 1).with(|spec| spec.create_timeout = Span(500));
+    bed.start_ready(&[plan]).await;
+    bed.queue("linux", 1, 50);
+    bed.until("the call is given up", |bed| {
+        bed.instances("linux").iter().any(|row| row.unanswered_since.is_some())
+    })
+    .await;
+    // It holds its slot until it is proven that nothing of it can still run.
+    bed.until_done(1).await;
+    bed.until_nothing_left().await;
+    assert_eq!(bed.engine().peak(&named("linux")), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_that_never_lands_gives_its_slot_back_after_two_lists() {
+    let mut bed = Bed::new().await;
+    bed.pace.call_bound = Span::seconds(1);
+    bed.engine().add_rule(Rule::once(Operation::Create, Fault::Hang));
+    let plan = pool("linux", 1).with(|spec| spec.create_timeout = Span(300));
+    bed.start_ready(&[plan]).await;
+    bed.queue("linux", 1, 50);
+    bed.until_done(1).await;
+    bed.until_nothing_left().await;
+    let creates =
+        bed.engine().calls().into_iter().filter(|call| call.operation == Operation::Create);
+    let received: Vec<_> = creates.map(|call| call.received).collect();
+    assert_eq!(received.len(), 2);
+    assert!(received[1] - received[0] > Duration::from_millis(1300), "two lists, a bound apart");
+    assert_eq!(
+        bed.state("linux").pool.circuit.failures,
+        0,
+        "the backend's failure, not the instance's"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_environment_whose_answer_was_lost_keeps_its_job() {
+    let mut bed = Bed::new().await;
+    bed.engine().add_rule(Rule::once(Operation::Create, Fault::LostAnswer));
+    bed.start_ready(&[pool("linux", 1)]).await;
+    bed.queue("linux", 1, 1500);
+    let state = bed.until_done(1).await;
+    assert_eq!(state.summary.jobs_succeeded, 1);
+    bed.until_nothing_left().await;
+    assert_eq!(bed.engine().peak(&named("linux")), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_whose_answer_was_lost_is_removed_by_name() {
+    let mut bed = Bed::new().await;
+    bed.github.inject(GithubFault::once(Endpoint::GenerateJitConfig, FaultAction::LoseAnswer));
+    bed.start_ready(&[pool("linux", 1)]).await;
+    bed.queue("linux", 1, 50);
+    bed.until_done(1).await;
+    bed.until_nothing_left().await;
+    assert_eq!(bed.github.summary().runners_registered_total, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_cut_off_by_a_crash_is_followed_up() {
+    for late in [false, true] {
+        let mut bed = Bed::new().await;
+        bed.pace.call_bound = Span::seconds(1);
+        let plan = if late { pool("linux", 1).late() } else { pool("linux", 1) };
+        bed.start_ready(std::slice::from_ref(&plan)).await;
+        bed.engine().set_frozen(true);
+        bed.queue("linux", 1, 50);
+        bed.until("a create is in flight", |bed| {
+            bed.engine().calls().iter().any(|call| call.operation == Operation::Create)
+        })
+        .await;
+        bed.crash();
+        // A frozen engine does not list either: nothing is taken for gone, nothing is made in its place.
+        bed.start(std::slice::from_ref(&plan)).await;
+        bed.throughout("its row stays", Duration::from_millis(500), |bed| {
+            bed.state("linux").occupying() == 1
+        })
+        .await;
+        bed.engine().set_frozen(false);
+        bed.until_done(1).await;
+        bed.until_nothing_left().await;
+        assert_eq!(bed.engine().peak(&named("linux")), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_backend_at_the_same_address_closes_and_makes_nothing() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 2), pool("other", 1)]).await;
+    bed.queue("linux", 1, 4000);
+    bed.until("the job runs", |bed| !bed.in_phase("linux", Phase::Running).is_empty()).await;
+    let holds = bed.in_phase("linux", Phase::Running)[0].name.clone();
+    let creates = |bed: &Bed| {
+        let calls = bed.engine().calls();
+        calls.iter().filter(|call| call.operation == Operation::Create).count()
+    };
+    bed.engine().set_identity("another engine");
+    let lists = |bed: &Bed| {
+        bed.engine().calls().iter().filter(|call| call.operation == Operation::List).count()
+    };
+    let seen = lists(&bed);
+    bed.until("it was listed", |bed| lists(bed) > seen + 1).await;
+    bed.queue("linux", 1, 50);
+    bed.until("it says why it waits", |bed| bed.waits_for("linux", "backend_unavailable")).await;
+    let before = creates(&bed);
+    bed.throughout("nothing is made or closed", Duration::from_secs(1), |bed| {
+        creates(bed) == before && bed.state("linux").instances.contains_key(&holds)
+    })
+    .await;
+    // A pool that holds nothing elsewhere does not notice.
+    bed.queue("other", 1, 50);
+    bed.until("the other pool's job is done", |bed| bed.github.summary().jobs_completed == 1).await;
+    bed.until("and its instance is closed", |bed| bed.state("other").instances.is_empty()).await;
+    bed.engine().set_identity("simulated-again");
+    bed.throughout("a third one is none of ours either", Duration::from_millis(500), |bed| {
+        bed.state("linux").instances.contains_key(&holds)
+    })
+    .await;
+    let own = bed.state("linux").instances[&holds].backend_identity.clone().unwrap();
+    bed.engine().set_identity(&own);
+    bed.until_done(3).await;
+    bed.until_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_environment_taken_away_by_other_hands_is_a_lost_job_and_no_slot() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 1)]).await;
+    bed.queue("linux", 2, 400);
+    bed.until("a job runs", |bed| !bed.in_phase("linux", Phase::Running).is_empty()).await;
+    let name = bed.in_phase("linux", Phase::Running)[0].name.clone();
+    bed.engine().end(&name, fleetfoot_core::Exit { code: Some(137), ..Default::default() });
+    bed.engine().remove(&name);
+    bed.until_done(2).await;
+    bed.until_within("nothing is left", SOON * 2, |bed| bed.state("linux").instances.is_empty())
+        .await;
+    let outcomes = bed.outcomes("linux").await;
+    assert!(
+        outcomes.iter().any(|it| matches!(it, Outcome::Lost { detail } if detail.contains("137"))),
+        "{outcomes:?}"
+    );
+}

@@ -1,0 +1,82 @@
+//! Bursts and slow backends: what may not wait for what.
+
+use std::time::Duration;
+
+use fleetfoot_core::Phase;
+use fleetfoot_provisioner::simulated::{Latency, Operation};
+use fleetfoot_sim::Endpoint;
+
+use crate::bed::{Bed, named, pool};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_costs_one_round_trip_not_one_each() {
+    const LATENCY_MS: u64 = 1000;
+    let mut bed = Bed::with(|settings| settings.runner_offline_after_ms = 60_000, 1).await;
+    bed.pace.call_bound = fleetfoot_core::Span::seconds(20);
+    bed.start_ready(&[pool("linux", 100)]).await;
+    bed.github.change(|settings| {
+        settings.endpoint_latency_ms.insert(Endpoint::GenerateJitConfig, LATENCY_MS);
+    });
+    bed.queue("linux", 100, 50);
+    bed.until("all are asked for", |bed| bed.github.state().jit_calls.len() >= 100).await;
+    let calls = bed.github.state().jit_calls;
+    let (first, last) = (calls[0].arrived_us, calls[99].arrived_us);
+    assert!(last - first < LATENCY_MS * 1000, "{} us between the first and the last", last - first);
+    bed.until_done(100).await;
+    bed.until_nothing_left().await;
+    assert_eq!(bed.github.state().jit_calls.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_backend_delays_no_poll_and_no_other_pool() {
+    let mut bed = Bed::with(|_| {}, 2).await;
+    bed.engine_of(1).set_latency(Latency { create: Duration::from_secs(10), ..Latency::default() });
+    bed.start_ready(&[pool("slow", 5).on_engine(1), pool("fast", 2)]).await;
+    bed.queue("slow", 3, 50);
+    bed.until("they are being made", |bed| {
+        bed.engine_of(1).calls().iter().filter(|call| call.operation == Operation::Create).count()
+            == 3
+    })
+    .await;
+    bed.queue("fast", 6, 20);
+    bed.until("the other pool's jobs are done", |bed| bed.github.summary().jobs_completed == 6)
+        .await;
+    // Messages go on to be taken in while the backend is still at it.
+    bed.queue("slow", 1, 50);
+    bed.until("the next one is asked for as well", |bed| {
+        bed.engine_of(1).calls().iter().filter(|call| call.operation == Operation::Create).count()
+            == 4
+    })
+    .await;
+    assert!(bed.engine_of(1).environments().is_empty(), "all that while the first are not made");
+    assert_eq!(bed.in_phase("slow", Phase::Starting).len(), 4);
+    bed.until_done(10).await;
+    bed.until_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_binding_serves_the_same_jobs() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 3).late()]).await;
+    bed.queue("linux", 12, 30);
+    let state = bed.until_done(12).await;
+    assert_eq!(state.jit_calls.len(), 12);
+    bed.until_nothing_left().await;
+    assert_eq!(bed.engine().peak(&named("linux")), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_capacity_told_is_what_can_run_and_never_nothing() {
+    let mut bed = Bed::new().await;
+    bed.host_budget(3);
+    bed.start_ready(&[pool("linux", 5), pool("other", 2)]).await;
+    let told = |bed: &Bed, name: &str| {
+        bed.github.state().scale_set("acme", name).and_then(|set| set.capacity)
+    };
+    bed.until("told", |bed| told(bed, "linux") == Some(3) && told(bed, "other") == Some(2)).await;
+    bed.queue("linux", 5, 1500);
+    bed.until("full", |bed| bed.state("linux").occupying() == 3).await;
+    bed.until("what is granted counts as its own", |bed| told(bed, "linux") == Some(3)).await;
+    bed.until_done(5).await;
+    assert_eq!(bed.engine().peak(&named("linux")), 3);
+}
