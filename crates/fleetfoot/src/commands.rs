@@ -9,8 +9,8 @@ pub mod demo;
 pub mod drain;
 pub mod locate;
 pub mod logs;
-pub mod outrunner;
 pub mod output;
+pub mod outrunner;
 pub mod resume;
 pub mod run;
 pub mod schema;
@@ -41,7 +41,8 @@ pub fn call(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn on_runtime(command: Command) -> Result<ExitCode, CommandError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| {
         CommandError::new(Exit::Failure, format!("failed to start the runtime: {error}"))
     })?;
@@ -79,7 +80,8 @@ async fn start(args: RunArgs) -> Result<ExitCode, CommandError> {
         takeover: args.takeover,
     };
     run::run(options).await.map_err(|error| {
-        let exit = if error.exit_status() == Exit::Config.code() { Exit::Config } else { Exit::Failure };
+        let exit =
+            if error.exit_status() == Exit::Config.code() { Exit::Config } else { Exit::Failure };
         let text = error.to_string();
         let (line, report) = text.split_once('\n').unwrap_or((&text, ""));
         CommandError::new(exit, line).with_report(report)

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use fleetfoot_controller::{Clock, Controller, ControllerSettings, StartError, Stopped};
 use fleetfoot_server::listen::{self, ListenError};
 use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState, wall_clock};
-use fleetfoot_store::{Location, LockError, Options, Search, StateDir, StateDirError, StateDirOpenError, Store};
+use fleetfoot_store::{
+    Location, LockError, Options, Search, StateDir, StateDirError, StateDirOpenError, Store,
+};
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 
@@ -100,7 +102,11 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     if options.takeover {
         crate::takeover::ask(&state_dir.control_socket()).await;
     }
-    let lock = if options.takeover { crate::takeover::lock(&state_dir).await? } else { state_dir.lock()? };
+    let lock = if options.takeover {
+        crate::takeover::lock(&state_dir).await?
+    } else {
+        state_dir.lock()?
+    };
     let location = Location::Sqlite(state_dir.store_file());
     let store = state_dir.open_store(location, Options::default()).await?;
     let stopped = serve(&options, &state_dir, store.clone(), wishes).await;
@@ -190,8 +196,9 @@ impl Faces {
                 let token = match &listen.token_file {
                     None => None,
                     Some(path) => {
-                        let text = std::fs::read_to_string(path)
-                            .map_err(|source| DaemonError::ListenToken { path: path.clone(), source })?;
+                        let text = std::fs::read_to_string(path).map_err(|source| {
+                            DaemonError::ListenToken { path: path.clone(), source }
+                        })?;
                         Some(Arc::new(SecretString::from(text.trim().to_owned())))
                     }
                 };
@@ -203,7 +210,11 @@ impl Faces {
         Ok(Self { control: listen::bind_control(&state_dir.control_socket())?, network })
     }
 
-    fn serve(self, state: ServerState, stop: &watch::Receiver<bool>) -> Vec<tokio::task::JoinHandle<()>> {
+    fn serve(
+        self,
+        state: ServerState,
+        stop: &watch::Receiver<bool>,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
         let tasks = fleetfoot_controller::Tasks::default();
         let stopped = |mut stop: watch::Receiver<bool>| async move {
             let _ = stop.wait_for(|stop| *stop).await.is_ok();

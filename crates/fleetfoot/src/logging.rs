@@ -25,7 +25,12 @@ pub fn native(settings: LogSettings) {
             .with_target(false)
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
             .boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).with_target(false).boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(io::stderr)
+            .with_target(false)
+            .boxed(),
     };
     // A second call in one process (tests) changes nothing.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_ok();
@@ -34,5 +39,8 @@ pub fn native(settings: LogSettings) {
 /// The original's lines, on standard output.
 pub fn outrunner() {
     let layer = OutrunnerLayer::new(io::stdout());
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter(Level::INFO))).try_init().is_ok();
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(filter(Level::INFO)))
+        .try_init()
+        .is_ok();
 }

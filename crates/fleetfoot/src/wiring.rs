@@ -56,7 +56,9 @@ pub enum WiringError {
         runner: String,
     },
     /// The API's address is another one than its URL leads to.
-    #[error("runner {runner}: api_url {stated} is not where the API of its url is ({derived}): correct it or leave it out")]
+    #[error(
+        "runner {runner}: api_url {stated} is not where the API of its url is ({derived}): correct it or leave it out"
+    )]
     ApiUrl {
         /// The pool.
         runner: String,
@@ -145,9 +147,11 @@ pub fn removed_pools(store: &Store, pools: &[PoolSettings]) -> Vec<PoolSettings>
             continue;
         }
         let row = &state.pool;
-        let backend = pools.iter().find(|pool| pool.provisioner.connection() == row.backend_connection);
+        let backend =
+            pools.iter().find(|pool| pool.provisioner.connection() == row.backend_connection);
         let same_credential = |pool: &&PoolSettings| {
-            pool.credential_reference == row.credential_reference && pool.connection.url().as_str() == row.config_url
+            pool.credential_reference == row.credential_reference
+                && pool.connection.url().as_str() == row.config_url
         };
         let (Some(backend), Some(github)) = (backend, pools.iter().find(same_credential)) else {
             tracing::error!(
@@ -215,10 +219,16 @@ fn footprint(backend: &Backend) -> Footprint {
         Backend::Docker(docker) => (docker.cpus, docker.memory),
         Backend::Process(process) => (process.cpus, process.memory),
         Backend::Libvirt(libvirt) => {
-            return Footprint { millicpus: u64::from(libvirt.cpus) * 1000, memory_mib: libvirt.memory_mib };
+            return Footprint {
+                millicpus: u64::from(libvirt.cpus) * 1000,
+                memory_mib: libvirt.memory_mib,
+            };
         }
         Backend::Tart(tart) => {
-            return Footprint { millicpus: u64::from(tart.cpus) * 1000, memory_mib: tart.memory_mib };
+            return Footprint {
+                millicpus: u64::from(tart.cpus) * 1000,
+                memory_mib: tart.memory_mib,
+            };
         }
         Backend::Simulated(_) => (None, None),
     };

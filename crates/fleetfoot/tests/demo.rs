@@ -1,6 +1,12 @@
 //! The real binary's demonstration, box and measurements, as a visitor or a script would start them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test"
+)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};

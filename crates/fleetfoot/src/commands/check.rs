@@ -48,11 +48,14 @@ struct Checked {
 /// When standard output cannot be written, or the file cannot be used.
 pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
     let path = super::locate::config_path(args.config.as_deref());
-    let options = LoadOptions { flavor: Flavor::Native, strict: args.strict, ..LoadOptions::default() };
+    let options =
+        LoadOptions { flavor: Flavor::Native, strict: args.strict, ..LoadOptions::default() };
     let (config, report) = match load(&path, &options) {
         Ok(loaded) => (loaded.config, loaded.report),
         Err(LoadError::Invalid(report)) => return invalid(&report, args.output.output),
-        Err(error @ LoadError::Read { .. }) => return Err(CommandError::from_error(Exit::Config, &error)),
+        Err(error @ LoadError::Read { .. }) => {
+            return Err(CommandError::from_error(Exit::Config, &error));
+        }
     };
     let flags = Flags::default();
     let mut notes = report_notes(&report);
@@ -96,7 +99,9 @@ fn report_notes(report: &Report) -> Vec<Note> {
 async fn outside(config: &Config, flags: &Flags, args: &CheckArgs) -> Vec<Note> {
     let mut notes = Vec::new();
     let resolution = resolve(config, flags, &RealSurroundings);
-    notes.extend(resolution.warnings.iter().map(|warning| note("warning", None, warning.clone(), None)));
+    notes.extend(
+        resolution.warnings.iter().map(|warning| note("warning", None, warning.clone(), None)),
+    );
     for (runner, failure) in &resolution.failures {
         notes.push(note("error", Some(runner), crate::chain(failure), None));
     }
@@ -149,7 +154,8 @@ async fn github(pools: &[PoolSettings]) -> Vec<Note> {
     let mut asked = BTreeSet::new();
     for pool in pools {
         let name = pool.name.as_str();
-        let credential = (pool.connection.url().as_str().to_owned(), pool.credential_reference.clone());
+        let credential =
+            (pool.connection.url().as_str().to_owned(), pool.credential_reference.clone());
         if asked.insert(credential) {
             match pool.connection.check().await {
                 Ok(report) => notes.extend(credential_notes(pool, &report)),
@@ -185,18 +191,34 @@ fn credential_notes(pool: &PoolSettings, report: &fleetfoot_github::CheckReport)
     let (name, reference) = (pool.name.as_str(), &pool.credential_reference);
     if let Some(permission) = &report.missing_permission {
         let message = format!("the credential ({reference}) lacks a permission: {permission}");
-        notes.push(note("warning", Some(name), message, Some("without it idle runners are seen later")));
+        notes.push(note(
+            "warning",
+            Some(name),
+            message,
+            Some("without it idle runners are seen later"),
+        ));
     }
     if let Some(expires) = report.token_expires_at {
         let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
         if left < EXPIRES_SOON {
-            let message = format!("the token ({reference}) expires in {} days", left.as_secs() / 86_400);
-            notes.push(note("warning", Some(name), message, Some("make a new one in time; a token file is read again by itself")));
+            let message =
+                format!("the token ({reference}) expires in {} days", left.as_secs() / 86_400);
+            notes.push(note(
+                "warning",
+                Some(name),
+                message,
+                Some("make a new one in time; a token file is read again by itself"),
+            ));
         }
     }
     if let Some(ahead) = report.clock_ahead_seconds.filter(|_| report.is_clock_off) {
         let message = format!("this machine's clock is {ahead} s ahead of GitHub's");
-        notes.push(note("error", Some(name), message, Some("set the clock: App tokens are refused")));
+        notes.push(note(
+            "error",
+            Some(name),
+            message,
+            Some("set the clock: App tokens are refused"),
+        ));
     }
     notes
 }
@@ -206,7 +228,12 @@ async fn backends(pools: &[PoolSettings]) -> Vec<Note> {
     for pool in pools {
         let found = tokio::time::timeout(Duration::from_secs(20), pool.provisioner.check()).await;
         let Ok(findings) = found else {
-            notes.push(note("error", Some(pool.name.as_str()), "the backend did not answer in time".to_owned(), None));
+            notes.push(note(
+                "error",
+                Some(pool.name.as_str()),
+                "the backend did not answer in time".to_owned(),
+                None,
+            ));
             continue;
         };
         for finding in findings {

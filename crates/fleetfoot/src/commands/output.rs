@@ -17,7 +17,7 @@ pub fn print(text: &str) -> Result<(), CommandError> {
 /// Prints a value as one JSON document: on one line for programs, on several for people who look at it.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let stdout = io::stdout();
     let json = if stdout.is_terminal() {

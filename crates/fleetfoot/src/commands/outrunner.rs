@@ -60,7 +60,8 @@ fn run(options: Options) -> ExitCode {
         Ok(limit) => limit,
         Err(text) => return fail(&text),
     };
-    let load_options = LoadOptions { flavor: Flavor::Outrunner, strict: false, default_max_runners: max_runners };
+    let load_options =
+        LoadOptions { flavor: Flavor::Outrunner, strict: false, default_max_runners: max_runners };
     let loaded = match load(&PathBuf::from(&options.config), &load_options) {
         Ok(loaded) => loaded,
         Err(error) => return fail(&crate::outrunner::load_error(&error)),
@@ -76,7 +77,8 @@ fn run(options: Options) -> ExitCode {
         flavor: Flavor::Outrunner,
         takeover: false,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(daemon::run(daemon)),
         Err(error) => return fail(&format!("failed to start the runtime: {error}")),

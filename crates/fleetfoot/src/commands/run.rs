@@ -57,7 +57,8 @@ fn load_text(error: &LoadError) -> String {
 /// # Errors
 /// [`RunError`] when it could not start.
 pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
-    let load_options = LoadOptions { flavor: Flavor::Native, strict: options.strict, ..LoadOptions::default() };
+    let load_options =
+        LoadOptions { flavor: Flavor::Native, strict: options.strict, ..LoadOptions::default() };
     let loaded = load(&options.config, &load_options).map_err(RunError::Config)?;
     logging::native(loaded.config.log);
     for finding in loaded.report.warnings() {
@@ -77,6 +78,10 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
         tracing::warn!("some calls did not end in time; the next start goes on from their rows");
     }
     let (idle, running) = (stopped.idle, stopped.running);
-    tracing::info!(idle, running, "left: {idle} idle, {running} running; `drain --wait` removes them");
+    tracing::info!(
+        idle,
+        running,
+        "left: {idle} idle, {running} running; `drain --wait` removes them"
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -32,8 +32,10 @@ pub(super) fn raise(pools: &[RunnerConfig]) -> Result<(), TooFewDescriptors> {
         Ok(()) => hard,
         Err(_) => limit.current.unwrap_or(u64::MAX),
     };
-    let instances: u64 = pools.iter().map(|pool| u64::from(pool.max_runners.min(64))).sum::<u64>().min(1024);
-    let needed = |count: usize| BASE + instances + PER_POOL * u64::try_from(count).unwrap_or(u64::MAX / 4);
+    let instances: u64 =
+        pools.iter().map(|pool| u64::from(pool.max_runners.min(64))).sum::<u64>().min(1024);
+    let needed =
+        |count: usize| BASE + instances + PER_POOL * u64::try_from(count).unwrap_or(u64::MAX / 4);
     if needed(pools.len()) <= reached {
         return Ok(());
     }

@@ -20,7 +20,10 @@ pub(super) struct Wishes {
 
 /// Begins to receive signals.
 pub(super) fn listen() -> io::Result<Wishes> {
-    Ok(Wishes { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    Ok(Wishes {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+    })
 }
 
 impl Wishes {

@@ -9,9 +9,7 @@ use fleetfoot_provisioner_process::{
     BubblewrapSettings, ProcessHost, ProcessPool, ProcessProvisioner, RunnerSource, Sandbox,
 };
 
-use crate::config::{
-    self, Backend, InstanceProxy, ProcessConfig, RunnerConfig, SimulatedConfig,
-};
+use crate::config::{self, Backend, InstanceProxy, ProcessConfig, RunnerConfig, SimulatedConfig};
 
 use super::{AnyProvisioner, Surroundings, WiringError};
 
@@ -46,7 +44,8 @@ impl Backends {
 
     /// The backend of one runner.
     pub(super) async fn make(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
-        let failed = |message: String| WiringError::Backend { runner: runner.name.clone(), message };
+        let failed =
+            |message: String| WiringError::Backend { runner: runner.name.clone(), message };
         match &runner.backend {
             Backend::Docker(docker) => {
                 let engine = self.engine(docker.host.clone()).await.map_err(failed)?;
@@ -87,7 +86,8 @@ impl Backends {
             return Ok(host.clone());
         }
         let Surroundings { instances, installation, .. } = &self.surroundings;
-        let host = ProcessHost::open(instances, installation.clone()).map_err(|error| crate::chain(&error))?;
+        let host = ProcessHost::open(instances, installation.clone())
+            .map_err(|error| crate::chain(&error))?;
         self.processes = Some(host.clone());
         Ok(host)
     }
@@ -133,11 +133,15 @@ fn process_pool(process: &ProcessConfig, runner: &RunnerConfig) -> ProcessPool {
 }
 
 /// Values of `http_proxy`, `https_proxy` and `no_proxy` for the inside of instances.
-pub(super) fn proxy_values(proxy: &InstanceProxy) -> (Option<String>, Option<String>, Option<String>) {
+pub(super) fn proxy_values(
+    proxy: &InstanceProxy,
+) -> (Option<String>, Option<String>, Option<String>) {
     let own = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).ok();
     match proxy {
         InstanceProxy::Ours => (own("http_proxy"), own("https_proxy"), own("no_proxy")),
-        InstanceProxy::Explicit { http, https, no_proxy } => (http.clone(), https.clone(), no_proxy.clone()),
+        InstanceProxy::Explicit { http, https, no_proxy } => {
+            (http.clone(), https.clone(), no_proxy.clone())
+        }
     }
 }
 
@@ -146,7 +150,8 @@ fn reach_variables(runner: &RunnerConfig) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     if let Some(proxy) = &runner.proxy {
         let (http, https, no_proxy) = proxy_values(proxy);
-        for (name, value) in [("http_proxy", http), ("https_proxy", https), ("no_proxy", no_proxy)] {
+        for (name, value) in [("http_proxy", http), ("https_proxy", https), ("no_proxy", no_proxy)]
+        {
             if let Some(value) = value {
                 variables.push((name.to_owned(), value.clone()));
                 variables.push((name.to_uppercase(), value));

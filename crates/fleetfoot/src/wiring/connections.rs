@@ -33,10 +33,8 @@ impl Connections {
         let http = match self.https.get(&http_key) {
             Some(http) => http.clone(),
             None => {
-                let settings = HttpSettings {
-                    proxy: key.proxy.clone(),
-                    extra_ca: key.ca_file.clone(),
-                };
+                let settings =
+                    HttpSettings { proxy: key.proxy.clone(), extra_ca: key.ca_file.clone() };
                 let http = Http::new(settings).map_err(failed)?;
                 self.https.insert(http_key, http.clone());
                 http
@@ -77,7 +75,9 @@ fn credentials(resolved: &Resolved) -> Result<Credentials, WiringError> {
         ) => Credentials::Token(TokenSource::file(path)),
         (
             Credential::Token(token),
-            source @ (CredentialSource::Flag | CredentialSource::Environment | CredentialSource::App { .. }),
+            source @ (CredentialSource::Flag
+            | CredentialSource::Environment
+            | CredentialSource::App { .. }),
         ) => Credentials::Token(TokenSource::fixed(source.to_string(), token.clone())),
     })
 }

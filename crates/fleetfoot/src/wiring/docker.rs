@@ -19,7 +19,11 @@ pub(super) fn pool(docker: &DockerConfig, runner: &RunnerConfig) -> DockerPool {
         cpus_millis: docker.cpus.map(|cpus| u64::from(cpus.millis)),
         memory: docker.memory,
         pids: docker.pids,
-        tmpfs: docker.tmpfs.iter().map(|tmpfs| (tmpfs.path.clone(), tmpfs.options.clone())).collect(),
+        tmpfs: docker
+            .tmpfs
+            .iter()
+            .map(|tmpfs| (tmpfs.path.clone(), tmpfs.options.clone()))
+            .collect(),
         shm_size: docker.shm_size,
         runtime: docker.runtime.clone(),
         cap_drop: docker.cap_drop.clone(),

@@ -90,8 +90,12 @@ async fn killed_while_jobs_run() {
     stage.bed.running(6).await;
     stage.bed.queue(&stage.large, 36, 100);
     stage.bed.queue(&stage.small, 18, 100);
-    let before = stage.running().await;
-    assert_eq!(before.len(), 6);
+    // The engine may take a while to say of a container that it runs.
+    let before = eventually("six running containers", BOUND, || async {
+        let running = stage.running().await;
+        (running.len() == 6).then_some(running)
+    })
+    .await;
     daemon.kill().await;
     tokio::time::sleep(DEAD).await;
     let daemon = stage.bed.start_ready().await;

@@ -213,7 +213,17 @@ pub(crate) static SIMULATED: Section = Section {
     keys: &[
         key("create_time", Kind::Duration, "0s", "How long it pretends that creating takes."),
         key("delete_time", Kind::Duration, "0s", "How long it pretends that removing takes."),
-        key("late_binding", Kind::Bool, "false", "Whether environments are made first and launched later."),
-        key("socket", Kind::Text, "", "Unix socket of an engine in another process, as `fleetfoot bench` serves one."),
+        key(
+            "late_binding",
+            Kind::Bool,
+            "false",
+            "Whether environments are made first and launched later.",
+        ),
+        key(
+            "socket",
+            Kind::Text,
+            "",
+            "Unix socket of an engine in another process, as `fleetfoot bench` serves one.",
+        ),
     ],
 };

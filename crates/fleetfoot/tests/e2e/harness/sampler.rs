@@ -60,13 +60,13 @@ fn living(instances: &Path) -> Vec<(String, String, i64)> {
         if let (Some(meta), Some(record)) = (read("meta.json"), read("pid"))
             && let (Some(pool), Some(name), Some(pid)) =
                 (meta["pool"].as_str(), meta["instance"].as_str(), record["pid"].as_i64())
-            // It ended between the two looks.
-            && !path.join("exit.json").exists()
         {
-            all.push((pool.to_owned(), name.to_owned(), pid));
+            all.push((path.clone(), (pool.to_owned(), name.to_owned(), pid)));
         }
     }
-    all
+    // What lives at a second look as well lived at one moment: between the two.
+    all.retain(|(path, _)| path.join("meta.json").exists() && !path.join("exit.json").exists());
+    all.into_iter().map(|(_, one)| one).collect()
 }
 
 /// The shims of the instances that live now.
