@@ -29,6 +29,8 @@ mod reconciler;
 mod record;
 mod removal;
 mod settings;
+#[cfg(test)]
+mod sizes;
 mod start;
 mod sweeper;
 mod tasks;

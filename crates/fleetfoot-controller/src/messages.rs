@@ -192,3 +192,6 @@ fn was_finished(txn: &Txn<'_>, pool: &PoolName, id: &JobId) -> bool {
 fn job_count(txn: &Txn<'_>, pool: &PoolName) -> usize {
     txn.pool(pool).map_or(0, |state| state.jobs.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Single plans: what is asked of whom while something is away, another one, or on its way out.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use fleetfoot_core::{
+    Action, Cause, Dependency, Environment, Instance, InstanceName, Intent, Phase, Plan, Pool,
+    PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId, ScaleSetId, Snapshot, Span,
+    Statistics, Timestamp, plan,
+};
+
+const NOW: Timestamp = Timestamp(10_000_000);
+
+struct Scene {
+    state: PoolState,
+    spec: PoolSpec,
+    in_flight: BTreeSet<InstanceName>,
+    backend: Dependency,
+    github: Dependency,
+    identity: Option<&'static str>,
+    host_cause: Option<Cause>,
+    host_room: u32,
+}
+
+impl Scene {
+    fn new(assigned: u32) -> Self {
+        let mut pool = Pool::new(PoolName::new("p").unwrap(), Timestamp(0));
+        pool.scale_set_id = Some(ScaleSetId(1));
+        pool.demand.session_opened(Statistics { assigned, ..Statistics::default() }, NOW);
+        Self {
+            state: PoolState::new(pool),
+            spec: PoolSpec { max_runners: 10, ..PoolSpec::default() },
+            in_flight: BTreeSet::new(),
+            backend: Dependency::Up,
+            github: Dependency::Up,
+            identity: Some("engine"),
+            host_cause: None,
+            host_room: u32::MAX,
+        }
+    }
+
+    fn instance(&mut self, phase: Phase, environment: Environment) -> &mut Instance {
+        let number = u32::try_from(self.state.instances.len()).unwrap() + 1;
+        let name = InstanceName::of_pool(&self.state.pool.name, number);
+        let mut row = Instance::pending(name.clone(), self.state.pool.name.clone(), NOW);
+        row.phase = phase;
+        row.environment = environment;
+        row.registration = Registration::Registered(RunnerId(1));
+        row.scale_set_id = Some(ScaleSetId(1));
+        row.backend_identity = Some("engine".into());
+        self.state.instances.insert(name.clone(), Arc::new(row));
+        Arc::make_mut(self.state.instances.get_mut(&name).unwrap())
+    }
+
+    fn plan(&self) -> Plan {
+        let snapshot = Snapshot {
+            state: &self.state,
+            spec: &self.spec,
+            late_binding: false,
+            in_flight: &self.in_flight,
+            backend: self.backend.clone(),
+            backend_identity: self.identity,
+            github: self.github.clone(),
+            jit_permits: u32::MAX,
+            jit_until: None,
+            host_room: self.host_room,
+            host_cause: self.host_cause.clone(),
+            registered: true,
+            careful: false,
+            ages_count_from: Timestamp(0),
+        };
+        plan(&snapshot, NOW)
+    }
+
+    fn created(&self) -> u32 {
+        let count =
+            |action: &Action| if let Action::Create { count } = action { *count } else { 0 };
+        self.plan().actions.iter().map(count).sum()
+    }
+}
+
+fn down(until: i64) -> Dependency {
+    Dependency::Down { until: Timestamp(NOW.0 + until), detail: "gone".into() }
+}
+
+#[test]
+fn nothing_is_made_or_deleted_while_another_backend_answers() {
+    for answers in [Some("another"), None] {
+        let mut scene = Scene::new(5);
+        scene.identity = answers;
+        scene.instance(Phase::Stopping, Environment::Ended);
+        let plan = scene.plan();
+        let removes = plan.actions.iter().filter_map(|action| {
+            if let Action::Remove { deregister, delete, .. } = action {
+                Some((*deregister, *delete))
+            } else {
+                None
+            }
+        });
+        assert_eq!(
+            removes.collect::<Vec<_>>(),
+            [(true, false)],
+            "github may be asked all the same"
+        );
+        if answers.is_some() {
+            assert_eq!(scene.created(), 0);
+            assert!(plan.causes.iter().any(|cause| cause.code() == "backend_unavailable"));
+        }
+    }
+}
+
+#[test]
+fn what_was_down_is_tried_by_one() {
+    for (backend, github) in [(down(0), Dependency::Up), (Dependency::Up, down(-5))] {
+        let mut scene = Scene::new(5);
+        (scene.backend, scene.github) = (backend, github);
+        assert_eq!(scene.created(), 1);
+        let trying = scene.instance(Phase::Starting, Environment::Requested).name.clone();
+        scene.in_flight.insert(trying);
+        assert_eq!(scene.created(), 0, "one is being tried");
+    }
+    let mut scene = Scene::new(5);
+    scene.backend = down(7000);
+    assert_eq!((scene.created(), scene.plan().wake_at), (0, Some(NOW + Span(7000))));
+}
+
+#[test]
+fn a_wait_for_a_dependency_ends_by_itself_even_without_demand() {
+    let mut scene = Scene::new(0);
+    scene.github = down(500);
+    assert_eq!(scene.plan().wake_at, Some(NOW + Span(500)));
+}
+
+#[test]
+fn a_full_disk_is_looked_at_again_soon() {
+    let mut scene = Scene::new(1);
+    (scene.host_room, scene.host_cause) = (0, Some(Cause::DiskFull));
+    assert!(scene.plan().wake_at.is_some_and(|at| at <= NOW + Span::seconds(10)));
+}
+
+#[test]
+fn a_runner_without_a_number_is_not_looked_up() {
+    for registration in [Registration::None, Registration::Requested, Registration::Gone] {
+        let mut scene = Scene::new(1);
+        let row = scene.instance(Phase::Running, Environment::Launched);
+        row.registration = registration;
+        row.phase_since = Timestamp(0);
+        assert_eq!(scene.plan().actions, [], "{registration:?}");
+    }
+}
+
+#[test]
+fn a_drained_pool_still_looks_after_what_it_cannot_send_away() {
+    let mut scene = Scene::new(0);
+    Arc::make_mut(&mut scene.state.pool).intent = Intent::Draining;
+    let starting = scene.instance(Phase::Starting, Environment::Launched);
+    starting.phase_since = NOW - Span::seconds(20);
+    let starting = starting.name.clone();
+    let running = scene.instance(Phase::Running, Environment::Launched);
+    running.phase_since = Timestamp(0);
+    let running = running.name.clone();
+    let idle = scene.instance(Phase::Idle, Environment::Launched);
+    idle.phase_since = Timestamp(0);
+    let idle = idle.name.clone();
+    assert_eq!(
+        scene.plan().actions,
+        [
+            Action::Verify { name: starting },
+            Action::Verify { name: running },
+            Action::Retire { name: idle, reason: Reason::Drained },
+        ]
+    );
+}
+
+#[test]
+fn a_job_whose_start_no_message_told_counts_its_time_from_when_it_was_seen() {
+    let mut scene = Scene::new(1);
+    scene.spec.max_job_duration = Some(Span::minutes(1));
+    let row = scene.instance(Phase::Running, Environment::Launched);
+    row.phase_since = NOW - Span::minutes(2);
+    let name = row.name.clone();
+    assert_eq!(scene.plan().actions, [Action::Retire { name, reason: Reason::MaxJobDuration }]);
+}
+
+#[test]
+fn stored_times_that_lie_ahead_delay_nothing() {
+    let mut scene = Scene::new(0);
+    let hour = Span::minutes(60);
+    let row = scene.instance(Phase::Stopping, Environment::Ended);
+    row.retry_at = Some(NOW + hour);
+    row.phase_since = NOW + hour;
+    row.last_call_at = Some(NOW + hour);
+    row.resume(NOW);
+    assert_eq!((row.phase_since, row.last_call_at), (NOW, Some(NOW)));
+    assert!(row.retry_at.is_some_and(|at| at <= NOW + Span::minutes(5)));
+    let pool = Arc::make_mut(&mut scene.state.pool);
+    pool.circuit.open_until = Some(NOW + hour);
+    pool.demand.stated_at = NOW + hour;
+    pool.resume(NOW);
+    assert!(pool.circuit.open_until.is_some_and(|at| at <= NOW + Span::minutes(5)));
+    assert_eq!(pool.demand.stated_at, NOW);
+}
