@@ -113,6 +113,12 @@ fn created(action: &Action) -> u32 {
 }
 
 fn tell(pool: &PoolContext, plan: &Plan) {
+    let now = pool.now();
+    // Read when somebody asks; nobody is woken for it.
+    pool.shared.health.send_if_modified(|health| {
+        health.last_pass_at = now;
+        false
+    });
     pool.shared.tell(pool.name(), |told| {
         told.sizing = plan.sizing;
         told.causes.clone_from(&plan.causes);

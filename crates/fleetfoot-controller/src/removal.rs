@@ -1,9 +1,11 @@
 //! The removal gate, carried out (design, 11.3): deregister, and only then delete.
 
 use fleetfoot_core::{
-    Backoff, Environment, FailureKind, Instance, Observation, Registration, RunnerId, Span,
+    Backoff, Environment, FailureKind, Instance, InstanceName, Observation, Registration, RunnerId,
+    Span,
 };
 use fleetfoot_github::Removal;
+use fleetfoot_provisioner::BackendError;
 
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
@@ -163,6 +165,15 @@ fn early_exit(instance: &Instance) -> String {
     }
 }
 
+/// Deletes what is ours of that name, and what the original program left under it.
+async fn delete_all(pool: &PoolContext, name: &InstanceName) -> Result<(), BackendError> {
+    pool.settings.provisioner.delete(name).await?;
+    if pool.settings.takeover {
+        pool.settings.provisioner.delete_legacy(name).await?;
+    }
+    Ok(())
+}
+
 async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     let pool = &flight.pool;
     // Nothing can be there under a name no call was ever made for.
@@ -171,7 +182,7 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     }
     let Ok(_permit) = pool.backend.calls.acquire().await else { return false };
     let bound = pool.settings.spec.stop_timeout.to_std();
-    match bounded(bound, pool.settings.provisioner.delete(&flight.name)).await {
+    match bounded(bound, delete_all(pool, &flight.name)).await {
         Ok(()) => {
             pool.backend.reach.answered();
             if instance.unanswered_since.is_some() {

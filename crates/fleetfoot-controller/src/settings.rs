@@ -34,6 +34,8 @@ pub struct PoolSettings {
     pub footprint: Footprint,
     /// Not in the configuration any more: it only lives on until its last instance closes (11.8).
     pub removed: bool,
+    /// Take up what the original program left under this pool's name (design, 7.2).
+    pub takeover: bool,
 }
 
 /// What concerns the controller as a whole.

@@ -153,6 +153,11 @@ impl Sweep {
             Ok(Err(error)) => return self.unreachable(&connection, &chain(&error)),
             Err(_) => return self.unreachable(&connection, "the backend did not list in time"),
         };
+        let mut listing = listing;
+        match self.legacy().await {
+            Ok(found) => listing.environments.extend(found),
+            Err(detail) => return self.unreachable(&connection, &detail),
+        }
         if self.backend.reach.answered() {
             tracing::info!(connection, "backend answers again");
             // Starts failed because nobody was there; a start that fails while it lists is its own matter.
@@ -174,6 +179,21 @@ impl Sweep {
         }
         self.swept();
         if settled { pace.sweep } else { pace.sweep_urgent }
+    }
+
+    /// What the original program left, for the pools that take it over.
+    async fn legacy(&self) -> Result<Vec<EnvironmentInfo>, String> {
+        let bound = self.shared.pace.call_bound.to_std();
+        let mut found = Vec::new();
+        for pool in self.pools.values().filter(|pool| pool.settings.takeover) {
+            let asked = pool.settings.provisioner.legacy(pool.name());
+            match tokio::time::timeout(bound, asked).await {
+                Ok(Ok(environments)) => found.extend(environments),
+                Ok(Err(error)) => return Err(chain(&error)),
+                Err(_) => return Err("the backend did not list in time".to_owned()),
+            }
+        }
+        Ok(found)
     }
 
     fn swept(&self) {

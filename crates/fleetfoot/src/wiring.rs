@@ -132,6 +132,7 @@ pub async fn pools(
             backend_concurrency: concurrency,
             footprint: footprint(&runner.backend),
             removed: false,
+            takeover: config.takeover,
         });
     }
     Ok(pools)

@@ -197,6 +197,7 @@ impl Bed {
             backend_concurrency: 200,
             footprint: Footprint::default(),
             removed: plan.removed,
+            takeover: false,
         }
     }
 

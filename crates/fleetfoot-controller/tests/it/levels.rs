@@ -139,3 +139,19 @@ async fn a_crashed_job_costs_no_slot_and_is_recorded_with_its_cause() {
     let lost = outcomes.iter().filter(|it| matches!(it, Outcome::Lost { .. })).count();
     assert_eq!((lost, outcomes.len()), (1, 4), "{outcomes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_false_completion_makes_no_second_runner_for_the_same_job() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 1)]).await;
+    let job = bed.queue("linux", 1, 2500)[0];
+    bed.until("it runs", |bed| bed.in_phase("linux", Phase::Running).len() == 1).await;
+    assert!(bed.github.tell(job, &Told::Completed { result: "succeeded".into() }));
+    let state = bed.until_done(1).await;
+    assert_eq!(state.summary.jobs_succeeded, 1);
+    bed.until_nothing_left().await;
+    bed.throughout("nobody else comes", Duration::from_millis(500), |bed| {
+        bed.github.state().jit_calls.len() == 1
+    })
+    .await;
+}

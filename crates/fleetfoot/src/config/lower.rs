@@ -7,10 +7,10 @@ mod top;
 
 use std::path::Path;
 
-use super::LoadOptions;
 use super::findings::{Class, Findings};
 use super::shape::Table;
 use super::types::Config;
+use super::{Flavor, LoadOptions};
 
 /// Lowers the file; whether the result may be used, the findings say.
 pub(crate) fn lower(
@@ -30,6 +30,7 @@ pub(crate) fn lower(
         url: lowering.url(file, ""),
         token_file: file.path("token_file"),
         state_dir: file.path("state_dir"),
+        takeover: file.boolean("takeover").unwrap_or(options.flavor == Flavor::Outrunner),
         listen: lowering.listen(file),
         host: lowering.host(file.table("host")),
         log: lowering.log(file.table("log")),

@@ -24,6 +24,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// The `state_dir` key.
     pub state_dir: Option<PathBuf>,
+    /// Leftovers of the original program are taken up.
+    pub takeover: bool,
     /// Where to serve health and metrics over TCP.
     pub listen: Option<Listen>,
     /// Limits of this machine.

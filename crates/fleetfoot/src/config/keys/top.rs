@@ -31,6 +31,12 @@ pub(crate) static TOP: Section = Section {
             "Directory for the store, the lock, the control socket and process instances.",
         ),
         key(
+            "takeover",
+            Kind::Bool,
+            "false; true under the name outrunner",
+            "Whether containers that the original program outrunner left behind are taken up: ended ones removed, busy ones kept until their job is done.",
+        ),
+        key(
             "listen",
             Kind::Text,
             "not served",
