@@ -185,3 +185,43 @@ async fn foreign_containers_are_never_touched() {
         stage.engine.remove(name).await;
     }
 }
+
+/// With `takeover`, what the original left under exactly its form of a name goes through the gate: the ended
+/// and the idle go; a name that only begins alike stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leftovers_of_the_original_are_taken_over() {
+    let Some(stage) = Stage::new().await else { return };
+    let text = stage.bed.config("takeover: true\n", &stage.limits(), &stage.engine.lines());
+    stage.bed.write(&text);
+    let pool = stage.large.clone();
+    let [ended, alive, alike] =
+        ["0123abcd", "0123abce", "golden"].map(|end| format!("{pool}-{end}"));
+    for name in [&ended, &alive, &alike] {
+        let labels = [("outrunner", "true"), ("outrunner.name", name.as_str())];
+        if *name == ended {
+            stage.engine.foreign_dead(name, &labels).await;
+        } else {
+            stage.engine.foreign(name, &labels, &stage.bed.foreign_jit().await).await;
+        }
+    }
+    let daemon = stage.bed.start_ready().await;
+    let gone = |name: String| {
+        let docker = stage.engine.docker.clone();
+        async move {
+            docker
+                .inspect_container(&name, None::<InspectContainerOptions>)
+                .await
+                .is_err()
+                .then_some(())
+        }
+    };
+    for name in [&ended, &alive] {
+        eventually("the leftover to be gone", BOUND, || gone(name.clone())).await;
+    }
+    stage.bed.queue(&pool, 2, 100);
+    stage.bed.all_succeeded(2, BOUND).await;
+    daemon.stop().await;
+    let kept = stage.engine.docker.inspect_container(&alike, None::<InspectContainerOptions>).await;
+    assert_eq!(kept.unwrap().state.unwrap().running, Some(true));
+    stage.engine.remove(&alike).await;
+}
