@@ -12,7 +12,7 @@ async fn a_frozen_engine() {
     let hurt = unique("hurt");
     let text = bed.config("", &[(&hurt, 4)], &own.engine.lines());
     bed.write(&format!(
-        "{text}  well:\n    labels: [well]\n    max_runners: 2\n    idle_timeout: 1s\n{}",
+        "{text}  well:\n    labels: [well]\n    max_runners: 2\n    idle_timeout: 1s\n    boot_timeout: 30s\n{}",
         bed.process()
     ));
     let daemon = bed.start_ready().await;

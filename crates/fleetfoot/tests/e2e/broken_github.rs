@@ -25,7 +25,7 @@ async fn two_pools(change: impl FnOnce(&mut Settings)) -> (Bed, Daemon, Sampler)
     let hurt = bed.config("", &[POOLS[0]], &process);
     let (name, limit) = POOLS[1];
     bed.write(&format!(
-        "{hurt}  {name}:\n    labels: [{name}]\n    max_runners: {limit}\n    idle_timeout: 1s\n    token_file: {}\n{process}",
+        "{hurt}  {name}:\n    labels: [{name}]\n    max_runners: {limit}\n    idle_timeout: 1s\n    boot_timeout: 30s\n    token_file: {}\n{process}",
         other.display()
     ));
     let daemon = bed.start_ready().await;

@@ -98,7 +98,10 @@ async fn a_surplus_runner_goes_after_its_idle_timeout() {
     });
     let text = bed.config("", &[("one", 2)], &bed.process());
     // Past half of `boot_timeout` GitHub is asked whether it is online.
-    bed.write(&text.replace("idle_timeout: 1s", "idle_timeout: 4s\n    boot_timeout: 6s"));
+    bed.write(&text.replace(
+        "idle_timeout: 1s\n    boot_timeout: 30s",
+        "idle_timeout: 4s\n    boot_timeout: 6s",
+    ));
     let daemon = bed.start_ready().await;
     let job = bed.queue("one", 1, 100)[0];
     let asked = |state: &fleetfoot_sim::BoxState| !state.jit_calls.is_empty();

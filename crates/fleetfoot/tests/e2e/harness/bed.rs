@@ -64,6 +64,9 @@ impl Bed {
     }
 
     /// The text of a configuration: pools by name and limit, each with these further lines.
+    ///
+    /// A runner that nobody wants any more is known to be idle past half of `boot_timeout`, and gone
+    /// `idle_timeout` later: both are short, so that the end is not long in coming.
     pub(crate) fn config(&self, top: &str, pools: &[(&str, u32)], lines: &str) -> String {
         let mut text = format!(
             "url: {}\ntoken_file: {}\nstate_dir: {}\nlog:\n  format: json\n{top}runners:\n",
@@ -74,7 +77,7 @@ impl Bed {
         for (pool, limit) in pools {
             let _ = write!(
                 text,
-                "  {pool}:\n    labels: [{pool}]\n    max_runners: {limit}\n    idle_timeout: 1s\n{lines}"
+                "  {pool}:\n    labels: [{pool}]\n    max_runners: {limit}\n    idle_timeout: 1s\n    boot_timeout: 30s\n{lines}"
             );
         }
         text
