@@ -1,5 +1,7 @@
 //! The bare program of the row `pools`: idle polls and nothing else. It runs as a process of its own.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use tokio::task::JoinSet;
 
@@ -8,6 +10,7 @@ use super::rig::pool_lines;
 
 /// The scope whose scale sets it makes.
 const SCOPE: &str = "bare";
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Opens so many sessions and polls each for ever.
 pub(super) async fn polls(count: usize, url: &str) -> Result<()> {
@@ -18,7 +21,11 @@ pub(super) async fn polls(count: usize, url: &str) -> Result<()> {
         sessions.spawn(async move {
             let session = client.open(client.scale_set(&pool.name).await?).await?;
             loop {
-                client.poll(&session, 1).await?;
+                // Two thousand connections at once are more than a listening socket queues: those that the box
+                // never saw are opened again.
+                if client.poll(&session, 1).await.is_err() {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         });
     }
