@@ -355,6 +355,9 @@ impl Instance {
                 self.verified_at = Some(now);
                 if self.may_live() {
                     self.reason = None;
+                    // It has a job, so what was said of its end was not true (11.15): it serves.
+                    self.job_completed_at = None;
+                    self.job_result = None;
                 } else {
                     // Only a runner with a job is called busy, and its machine is gone: the job is over.
                     self.job_proven = true;

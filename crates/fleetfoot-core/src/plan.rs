@@ -19,9 +19,6 @@ use crate::time::{Span, Timestamp};
 /// A completed job's environment may take this long to end by itself.
 pub const JOB_DONE_GRACE: Span = Span::seconds(15);
 
-/// After GitHub called a runner busy, it is asked again not before this time.
-pub const BUSY_RECHECK: Span = Span::minutes(1);
-
 /// A running or idle runner is looked up at GitHub this often.
 pub const VERIFY_PERIOD: Span = Span::minutes(10);
 

@@ -201,3 +201,26 @@ fn stored_times_that_lie_ahead_delay_nothing() {
     assert!(pool.circuit.open_until.is_some_and(|at| at <= NOW + Span::minutes(5)));
     assert_eq!(pool.demand.stated_at, NOW);
 }
+
+/// 11.15: a completion that was not true takes nothing off GitHub's level when the job does end, later.
+#[test]
+fn a_completion_that_github_contradicts_is_forgotten() {
+    use fleetfoot_core::{Exit, JobId, Observation, pool::observe};
+    let mut scene = Scene::new(1);
+    let mut row = scene.instance(Phase::Running, Environment::Launched).clone();
+    let job = JobId::new("j");
+    let pool = Arc::make_mut(&mut scene.state.pool);
+    let result = Some("succeeded".to_owned());
+    for observation in [
+        Observation::JobStarted { job: job.clone() },
+        Observation::JobCompleted { job: Some(job), result },
+        Observation::Removal { reason: Reason::JobDone },
+        Observation::Busy,
+    ] {
+        observe(pool, &mut row, &observation, NOW).unwrap();
+    }
+    assert_eq!((row.phase, row.reason, row.serves()), (Phase::Running, None, true));
+    observe(pool, &mut row, &Observation::Ended { exit: Exit::default() }, NOW).unwrap();
+    scene.state.instances.insert(row.name.clone(), Arc::new(row));
+    assert_eq!(scene.created(), 0, "its end is known before github's level says so");
+}

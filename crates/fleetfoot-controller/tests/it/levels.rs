@@ -144,7 +144,8 @@ async fn a_crashed_job_costs_no_slot_and_is_recorded_with_its_cause() {
 async fn a_false_completion_makes_no_second_runner_for_the_same_job() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
-    let job = bed.queue("linux", 1, 2500)[0];
+    // Longer than a completed job's environment is given to end by itself: then GitHub is asked.
+    let job = bed.queue("linux", 1, 17_000)[0];
     bed.until("it runs", |bed| bed.in_phase("linux", Phase::Running).len() == 1).await;
     assert!(bed.github.tell(job, &Told::Completed { result: "succeeded".into() }));
     let state = bed.until_done(1).await;

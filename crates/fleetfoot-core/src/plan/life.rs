@@ -7,10 +7,7 @@ use crate::pool::Intent;
 use crate::removal::{UNDECIDED_HOLD, is_undecided, outcome, removal_steps};
 use crate::time::{Span, Timestamp};
 
-use super::{
-    Action, BOOT_VERIFY_PERIOD, BUSY_RECHECK, JOB_DONE_GRACE, Plan, Snapshot, VERIFY_PERIOD,
-    may_begin,
-};
+use super::{Action, BOOT_VERIFY_PERIOD, JOB_DONE_GRACE, Plan, Snapshot, VERIFY_PERIOD, may_begin};
 
 /// What one instance needs by itself, whatever the demand.
 pub(super) fn step(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
@@ -119,16 +116,7 @@ fn running(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: T
         }
     }
     if let Some(completed) = instance.job_completed_at {
-        let asked = instance.verified_at.map_or(completed + JOB_DONE_GRACE, |asked| {
-            (asked + BUSY_RECHECK).max(completed + JOB_DONE_GRACE)
-        });
-        // A look-up before the completion is no answer to it.
-        let due = if instance.verified_at.is_some_and(|asked| asked < completed) {
-            completed + JOB_DONE_GRACE
-        } else {
-            asked
-        };
-        plan.retire_at(instance, due, Reason::JobDone, now);
+        plan.retire_at(instance, completed + JOB_DONE_GRACE, Reason::JobDone, now);
         return;
     }
     verify(plan, snapshot, instance, VERIFY_PERIOD, instance.phase_since, now);
