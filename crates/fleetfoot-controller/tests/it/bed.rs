@@ -1,8 +1,8 @@
 //! A box, an engine whose environments run stand-in runners, a store in a directory, and controllers that
 //! come and go.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetfoot_controller::{
@@ -11,17 +11,16 @@ use fleetfoot_controller::{
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::pool::PoolSpec;
 use fleetfoot_core::{
-    Cause, Exit, InstallationId, Instance, InstanceName, Outcome, Phase, PoolHealth, PoolName,
-    PoolState, Span, Timestamp,
+    Cause, InstallationId, Instance, InstanceName, Outcome, Phase, PoolHealth, PoolName, PoolState,
+    Span, Timestamp,
 };
 use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
-use fleetfoot_provisioner::simulated::{Binding, SimulatedEngine, SimulatedProvisioner, serve};
-use fleetfoot_provisioner::{Event, Provisioner};
-use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, QueueJobs, Settings, runner};
+use fleetfoot_provisioner::simulated::{Binding, SimulatedEngine, SimulatedProvisioner};
+use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, QueueJobs, Settings};
 use fleetfoot_store::{ClosedFilter, Durability, Location, Options, Store};
-use futures_util::StreamExt as _;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::AbortHandle;
+
+use crate::engine::{Engine, engine};
 
 /// Longer than anything here takes on a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -64,12 +63,6 @@ impl PoolPlan {
         change(&mut self.spec);
         self
     }
-}
-
-struct Engine {
-    engine: SimulatedEngine,
-    socket: std::path::PathBuf,
-    runners: Arc<Mutex<BTreeMap<InstanceName, AbortHandle>>>,
 }
 
 struct Running {
@@ -341,13 +334,6 @@ impl Bed {
     }
 }
 
-impl Engine {
-    fn ours(&self) -> BTreeSet<InstanceName> {
-        let ours = self.engine.environments().into_iter().filter(|(of, _)| *of == installation());
-        ours.map(|(_, info)| info.name).collect()
-    }
-}
-
 /// Held by nobody any more, the file can be opened; a controller that crashed lets go of it in a moment.
 async fn open(path: &std::path::Path) -> Store {
     let options = || Options {
@@ -362,53 +348,6 @@ async fn open(path: &std::path::Path) -> Store {
             Err(error) => assert!(began.elapsed() < SOON, "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// An engine behind a socket, as one that is a process of its own.
-fn engine(directory: &std::path::Path, number: usize) -> Engine {
-    let (engine, socket) =
-        (SimulatedEngine::new(), directory.join(format!("engine-{number}.sock")));
-    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    tokio::spawn(serve(listener, engine.clone()));
-    let runners: Arc<Mutex<BTreeMap<InstanceName, AbortHandle>>> = Arc::default();
-    let (handle, hook_engine, known) =
-        (tokio::runtime::Handle::current(), engine.clone(), runners.clone());
-    engine.on_launch(move |name, jit| {
-        let blob = runner::Blob::parse(jit.expose()).unwrap();
-        let (engine, of) = (hook_engine.clone(), name.clone());
-        let task = handle.spawn(async move {
-            let ended = runner::Runner::new(blob).run(&mut std::io::sink()).await;
-            let code = match ended {
-                Ok(runner::Exit::JobDone | runner::Exit::Stopped) => 0,
-                Ok(runner::Exit::Crashed) => 137,
-                Ok(runner::Exit::Refused | runner::Exit::VersionDeprecated) | Err(_) => 1,
-            };
-            engine.end(&of, Exit { code: Some(code), ..Exit::default() });
-        });
-        known.lock().unwrap().insert(name.clone(), task.abort_handle());
-    });
-    // What is deleted or killed takes its runner with it.
-    let (watched, known) = (engine.clone(), runners.clone());
-    tokio::spawn(async move {
-        let watch = SimulatedProvisioner::new(&watched, installation(), Binding::SingleStep);
-        let mut events = watch.watch().await.unwrap();
-        while let Some(event) = events.next().await {
-            if let Event::Ended { name, .. } = event
-                && let Some(task) = known.lock().unwrap().remove(&name)
-            {
-                task.abort();
-            }
-        }
-    });
-    Engine { engine, socket, runners }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        for task in self.runners.lock().unwrap().values() {
-            task.abort();
-        }
     }
 }
 

@@ -13,6 +13,7 @@
 )]
 
 mod bed;
+mod engine;
 
 mod chaos;
 mod failures;
