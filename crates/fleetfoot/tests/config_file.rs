@@ -151,6 +151,9 @@ fn every_key_of_the_other_backends_reaches_them() {
         panic!()
     };
     assert_eq!(simulated.create_time, Duration::from_millis(250));
+    assert!(simulated.late_binding);
+    assert_eq!(simulated.socket, Some(PathBuf::from("/run/engine.sock")));
+    assert!(config.takeover);
 }
 
 #[test]
