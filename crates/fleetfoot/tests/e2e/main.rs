@@ -15,6 +15,7 @@ mod harness;
 mod bad_input;
 mod broken_engine;
 mod broken_github;
+mod check;
 mod containers;
 mod lost_store;
 mod outrunner;
