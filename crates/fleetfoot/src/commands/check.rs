@@ -103,7 +103,7 @@ async fn outside(config: &Config, flags: &Flags, args: &CheckArgs) -> Vec<Note> 
         resolution.warnings.iter().map(|warning| note("warning", None, warning.clone(), None)),
     );
     for (runner, failure) in &resolution.failures {
-        notes.push(note("error", Some(runner), crate::chain(failure), None));
+        notes.push(note("error", Some(runner), failure.in_own_words(), None));
     }
     if !resolution.failures.is_empty() {
         return notes;

@@ -7,6 +7,7 @@ use crate::config::credentials::Flags;
 use crate::config::{Flavor, LoadError, LoadOptions, load};
 use crate::daemon::{self, DaemonError, DaemonOptions};
 use crate::logging;
+use crate::wiring::WiringError;
 
 /// What `run` is asked to do.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub enum RunError {
     #[error("{}", load_text(_0))]
     Config(LoadError),
     /// Anything else.
-    #[error("{}", crate::chain(_0))]
+    #[error("{}", daemon_text(_0))]
     Daemon(DaemonError),
 }
 
@@ -42,6 +43,13 @@ impl RunError {
             Self::Daemon(_) => 1,
         }
     }
+}
+
+fn daemon_text(error: &DaemonError) -> String {
+    if let DaemonError::Wiring(WiringError::Resolve { runner, source }) = error {
+        return format!("runner {runner}: {}", source.in_own_words());
+    }
+    crate::chain(error)
 }
 
 /// Every mistake of the file at once.

@@ -48,7 +48,7 @@ async fn configuration() {
         ("wrong type", with("max_runners: 1", "max_runners: [1]"), &["max_runners", "^"]),
         ("odd name", with("  one:\n", "  \"o/n e\":\n"), &["o/n e"]),
         ("two backends", format!("{good}    docker:\n      image: x\n"), &["docker", "process"]),
-        ("no URL", with(&url, ""), &["no URL provided"]),
+        ("no URL", with(&url, ""), &["no url: set `url`"]),
         ("URL too long", with(&url, "https://github.com/a/b/c/d"), &["https://github.com/a/b/c/d"]),
         ("URL is none", with(&url, "https://:x:y/"), &["https://:x:y"]),
         ("token file missing", with(&token, "/nowhere/token"), &["/nowhere/token", "no such file"]),

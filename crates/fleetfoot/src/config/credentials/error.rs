@@ -62,6 +62,23 @@ pub enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// The same for people who did not call us by the original's name: its flags are not ours.
+    #[must_use]
+    pub fn in_own_words(&self) -> String {
+        match self {
+            Self::NoUrl => "no url: set `url` in the configuration".to_owned(),
+            Self::NoToken => "no credential: set `token_file` or `github.app` in the configuration, the variable GITHUB_TOKEN, or the systemd credential github-token".to_owned(),
+            Self::RunnerFile { .. }
+            | Self::File { .. }
+            | Self::KeyFile { .. }
+            | Self::NoKey { .. }
+            | Self::Empty { .. }
+            | Self::Unusable { .. } => self.to_string(),
+        }
+    }
+}
+
 /// An I/O error as the original's runtime writes it: `open /x: no such file or directory`.
 pub(crate) fn go_io_error(operation: &str, path: &Path, error: &io::Error) -> String {
     let path = path.display();
