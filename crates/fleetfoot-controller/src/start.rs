@@ -44,7 +44,7 @@ async fn make_late(flight: &Flight) {
 pub(crate) async fn launch(flight: Flight) {
     let Some(jit) = register(&flight).await else { return };
     let pool = &flight.pool;
-    let Some((_permit, _)) = launch_begun(&flight, jit.runner).await else { return };
+    let Some(_permit) = launch_begun(&flight, jit.runner).await else { return };
     let handle = pool.state().and_then(|state| state.instances.get(&flight.name)?.handle.clone());
     let spec = pool.environment_spec(&flight.name);
     let handle = Handle(handle.unwrap_or_default());
@@ -57,7 +57,7 @@ pub(crate) async fn launch(flight: Flight) {
 
 async fn make_single(flight: &Flight, jit: Registered) {
     let pool = &flight.pool;
-    let Some((_permit, _)) = launch_begun(flight, jit.runner).await else { return };
+    let Some(_permit) = launch_begun(flight, jit.runner).await else { return };
     let spec = pool.environment_spec(&flight.name);
     let bound = pool.settings.spec.create_timeout.to_std();
     match bounded(bound, pool.settings.provisioner.create(&spec, Some(&jit.config))).await {
@@ -105,10 +105,7 @@ async fn register(flight: &Flight) -> Option<Registered> {
 
 /// Commits what was registered and that the launch begins, then holds a place at the backend. `None` if
 /// the instance is to be removed instead.
-async fn launch_begun<'a>(
-    flight: &'a Flight,
-    runner: RunnerId,
-) -> Option<(SemaphorePermit<'a>, ())> {
+async fn launch_begun<'a>(flight: &'a Flight, runner: RunnerId) -> Option<SemaphorePermit<'a>> {
     let pool = &flight.pool;
     let registered = Observation::Registered { runner };
     if pool.shared.stopping() {
@@ -130,7 +127,7 @@ async fn launch_begun<'a>(
         }
     };
     match observe(pool, &flight.name, observations).await? {
-        Recorded::Taken(_) => Some((permit, ())),
+        Recorded::Taken(_) => Some(permit),
         Recorded::Refused(_) | Recorded::Unknown => None,
     }
 }

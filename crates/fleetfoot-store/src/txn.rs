@@ -187,21 +187,10 @@ impl<'a> Txn<'a> {
     /// # Errors
     /// When its name was ever used, or its pool has no row; nothing changes.
     pub fn insert_instance(&mut self, instance: Instance) -> Result<(), InsertError> {
-        if self.is_closed(&instance.name) || self.pool_of(&instance.name).is_some() {
+        if self.is_closed(&instance.name) {
             return Err(InsertError::NameTaken(instance.name));
         }
-        let Some(state) = self.state_mut(&instance.pool) else {
-            return Err(InsertError::NoPool(instance.pool));
-        };
-        let event = Event::new(instance.created_at, "instance committed")
-            .pool(&instance.pool)
-            .instance(&instance.name)
-            .field("phase", instance.phase.as_str());
-        let (pool, name) = (instance.pool.clone(), instance.name.clone());
-        state.instances.insert(name.clone(), Arc::new(instance));
-        self.past.events.push(event);
-        self.settle(&pool, &name);
-        Ok(())
+        self.put_instance(instance, "instance committed")
     }
 
     /// Takes up something found outside that carries our evidence under a name without a live row:
@@ -210,13 +199,21 @@ impl<'a> Txn<'a> {
     /// # Errors
     /// When a live instance has the name, or its pool has no row; nothing changes.
     pub fn take_up_instance(&mut self, instance: Instance) -> Result<(), InsertError> {
+        self.put_instance(instance, "stray taken up")
+    }
+
+    fn put_instance(
+        &mut self,
+        instance: Instance,
+        phrase: &'static str,
+    ) -> Result<(), InsertError> {
         if self.pool_of(&instance.name).is_some() {
             return Err(InsertError::NameTaken(instance.name));
         }
         let Some(state) = self.state_mut(&instance.pool) else {
             return Err(InsertError::NoPool(instance.pool));
         };
-        let event = Event::new(instance.created_at, "stray taken up")
+        let event = Event::new(instance.created_at, phrase)
             .pool(&instance.pool)
             .instance(&instance.name)
             .field("phase", instance.phase.as_str());

@@ -57,7 +57,7 @@ impl CommandError {
     /// A failure told by an error and all its sources.
     #[must_use]
     pub fn from_error(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        Self::new(exit, chain(error))
+        Self::new(exit, crate::chain(error))
     }
 
     /// The same with advice.
@@ -121,22 +121,6 @@ impl From<anyhow::Error> for CommandError {
     }
 }
 
-/// An error with its sources, each said once even if it repeats the next one in its own line.
-#[must_use]
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let line = source.to_string();
-        if !crate::is_said(&text, &line) {
-            text.push_str(": ");
-            text.push_str(&line);
-        }
-        next = source.source();
-    }
-    text
-}
-
 /// Foreign text may hold line ends and terminal codes; an error is one line.
 fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -166,8 +150,8 @@ mod tests {
     #[test]
     fn a_source_that_was_said_is_not_said_again() {
         let said = Outer(std::io::Error::other("gone"));
-        assert_eq!(chain(&said), "failed to open `x`: gone");
+        assert_eq!(crate::chain(&said), "failed to open `x`: gone");
         let new = Outer(std::io::Error::other("disk on fire"));
-        assert_eq!(chain(&new), "failed to open `x`: gone: disk on fire");
+        assert_eq!(crate::chain(&new), "failed to open `x`: gone: disk on fire");
     }
 }

@@ -18,7 +18,7 @@ pub mod outrunner;
 mod takeover;
 pub mod wiring;
 
-/// An error with everything beneath it, in one line.
+/// An error with everything beneath it, in one line; what its own line says already is not said again.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
