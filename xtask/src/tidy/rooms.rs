@@ -11,16 +11,18 @@ use crate::process::run_quiet;
 /// A row of the table: a room, and the rooms of ours that its code may name.
 /// ARCHITECTURE.md says the same in words. A room without a row is a finding.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("fleetfoot-core", &[]),
-    ("fleetfoot-github", &[]),
+    ("fleetfoot-faults", &[]),
+    ("fleetfoot-core", &["faults"]),
+    ("fleetfoot-github", &["faults"]),
     ("fleetfoot-api", &[]),
-    ("fleetfoot-store", &["core"]),
+    ("fleetfoot-store", &["core", "faults"]),
     ("fleetfoot-provisioner", &["core"]),
-    ("fleetfoot-provisioner-docker", &["core", "provisioner"]),
-    ("fleetfoot-provisioner-process", &["core", "provisioner"]),
-    ("fleetfoot-controller", &["core", "github", "store", "provisioner"]),
+    ("fleetfoot-provisioner-docker", &["core", "provisioner", "faults"]),
+    ("fleetfoot-provisioner-process", &["core", "provisioner", "faults"]),
+    ("fleetfoot-controller", &["core", "github", "store", "provisioner", "faults"]),
     ("fleetfoot-server", &["api", "core", "store"]),
     ("fleetfoot-sim", &["core"]),
+    ("fleetfoot-world", &["core", "github", "store", "provisioner", "controller", "sim", "faults"]),
     (
         "fleetfoot",
         &[
@@ -34,6 +36,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "controller",
             "server",
             "sim",
+            "world",
+            "faults",
         ],
     ),
     ("xtask", &[]),

@@ -1,0 +1,110 @@
+//! Planted defects: known ways to lose jobs or leak machines, one of which a simulated world may switch on
+//! to see whether its checks find it.
+
+use std::cell::Cell;
+
+thread_local! {
+    static PLANTED: Cell<Option<Defect>> = const { Cell::new(None) };
+}
+
+macro_rules! defects {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A deliberate mistake, each in one line of the production file that it breaks.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Defect {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Defect {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Its name in tables and on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it does, in a sentence.
+            #[must_use]
+            pub fn says(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+defects! {
+    /// Acknowledges a message before what it says is committed.
+    AcknowledgeBeforeCommit = "acknowledge-before-commit",
+    /// Adds up messages instead of taking the level that GitHub states.
+    CountMessages = "count-messages",
+    /// Forgets an instance whose delete failed.
+    ForgetFailedDelete = "forget-failed-delete",
+    /// Sweeps whatever has our name prefix.
+    SweepByPrefix = "sweep-by-prefix",
+    /// Deletes an environment without deregistering its runner first.
+    DeleteBeforeDeregister = "delete-before-deregister",
+    /// Takes a refusal because the runner is busy for consent.
+    IgnoreBusy = "ignore-busy",
+    /// Advertises only the slots that are free.
+    AdvertiseFreeGap = "advertise-free-gap",
+    /// Advertises 0 when there is no room.
+    AdvertiseZero = "advertise-zero",
+    /// Forgets a registration whose JIT answer was lost.
+    LoseJitRegistration = "lose-jit-registration",
+    /// Opens the session before what runs is adopted.
+    AdoptAfterSession = "adopt-after-session",
+    /// Goes on writing after another controller took the pool.
+    ActWithOldEpoch = "act-with-old-epoch",
+    /// Closes the row before the environment is gone.
+    DeleteRowFirst = "delete-row-first",
+    /// Leaves one phase without a way out by time.
+    NoWayOut = "no-way-out",
+    /// Takes a list that was cut in the middle for complete.
+    CutListIsEmpty = "cut-list-is-empty",
+    /// Closes a row while an unanswered call may still land.
+    CloseBeforeLateLanding = "close-before-late-landing",
+    /// Counts an outage of GitHub or the backend as failures of instances.
+    CountOutageAsFailure = "count-outage-as-failure",
+    /// Creates while demand is unknown.
+    CreateOnUnknownDemand = "create-on-unknown-demand",
+    /// Removes an instance on a completion message alone.
+    KillOnMessage = "kill-on-message",
+}
+
+/// Switches a defect on for this thread, or all off.
+pub fn plant(defect: Option<Defect>) {
+    PLANTED.set(defect);
+}
+
+/// Whether this defect is switched on.
+#[must_use]
+pub fn planted(defect: Defect) -> bool {
+    PLANTED.get() == Some(defect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_names_are_unique() {
+        plant(Some(Defect::IgnoreBusy));
+        assert!(planted(Defect::IgnoreBusy) && !planted(Defect::SweepByPrefix));
+        plant(None);
+        assert!(!planted(Defect::IgnoreBusy));
+        let mut names: Vec<_> = Defect::ALL.iter().map(|defect| defect.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Defect::ALL.len());
+        assert_eq!(
+            Defect::IgnoreBusy.says(),
+            "Takes a refusal because the runner is busy for consent."
+        );
+    }
+}
