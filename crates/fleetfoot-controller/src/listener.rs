@@ -97,6 +97,10 @@ async fn open_or_stop(
 
 /// What runs is adopted before the session is open, within a bound.
 async fn adopted(pool: &PoolContext) {
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::AdoptAfterSession.is_planted() {
+        return;
+    }
     let mut swept = pool.backend.swept.subscribe();
     let first = swept.wait_for(|swept| *swept);
     if timeout(SWEEP_BOUND, first).await.is_err() {
@@ -236,12 +240,20 @@ async fn take_in(
     let offered: Vec<i64> = message.available.iter().map(|job| job.request_id).collect();
     let message = Arc::new(message);
     let taken = message.clone();
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::AcknowledgeBeforeCommit.is_planted() {
+        session.acknowledge(id).await?;
+    }
     let committed =
         pool.shared.store.update(move |txn| record_message(txn, &name, &taken, now)).await;
     if let Err(error) = committed {
         return Err(Trouble::Store(chain(&error)));
     }
     log_message(pool.name(), &message);
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::AcquireAfterAcknowledge.is_planted() {
+        session.acknowledge(id).await?;
+    }
     if !offered.is_empty() {
         let acquired = session.acquire(&offered).await?;
         tracing::debug!(pool = %pool.name(), offered = offered.len(), acquired = acquired.len(), "jobs acquired");

@@ -41,6 +41,17 @@ pub(crate) fn record_message(
     if let Some(row) = txn.pool_mut(pool) {
         row.demand.last_message_id = Some(message.id);
         if let Some(level) = message.statistics {
+            #[cfg(feature = "faults")]
+            let level = if fleetfoot_faults::Defect::CountMessages.is_planted() {
+                let sum = row.demand.statistics.assigned as usize + message.assigned.len();
+                let left = sum.saturating_sub(message.completed.len());
+                fleetfoot_github::Statistics {
+                    assigned: u32::try_from(left).unwrap_or(u32::MAX),
+                    ..level
+                }
+            } else {
+                level
+            };
             row.demand.state(statistics(level), now);
         }
     }

@@ -109,6 +109,10 @@ impl Backend {
     /// Another backend answers than the one that holds `instance`: what it says proves nothing (11.2).
     pub(crate) fn is_elsewhere(&self, instance: &Instance) -> bool {
         let known = self.identity();
+        #[cfg(feature = "faults")]
+        if fleetfoot_faults::Defect::BelieveAnotherEngine.is_planted() {
+            return false;
+        }
         instance.backend_identity.as_deref().is_some_and(|own| known.as_deref() != Some(own))
     }
 }

@@ -85,6 +85,10 @@ fn pass(
         careful: pool.shared.settings.careful && !*pool.backend.swept.borrow(),
         ages_count_from: pool.shared.ages_count_from,
     };
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::CreateBeforeCarefulPass.is_planted() {
+        snapshot.careful = false;
+    }
     // What it would make if the host were its own: only that is claimed, so that a pool that may not
     // create for another reason holds no room that others wait for.
     let wish = plan(&snapshot, now);

@@ -80,6 +80,11 @@ async fn deregister_runner(flight: &Flight, instance: &Instance) -> bool {
             tracing::debug!(pool = %pool.name(), instance = %flight.name, runner_id = id.0, "runner deregistered");
             true
         }
+        #[cfg(feature = "faults")]
+        Ok(Removal::Busy) if fleetfoot_faults::Defect::IgnoreBusy.is_planted() => {
+            observe(pool, &flight.name, vec![Observation::Deregistered]).await;
+            true
+        }
         Ok(Removal::Busy) => busy(pool, instance, ended).await,
         Err(failure) => {
             failed(pool, instance, "deregistration failed", &failure).await;
@@ -194,6 +199,11 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
             observe(pool, &flight.name, vec![Observation::EnvironmentGone]).await;
             true
         }
+        #[cfg(feature = "faults")]
+        Err(_) if fleetfoot_faults::Defect::ForgetFailedDelete.is_planted() => {
+            observe(pool, &flight.name, vec![Observation::EnvironmentGone]).await;
+            true
+        }
         Err(failure) => {
             let detail = match &failure {
                 Failure::Unanswered => "the backend did not answer in time".to_owned(),
@@ -226,6 +236,9 @@ async fn failed(
 /// Another attempt after a growing wait, spread by chance; visible meanwhile.
 async fn retry(pool: &PoolContext, instance: &Instance, detail: &str, backoff: Backoff) {
     let wait = backoff.wait(instance.attempts + 1);
+    #[cfg(feature = "faults")]
+    let wait =
+        if fleetfoot_faults::Defect::RetryWithoutBackoff.is_planted() { Span(10) } else { wait };
     let spread = Span(wait.0 / 2 + fastrand::i64(0..=wait.0 / 2));
     let at = pool.now() + spread;
     let detail = detail.to_owned();

@@ -93,6 +93,13 @@ async fn register(flight: &Flight) -> Option<Registered> {
             pool.github.starts.answered();
             pool.refused.answered();
             let runner = RunnerId(jit.runner_id);
+            #[cfg(feature = "faults")]
+            if fleetfoot_faults::Defect::LogJitConfig.is_planted() {
+                tracing::debug!(
+                    config = secrecy::ExposeSecret::expose_secret(&jit.config),
+                    "runner registered"
+                );
+            }
             tracing::info!(pool = %pool.name(), instance = %flight.name, runner_id = jit.runner_id, "runner registered");
             Some(Registered { runner, config: JitConfig::new(jit.config) })
         }
@@ -199,6 +206,8 @@ async fn backend_failed(
     if kind == FailureKind::Backend {
         pool.backend.starts.failed(&detail, None, pool.now());
     }
+    #[cfg(feature = "faults")]
+    let unanswered = unanswered && !fleetfoot_faults::Defect::CloseBeforeLateLanding.is_planted();
     tracing::warn!(pool = %pool.name(), instance = %name, kind = kind.as_str(), error = detail, "instance start failed");
     let observation = if unanswered {
         Observation::Unanswered { kind, detail }
@@ -223,6 +232,8 @@ async fn register_failed(
             (error.chain(), error.may_have_landed() || taken)
         }
     };
+    #[cfg(feature = "faults")]
+    let landed = landed && !fleetfoot_faults::Defect::LoseJitRegistration.is_planted();
     tracing::warn!(pool = %pool.name(), instance = %name, kind = kind.as_str(), error = detail, "instance start failed");
     let observations = if landed {
         // The registration stays `requested`: the gate looks it up by name.
@@ -240,6 +251,10 @@ async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failur
         pool.github.starts.failed("github did not answer in time", None, pool.now());
         return;
     };
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::BlameEveryPool.is_planted() {
+        pool.github.starts.failed(&error.to_string(), asked(error), pool.now());
+    }
     match error.kind() {
         // The next name is another one; and the budget has learned by itself how long to wait.
         GithubKind::RunnerExists | GithubKind::RateLimited { .. } => {}

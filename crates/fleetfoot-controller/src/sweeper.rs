@@ -150,6 +150,11 @@ impl Sweep {
         let connection = self.backend.provisioner.connection().to_owned();
         let listing = match listed {
             Ok(Ok(listing)) => listing,
+            #[cfg(feature = "faults")]
+            Ok(Err(_)) if fleetfoot_faults::Defect::CutListIsEmpty.is_planted() => Listing {
+                identity: self.backend.identity().unwrap_or_default().to_string(),
+                environments: Vec::new(),
+            },
             Ok(Err(error)) => return self.unreachable(&connection, &chain(&error)),
             Err(_) => return self.unreachable(&connection, "the backend did not list in time"),
         };

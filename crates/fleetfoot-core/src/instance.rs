@@ -152,6 +152,11 @@ impl Instance {
     /// It takes one of its pool's slots: from its name's commit until its environment is proven ended.
     #[must_use]
     pub fn occupies(&self) -> bool {
+        #[cfg(feature = "faults")]
+        if fleetfoot_faults::Defect::FreeSlotTooEarly.is_planted() && self.phase == Phase::Stopping
+        {
+            return false;
+        }
         match (self.phase, self.environment) {
             (Phase::Closed, _) | (_, Environment::Ended | Environment::Gone) => false,
             // The name was withdrawn before anything was called: nothing can run under it.

@@ -38,6 +38,10 @@ impl FailureKind {
     /// Whether the pool's circuit counts it.
     #[must_use]
     pub fn counts_against_pool(self) -> bool {
+        #[cfg(feature = "faults")]
+        if fleetfoot_faults::Defect::CountOutageAsFailure.is_planted() {
+            return true;
+        }
         match self {
             Self::Create
             | Self::Launch

@@ -38,6 +38,8 @@ pub fn registration_open(instance: &Instance) -> bool {
 pub fn removal_steps(instance: &Instance) -> RemovalSteps {
     let open = registration_open(instance);
     let gate_passed = !open || instance.forced;
+    #[cfg(feature = "faults")]
+    let gate_passed = gate_passed || fleetfoot_faults::Defect::DeleteBeforeDeregister.is_planted();
     let (delete, absent) = match instance.environment {
         Environment::None | Environment::Gone => (false, true),
         // Its machine ended: the remains need nobody's consent.
@@ -46,6 +48,8 @@ pub fn removal_steps(instance: &Instance) -> RemovalSteps {
             (gate_passed, false)
         }
     };
+    #[cfg(feature = "faults")]
+    let absent = absent || fleetfoot_faults::Defect::DeleteRowFirst.is_planted();
     RemovalSteps { deregister: open, delete, close: !open && absent && !may_still_land(instance) }
 }
 

@@ -58,6 +58,16 @@ pub fn advertised_capacity(spec: &PoolSpec, occupying: u32, host_room: u32, impa
     if spec.advertise_limit {
         return spec.max_runners;
     }
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::AdvertiseZero.is_planted()
+        && (impaired || occupying.saturating_add(host_room) == 0)
+    {
+        return 0;
+    }
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::AdvertiseFreeGap.is_planted() {
+        return spec.max_runners.saturating_sub(occupying).min(host_room).max(1);
+    }
     if impaired {
         return 1;
     }

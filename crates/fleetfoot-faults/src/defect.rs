@@ -27,6 +27,18 @@ macro_rules! defects {
                 }
             }
 
+            /// The one of that name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|defect| defect.name() == name)
+            }
+
+            /// Whether it is switched on for this thread.
+            #[must_use]
+            pub fn is_planted(self) -> bool {
+                PLANTED.get() == Some(self)
+            }
+
             /// What it does, in a sentence.
             #[must_use]
             pub fn says(self) -> &'static str {
@@ -75,17 +87,31 @@ defects! {
     CreateOnUnknownDemand = "create-on-unknown-demand",
     /// Removes an instance on a completion message alone.
     KillOnMessage = "kill-on-message",
+    /// Counts jobs that run as new demand when a session opens.
+    CountRunningAsNew = "count-running-as-new",
+    /// Forgets how long GitHub asked to be left alone.
+    ForgetRetryAfter = "forget-retry-after",
+    /// Acknowledges an offer before its jobs are acquired.
+    AcquireAfterAcknowledge = "acquire-after-acknowledge",
+    /// Gives a slot away while what holds it may still live.
+    FreeSlotTooEarly = "free-slot-too-early",
+    /// Takes the list of another backend for that of its own.
+    BelieveAnotherEngine = "believe-another-engine",
+    /// Takes a list that began before a call for newer than the call.
+    BelieveOldList = "believe-old-list",
+    /// Creates before what a lost store left behind was looked at.
+    CreateBeforeCarefulPass = "create-before-careful-pass",
+    /// Retries a failed removal at once, again and again.
+    RetryWithoutBackoff = "retry-without-backoff",
+    /// Holds GitHub's refusal of one pool against all pools of the credential.
+    BlameEveryPool = "blame-every-pool",
+    /// Writes a JIT config into the log.
+    LogJitConfig = "log-jit-config",
 }
 
 /// Switches a defect on for this thread, or all off.
 pub fn plant(defect: Option<Defect>) {
     PLANTED.set(defect);
-}
-
-/// Whether this defect is switched on.
-#[must_use]
-pub fn planted(defect: Defect) -> bool {
-    PLANTED.get() == Some(defect)
 }
 
 #[cfg(test)]
@@ -95,9 +121,10 @@ mod tests {
     #[test]
     fn one_at_a_time_and_names_are_unique() {
         plant(Some(Defect::IgnoreBusy));
-        assert!(planted(Defect::IgnoreBusy) && !planted(Defect::SweepByPrefix));
+        assert!(Defect::IgnoreBusy.is_planted() && !Defect::SweepByPrefix.is_planted());
         plant(None);
-        assert!(!planted(Defect::IgnoreBusy));
+        assert!(!Defect::IgnoreBusy.is_planted());
+        assert!(Defect::ALL.iter().all(|one| Defect::from_name(one.name()) == Some(*one)));
         let mut names: Vec<_> = Defect::ALL.iter().map(|defect| defect.name()).collect();
         names.sort_unstable();
         names.dedup();

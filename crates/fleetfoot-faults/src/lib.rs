@@ -8,7 +8,7 @@
 //! fleetfoot_faults::point("listener.acknowledge.before");
 //!
 //! #[cfg(feature = "faults")]
-//! if fleetfoot_faults::planted(Defect::IgnoreBusy) { … }
+//! if fleetfoot_faults::Defect::IgnoreBusy.is_planted() { … }
 //! ```
 //!
 //! What it does not know: any other room. Where to start: [`point`] and [`Defect`].
@@ -16,5 +16,5 @@
 mod defect;
 mod point;
 
-pub use defect::{Defect, plant, planted};
+pub use defect::{Defect, plant};
 pub use point::{hook, point};

@@ -88,6 +88,10 @@ impl Budget {
     /// Learns from a refusal.
     pub(crate) fn limited(&self, retry_after: Duration) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(feature = "faults")]
+        if fleetfoot_faults::Defect::ForgetRetryAfter.is_planted() {
+            return;
+        }
         learned.limited(Instant::now(), retry_after);
     }
 }

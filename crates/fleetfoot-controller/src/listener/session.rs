@@ -47,6 +47,14 @@ pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
     };
     let (name, id, now) = (pool.name().clone(), session.id().to_owned(), pool.now());
     let level = session.statistics().map(statistics);
+    #[cfg(feature = "faults")]
+    let level = level.map(|it| {
+        if fleetfoot_faults::Defect::CountRunningAsNew.is_planted() {
+            fleetfoot_core::Statistics { assigned: it.assigned + it.running, ..it }
+        } else {
+            it
+        }
+    });
     let committed = pool
         .shared
         .store

@@ -24,6 +24,15 @@ impl Sweep {
                 continue;
             }
             let pool = stray.pool.clone().filter(|pool| self.pools.contains_key(pool));
+            #[cfg(feature = "faults")]
+            let pool = if fleetfoot_faults::Defect::SweepByPrefix.is_planted() {
+                self.pools
+                    .keys()
+                    .find(|pool| stray.name.as_str().starts_with(pool.as_str()))
+                    .cloned()
+            } else {
+                pool
+            };
             let Some(pool) = pool else {
                 self.foreign_pool(stray).await;
                 continue;

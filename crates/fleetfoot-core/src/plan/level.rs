@@ -16,7 +16,10 @@ const DISK_RECHECK: Span = Span::seconds(10);
 
 /// Brings the number of instances to what demand wants.
 pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
-    if !snapshot.state.pool.demand.known {
+    let known = snapshot.state.pool.demand.known;
+    #[cfg(feature = "faults")]
+    let known = known || fleetfoot_faults::Defect::CreateOnUnknownDemand.is_planted();
+    if !known {
         plan.causes.push(Cause::DemandUnknown);
         return;
     }

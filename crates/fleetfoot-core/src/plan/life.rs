@@ -60,6 +60,10 @@ fn starting(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: 
         plan.retire(instance, Reason::Interrupted);
         return;
     }
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::NoWayOut.is_planted() {
+        return;
+    }
     let since = instance.phase_since.max(snapshot.ages_count_from);
     let boot = snapshot.spec.boot_timeout;
     if !plan.retire_at(instance, since + boot, Reason::BootTimeout, now) {
@@ -114,6 +118,10 @@ fn running(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: T
         if plan.retire_at(instance, deadline, Reason::MaxJobDuration, now) {
             return;
         }
+    }
+    #[cfg(feature = "faults")]
+    if fleetfoot_faults::Defect::KillOnMessage.is_planted() && instance.job_completed_at.is_some() {
+        return plan.retire(instance, Reason::OperatorForce);
     }
     if let Some(completed) = instance.job_completed_at {
         plan.retire_at(instance, completed + JOB_DONE_GRACE, Reason::JobDone, now);

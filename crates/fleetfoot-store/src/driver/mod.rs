@@ -57,6 +57,8 @@ impl Driver {
         lease: Option<&Lease>,
         sql: &Sql,
     ) -> Result<(), WriteFailure> {
+        #[cfg(feature = "faults")]
+        let lease = lease.filter(|_| !fleetfoot_faults::Defect::ActWithOldEpoch.is_planted());
         match self {
             Self::Sqlite(sqlite) => sqlite.write(statements, lease, sql),
             Self::Server(server) => server.write(statements, lease, sql).await,
