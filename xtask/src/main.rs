@@ -15,6 +15,7 @@
 mod ci;
 mod components;
 mod conformance;
+mod defects;
 mod process;
 mod tests_run;
 mod tidy;
@@ -47,6 +48,8 @@ enum Task {
     },
     /// Check that the tables in docs/conformance name tests that exist
     Conformance,
+    /// Check that simulated worlds find every defect that was planted
+    Defects(defects::Args),
     /// Run every step of the gate
     Ci,
     /// Start the real components that tests drive, and print what tests are told
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test_task(&args),
         Task::Tidy { update } => tidy::run(update),
         Task::Conformance => conformance::run(),
+        Task::Defects(args) => defects::run(&args),
         Task::Ci => ci::run(),
         Task::Components(args) => components_task(&args),
     });
