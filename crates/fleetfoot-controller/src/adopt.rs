@@ -97,7 +97,9 @@ pub(crate) async fn record_pools(
     let ended_with_host: Vec<PoolName> =
         pools.iter().filter(ends).map(|pool| pool.name.clone()).collect();
     let boot = settings.boot_id.clone();
-    store
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pools.before");
+    let recorded = store
         .update(move |txn| {
             for name in txn.pool_names() {
                 let gone = !rows.iter().any(|row| row.name == name);
@@ -114,7 +116,10 @@ pub(crate) async fn record_pools(
                 configure(txn, row, now);
             }
         })
-        .await
+        .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pools.after");
+    recorded
 }
 
 fn resume(txn: &mut Txn<'_>, name: &PoolName, boot: Option<&str>, now: fleetfoot_core::Timestamp) {

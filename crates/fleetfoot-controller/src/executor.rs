@@ -85,6 +85,8 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
         backend_identity: pool.backend.identity().map(|identity| identity.to_string()),
         now: pool.now(),
     };
+    #[cfg(feature = "faults")]
+    points_before(&actions);
     let committed = pool.shared.store.update(move |txn| writer.write(txn, actions, names)).await;
     let follow_ups = match committed {
         Ok(follow_ups) => follow_ups,
@@ -95,6 +97,8 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
             return;
         }
     };
+    #[cfg(feature = "faults")]
+    points_after(&follow_ups);
     for follow_up in follow_ups {
         match follow_up {
             FollowUp::Make(name) => {
@@ -111,6 +115,35 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
                 tracing::info!(pool = %pool.name(), %instance, reason = reason.as_str(), "instance stopping");
             }
             FollowUp::Closed(instance) => log_closed(&instance),
+        }
+    }
+}
+
+/// Before the commit of what a plan wants.
+#[cfg(feature = "faults")]
+fn points_before(actions: &[Action]) {
+    for action in actions {
+        match action {
+            Action::Create { .. } | Action::Begin { .. } => {
+                fleetfoot_faults::point("controller.commit.create.before");
+            }
+            Action::Launch { .. } => fleetfoot_faults::point("controller.commit.launch.before"),
+            Action::Retire { .. } => fleetfoot_faults::point("controller.commit.retire.before"),
+            Action::Close { .. } => fleetfoot_faults::point("controller.commit.close.before"),
+            Action::Remove { .. } | Action::Verify { .. } => {}
+        }
+    }
+}
+
+/// After it, before any call.
+#[cfg(feature = "faults")]
+fn points_after(follow_ups: &[FollowUp]) {
+    for follow_up in follow_ups {
+        match follow_up {
+            FollowUp::Make(_) => fleetfoot_faults::point("controller.commit.create.after"),
+            FollowUp::Launch(_) => fleetfoot_faults::point("controller.commit.launch.after"),
+            FollowUp::Retired(..) => fleetfoot_faults::point("controller.commit.retire.after"),
+            FollowUp::Closed(_) => fleetfoot_faults::point("controller.commit.close.after"),
         }
     }
 }

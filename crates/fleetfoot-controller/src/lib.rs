@@ -24,6 +24,8 @@ mod executor;
 mod host;
 mod listener;
 mod messages;
+#[cfg(feature = "faults")]
+mod points;
 mod pool;
 mod reconciler;
 mod record;

@@ -244,8 +244,12 @@ async fn take_in(
     if fleetfoot_faults::Defect::AcknowledgeBeforeCommit.is_planted() {
         session.acknowledge(id).await?;
     }
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.message.before");
     let committed =
         pool.shared.store.update(move |txn| record_message(txn, &name, &taken, now)).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.message.after");
     if let Err(error) = committed {
         return Err(Trouble::Store(chain(&error)));
     }
@@ -258,7 +262,11 @@ async fn take_in(
         let acquired = session.acquire(&offered).await?;
         tracing::debug!(pool = %pool.name(), offered = offered.len(), acquired = acquired.len(), "jobs acquired");
     }
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.acknowledge.before");
     session.acknowledge(id).await?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.acknowledge.after");
     Ok(id)
 }
 

@@ -52,7 +52,11 @@ pub(crate) async fn commit(
     now: Timestamp,
 ) -> Result<Recorded, UpdateError> {
     let (pool, name) = (pool.clone(), name.clone());
-    store
+    #[cfg(feature = "faults")]
+    let point = crate::points::of(&observations);
+    #[cfg(feature = "faults")]
+    point.before();
+    let recorded = store
         .update(move |txn| {
             let mut last = Recorded::Unknown;
             for observation in &observations {
@@ -63,5 +67,8 @@ pub(crate) async fn commit(
             }
             last
         })
-        .await
+        .await;
+    #[cfg(feature = "faults")]
+    point.after();
+    recorded
 }

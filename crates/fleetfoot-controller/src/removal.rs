@@ -187,7 +187,12 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     }
     let Ok(_permit) = pool.backend.calls.acquire().await else { return false };
     let bound = pool.settings.spec.stop_timeout.to_std();
-    match bounded(bound, delete_all(pool, &flight.name)).await {
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.delete.before");
+    let deleted = bounded(bound, delete_all(pool, &flight.name)).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.delete.after");
+    match deleted {
         Ok(()) => {
             pool.backend.reach.answered();
             if instance.unanswered_since.is_some() {
@@ -256,7 +261,11 @@ async fn change(
     body: impl FnOnce(&mut Instance) + Send + 'static,
 ) {
     let name = instance.name.clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.removal_retry.before");
     let changed = pool.shared.store.update(move |txn| txn.modify_instance(&name, body)).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.removal_retry.after");
     if let Err(error) = changed {
         tracing::error!(pool = %pool.name(), instance = %instance.name, error = %chain(&error), "store refused a retry");
     }

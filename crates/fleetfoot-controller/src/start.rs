@@ -29,7 +29,12 @@ async fn make_late(flight: &Flight) {
     let spec = pool.environment_spec(&flight.name);
     let bound = pool.settings.spec.create_timeout.to_std();
     let began = tokio::time::Instant::now();
-    match bounded(bound, pool.settings.provisioner.create(&spec, None)).await {
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.create.before");
+    let made = bounded(bound, pool.settings.provisioner.create(&spec, None)).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.create.after");
+    match made {
         Ok(handle) => {
             pool.backend.starts.answered();
             observe(pool, &flight.name, vec![Observation::Created { handle: handle.0 }]).await;
@@ -49,7 +54,13 @@ pub(crate) async fn launch(flight: Flight) {
     let spec = pool.environment_spec(&flight.name);
     let handle = Handle(handle.unwrap_or_default());
     let bound = pool.settings.spec.create_timeout.to_std();
-    match bounded(bound, pool.settings.provisioner.launch(&spec, &handle, &jit.config)).await {
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.launch.before");
+    let launch = pool.settings.provisioner.launch(&spec, &handle, &jit.config);
+    let answer = bounded(bound, launch).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.launch.after");
+    match answer {
         Ok(()) => launched(pool, &flight.name, None).await,
         Err(failure) => backend_failed(pool, &flight.name, FailureKind::Launch, failure).await,
     }
@@ -60,7 +71,12 @@ async fn make_single(flight: &Flight, jit: Registered) {
     let Some(_permit) = launch_begun(flight, jit.runner).await else { return };
     let spec = pool.environment_spec(&flight.name);
     let bound = pool.settings.spec.create_timeout.to_std();
-    match bounded(bound, pool.settings.provisioner.create(&spec, Some(&jit.config))).await {
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.create_and_launch.before");
+    let made = bounded(bound, pool.settings.provisioner.create(&spec, Some(&jit.config))).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.backend.create_and_launch.after");
+    match made {
         Ok(handle) => launched(pool, &flight.name, Some(handle)).await,
         Err(failure) => backend_failed(pool, &flight.name, FailureKind::Create, failure).await,
     }

@@ -66,7 +66,12 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>, pools: Poo
     let mut failures: u32 = 0;
     loop {
         let follow = async {
-            let mut events = match backend.provisioner.watch().await {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("controller.backend.watch.before");
+            let watched = backend.provisioner.watch().await;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("controller.backend.watch.after");
+            let mut events = match watched {
                 Ok(events) => events,
                 Err(error) => {
                     // Said once: that the backend does not answer, the sweep says.
@@ -103,12 +108,16 @@ async fn ended(shared: &Shared, pools: &Pools, name: &InstanceName, exit: Exit) 
     let now = shared.clock.now();
     tracing::debug!(%pool, instance = %name, code = exit.code, "environment ended");
     let (pool_name, instance) = (pool.clone(), name.clone());
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.ended.before");
     let recorded = shared
         .store
         .update(move |txn| {
             observe(txn, &pool_name, &instance, &Observation::Ended { exit }, now);
         })
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.ended.after");
     if let Err(error) = recorded {
         tracing::error!(%pool, instance = %name, error = %chain(&error), "store refused an observation");
     }
@@ -146,7 +155,11 @@ impl Sweep {
         }
         let began = self.shared.clock.now();
         let bound = pace.call_bound.to_std();
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.backend.list.before");
         let listed = tokio::time::timeout(bound, self.backend.provisioner.list()).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.backend.list.after");
         let connection = self.backend.provisioner.connection().to_owned();
         let listing = match listed {
             Ok(Ok(listing)) => listing,
@@ -192,7 +205,12 @@ impl Sweep {
         let mut found = Vec::new();
         for pool in self.pools.values().filter(|pool| pool.settings.takeover) {
             let asked = pool.settings.provisioner.legacy(pool.name());
-            match tokio::time::timeout(bound, asked).await {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("controller.backend.legacy.before");
+            let listed = tokio::time::timeout(bound, asked).await;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("controller.backend.legacy.after");
+            match listed {
                 Ok(Ok(environments)) => found.extend(environments),
                 Ok(Err(error)) => return Err(chain(&error)),
                 Err(_) => return Err("the backend did not list in time".to_owned()),
@@ -273,6 +291,8 @@ impl Sweep {
 
     async fn record(&self, findings: Vec<Finding>, identity: String) {
         let now = self.shared.clock.now();
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.sweep.before");
         let recorded = self
             .shared
             .store
@@ -293,6 +313,8 @@ impl Sweep {
                 }
             })
             .await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.sweep.after");
         if let Err(error) = recorded {
             tracing::error!(error = %chain(&error), "store refused a sweep");
         }

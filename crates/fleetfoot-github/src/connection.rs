@@ -83,7 +83,11 @@ impl Connection {
     /// Finds a runner group by its name.
     pub async fn runner_group(&self, name: &str) -> Result<Option<RunnerGroup>> {
         const OPERATION: &str = "get the runner group";
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner_group.look_up.before");
         let answer = self.get(OPERATION, GROUPS, &[("groupName", name)]).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner_group.look_up.after");
         if answer.status == 404 {
             return Ok(None);
         }
@@ -106,7 +110,11 @@ impl Connection {
         const OPERATION: &str = "get the scale set";
         let group = group_id.to_string();
         let query = [("runnerGroupId", group.as_str()), ("name", name)];
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.look_up.before");
         let answer = self.get(OPERATION, SETS, &query).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.look_up.after");
         let sets: wire::List<wire::ScaleSetBody> =
             wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
         Ok(only_one(OPERATION, sets)?.map(Into::into))
@@ -125,7 +133,11 @@ impl Connection {
             runner_setting: wire::RunnerSetting { disable_update: true },
         };
         let body = wire::write(OPERATION, &body)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.create.before");
         let answer = self.send(OPERATION, Method::POST, SETS.to_owned(), Some(body)).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.create.after");
         if matches!(answer.status, 400 | 409)
             && let Some(existing) = self.scale_set(spec.group_id, &spec.name).await?
         {
@@ -145,7 +157,11 @@ impl Connection {
             wire::read(OPERATION, &success(OPERATION, answer, Subject::ScaleSet)?)?;
         set["labels"] = serde_json::json!(user_labels(labels));
         let body = wire::write(OPERATION, &set)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.update.before");
         let answer = self.send(OPERATION, Method::PATCH, path, Some(body)).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.update.after");
         let set: wire::ScaleSetBody =
             wire::read(OPERATION, &success(OPERATION, answer, Subject::ScaleSet)?)?;
         Ok(set.into())
@@ -168,8 +184,12 @@ impl Connection {
             let detail = "the session id has unexpected characters";
             return Err(GithubError::new(OPERATION, ErrorKind::Settings, detail));
         }
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.session.delete.before");
         let answer =
             self.delete(OPERATION, format!("{SETS}/{set_id}/sessions/{session_id}")).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.session.delete.after");
         gone(OPERATION, answer, Subject::Session)
     }
 
@@ -179,10 +199,14 @@ impl Connection {
         const OPERATION: &str = "get a JIT config";
         let body = wire::write(OPERATION, &wire::NewJit { name: runner_name, work_folder: "" })?;
         let path = format!("{SETS}/{set_id}/generatejitconfig");
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.jit_config.before");
         let answer = {
             let _place = self.inner.budget.take(OPERATION).await?;
             self.send(OPERATION, Method::POST, path, Some(body)).await?
         };
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.jit_config.after");
         let answer = success(OPERATION, answer, Subject::ScaleSet).inspect_err(|error| {
             if let Some(retry_after) = error.retry_after() {
                 self.inner.budget.limited(retry_after);
@@ -204,7 +228,11 @@ impl Connection {
     /// Looks a runner up by its number.
     pub async fn runner_by_id(&self, id: i64) -> Result<Option<Runner>> {
         const OPERATION: &str = "look up a runner";
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner.look_up_by_id.before");
         let answer = self.get(OPERATION, &format!("{RUNNERS}/{id}"), &[]).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner.look_up_by_id.after");
         match success(OPERATION, answer, Subject::Other) {
             Ok(answer) => Ok(Some(wire::read::<wire::RunnerBody>(OPERATION, &answer)?.into())),
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
@@ -215,7 +243,11 @@ impl Connection {
     /// Looks a runner up by its exact name.
     pub async fn runner_by_name(&self, name: &str) -> Result<Option<Runner>> {
         const OPERATION: &str = "look up a runner";
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner.look_up_by_name.before");
         let answer = self.get(OPERATION, RUNNERS, &[("agentName", name)]).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner.look_up_by_name.after");
         let runners: wire::List<wire::RunnerBody> =
             wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
         let exact = runners.value.into_iter().find(|runner| runner.name.eq_ignore_ascii_case(name));
@@ -225,7 +257,11 @@ impl Connection {
     /// Removes a runner's registration, unless it has a job.
     pub async fn remove_runner(&self, id: i64) -> Result<Removal> {
         const OPERATION: &str = "remove a runner";
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner.remove.before");
         let answer = self.delete(OPERATION, format!("{RUNNERS}/{id}")).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.runner.remove.after");
         if answer.status == 422 {
             return Ok(Removal::Busy);
         }

@@ -66,10 +66,13 @@ impl Connection {
     ) -> Result<scaleset::MessageSession> {
         // Makes the way in first: our own token calls share failures, the crate's do not.
         let service = self.admin().reach(operation).await?;
-        self.session_client(operation, service.starts_with("https:"))?
-            .create_message_session(scaleset::ScaleSetId(set_id), owner)
-            .await
-            .map_err(|error| from_crate(operation, Subject::ScaleSet, error))
+        let client = self.session_client(operation, service.starts_with("https:"))?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.session.open.before");
+        let opened = client.create_message_session(scaleset::ScaleSetId(set_id), owner).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.session.open.after");
+        opened.map_err(|error| from_crate(operation, Subject::ScaleSet, error))
     }
 
     /// Crate `scaleset`'s client for sessions, made again when the token has changed.

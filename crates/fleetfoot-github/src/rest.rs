@@ -44,7 +44,11 @@ impl Connection {
         let mut runners: Vec<RunnerStatus> = Vec::new();
         for page in 1..=PAGES_MAX {
             let path = format!("{base}?per_page={PAGE_SIZE}&page={page}");
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.runners.list.before");
             let answer = self.admin().rest(operation, &path).await?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.runners.list.after");
             if !answer.is_success() {
                 let error = refused(operation, &answer, Subject::Other);
                 return Err(name_permission(error, self.url().scope()));

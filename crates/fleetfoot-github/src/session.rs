@@ -85,10 +85,14 @@ impl Session {
     pub async fn poll(&self, last: Option<i64>, capacity: u32) -> Result<Option<Message>> {
         const OPERATION: &str = "poll for messages";
         let last = last.filter(|id| *id > 0).map(MessageId);
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.poll.before");
         let polled = bounded(OPERATION, POLL_MAX, async {
             Ok(self.inner.get_message(last, capacity).await)
         })
         .await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.poll.after");
         match polled {
             Ok(Some(message)) => Ok(Some(message.into())),
             Ok(None) => Ok(None),
@@ -104,13 +108,18 @@ impl Session {
     /// Tells GitHub not to send a message again. One that is gone already is fine.
     pub async fn acknowledge(&self, id: i64) -> Result<()> {
         const OPERATION: &str = "acknowledge a message";
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.acknowledge.before");
         bounded(OPERATION, CALL_MAX, async {
             self.inner
                 .delete_message(MessageId(id))
                 .await
                 .map_err(|error| from_crate(OPERATION, Subject::Session, error))
         })
-        .await
+        .await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.acknowledge.after");
+        Ok(())
     }
 
     /// Takes offered jobs (GitHub Enterprise Server), by their request ids; returns those that are
@@ -122,11 +131,15 @@ impl Session {
         }
         let ids: Vec<JobRequestId> = request_ids.iter().copied().map(JobRequestId).collect();
         bounded(OPERATION, CALL_MAX, async {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.acquire.before");
             let acquired = self
                 .inner
                 .acquire_jobs(&ids)
                 .await
                 .map_err(|error| from_crate(OPERATION, Subject::Session, error))?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.acquire.after");
             Ok(acquired.into_iter().map(JobRequestId::get).collect())
         })
         .await

@@ -47,7 +47,11 @@ impl Admin {
     ) -> Result<Bearer> {
         let path = format!("/app/installations/{installation}/access_tokens");
         let corrected = self.clock.ahead_seconds().is_some();
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.token.installation.before");
         let mut answer = self.signed(operation, &path, signer).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.token.installation.after");
         if answer.status == 401 && !corrected {
             // The answer has told GitHub's time: signing again corrects a small difference and
             // reports a large one.
@@ -82,7 +86,11 @@ impl Admin {
         let registration = self.registration_token(operation).await?;
         let mut attempt = 1;
         let answer = loop {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.token.admin.before");
             let answer = self.register(operation, &registration).await;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.token.admin.after");
             let is_early = match &answer {
                 Ok(answer) => {
                     matches!(answer.status, 401 | 403 | 500..=599)
@@ -137,7 +145,11 @@ impl Admin {
 
     async fn registration_token(&self, operation: &'static str) -> Result<SecretString> {
         let path = format!("{}/actions/runners/registration-token", self.url.scope().rest_path());
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.token.registration.before");
         let answer = self.rest_twice(operation, Method::POST, &path).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.token.registration.after");
         if answer.is_success() {
             return Ok(wire::read::<wire::Token>(operation, &answer)?.token);
         }

@@ -69,7 +69,12 @@ impl DockerProvisioner {
     }
 
     async fn pull(&self) -> Result<(), BackendError> {
-        pull::pull(&self.engine, &self.pool.image, self.registry_auth()?).await
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.pull.before");
+        let pulled = pull::pull(&self.engine, &self.pool.image, self.registry_auth()?).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.pull.after");
+        pulled
     }
 
     /// Makes the container, or finds the one that an earlier call made.
@@ -81,7 +86,12 @@ impl DockerProvisioner {
             let call =
                 Call::post(format!("/containers/create?name={}", encoded(spec.name.as_str())))
                     .json(body);
-            let error = match talk.call(call).await {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("docker.create.before");
+            let created = talk.call(call).await;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("docker.create.after");
+            let error = match created {
                 Ok(answer) => return Ok(answer.json::<Created>().await.map_err(failed)?.id),
                 Err(error) => error,
             };
@@ -116,7 +126,12 @@ impl DockerProvisioner {
     async fn start(&self, spec: &EnvironmentSpec, id: &str) -> Result<(), BackendError> {
         let failed = |error: CallError| error.of("start container", Some(&spec.name), true);
         let mut talk = self.engine.talk().await.map_err(failed)?;
-        match talk.call(Call::post(format!("/containers/{id}/start"))).await {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.start.before");
+        let started = talk.call(Call::post(format!("/containers/{id}/start"))).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.start.after");
+        match started {
             Ok(_) => Ok(()),
             Err(error) if error.status().is_some() => {
                 // It will never run, and nobody but this call knows why: it goes at once.
@@ -143,7 +158,12 @@ impl DockerProvisioner {
     ) -> Result<(), CallError> {
         if life == Life::Running {
             let grace = self.pool.stop_grace_s;
-            match talk.call(Call::post(format!("/containers/{id}/stop?t={grace}"))).await {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("docker.stop.before");
+            let stopped = talk.call(Call::post(format!("/containers/{id}/stop?t={grace}"))).await;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("docker.stop.after");
+            match stopped {
                 Ok(_) => {}
                 Err(error) if error.status() == Some(404) => return Ok(()),
                 // What cannot be stopped is removed by force.
@@ -161,7 +181,12 @@ impl DockerProvisioner {
 async fn remove(talk: &mut Talk<'_>, id: &str) -> Result<(), CallError> {
     let mut last = None;
     for _ in 0..LOOKS_MAX {
-        match talk.call(Call::delete(format!("/containers/{id}?force=1&v=1"))).await {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.remove.before");
+        let removed = talk.call(Call::delete(format!("/containers/{id}?force=1&v=1"))).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.remove.after");
+        match removed {
             Ok(_) => return Ok(()),
             Err(error) if error.status() == Some(404) => return Ok(()),
             // 409: somebody removes it already; Podman has 500 for the same.
@@ -218,7 +243,11 @@ impl Provisioner for DockerProvisioner {
                 .about(&spec.name));
         };
         let id = self.make(spec, &self.pool.body(spec, &self.installation, jit)).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.expect.before");
         self.hub.expect(&spec.name, &id).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.expect.after");
         self.start(spec, &id).await?;
         let short: String = id.chars().take(12).collect();
         tracing::info!(pool = %spec.pool, instance = %spec.name, image = self.pool.image, container = short, "container started");

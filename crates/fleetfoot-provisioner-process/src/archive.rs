@@ -33,6 +33,8 @@ pub(crate) fn unpacked(root: &Path, archive: &Path) -> Result<PathBuf, At> {
     let unfinished = cache.join(format!("{name}.unfinished"));
     crate::directory::make(&unfinished, 0o755).at("create", &unfinished)?;
     unpack(file, &unfinished).at("unpack", archive)?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.unpack.finish.before");
     fs::rename(&unfinished, &directory).at("rename", &unfinished)?;
     Ok(directory)
 }

@@ -37,13 +37,19 @@ pub(crate) fn create(
             return Err(BackendError::new(OPERATION, ErrorKind::NameTaken, message).about(name));
         }
     };
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.fill.before");
     fill(host, pool, &directory, meta.uid, cancelled)
         .map_err(|error| failed(OPERATION, name, ErrorKind::Instance, error))?;
     complain_without_command(pool, &directory, name)?;
     // Only now it counts as made.
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.finish.before");
     fs::rename(directory.unfinished(), directory.runner())
         .at("rename", &directory.unfinished())
         .map_err(backend)?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.finish.after");
     Ok(directory)
 }
 
@@ -57,6 +63,8 @@ fn claim(
     let write = |uid: Option<u32>| {
         // A job with a user id of its own must pass through to its directories, but not read here.
         let mode = if uid.is_some() { 0o711 } else { 0o700 };
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.directory.before");
         match directory::make(directory.path(), mode) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(error).at("create", directory.path());
@@ -71,7 +79,11 @@ fn claim(
             boot_id: host.boot_id.clone(),
             uid,
         };
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.meta.before");
         directory::write(&directory.meta(), &meta).at("write", &directory.meta())?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.meta.after");
         Ok(meta)
     };
     let made = match pool.uid_range {

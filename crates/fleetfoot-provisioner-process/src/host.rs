@@ -207,7 +207,12 @@ impl ProcessHost {
     ) -> Result<T, At> {
         let unpacked = {
             let _write = self.cache.write().unwrap_or_else(PoisonError::into_inner);
-            archive::unpacked(&self.root, path)?
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("process.unpack.before");
+            let unpacked = archive::unpacked(&self.root, path)?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("process.unpack.after");
+            unpacked
         };
         let _read = self.cache.read().unwrap_or_else(PoisonError::into_inner);
         copy(&unpacked)

@@ -205,7 +205,11 @@ impl Provisioner for ProcessProvisioner {
             return Err(refused("its directory is not finished".to_owned()));
         }
         let order = self.order(name, &directory, uid, jit).map_err(refused)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.launch.before");
         let warnings = stop::launch(&self.shim, &directory, &order, name).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.launch.after");
         drop(guard);
         for warning in warnings {
             tracing::warn!(instance = %name, pool = %spec.pool, %warning, "limit not enforced");
@@ -230,8 +234,16 @@ impl Provisioner for ProcessProvisioner {
             }
         };
         // First the mark, then the look: a shim that comes late writes its pid first and then looks for the mark.
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.mark.before");
         mark(&directory).at("write", &directory.deleting()).map_err(backend)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.mark.after");
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.stop.before");
         let (record, clean) = self.stop(&directory).await.map_err(backend)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.stop.after");
         let (root, name) = (self.host.root.clone(), name.clone());
         let work = tokio::task::spawn_blocking(move || {
             let _guard = guard;
@@ -246,9 +258,14 @@ impl Provisioner for ProcessProvisioner {
                 return Err(BackendError::new(OPERATION, ErrorKind::Backend, message).about(&name));
             }
             // The mark is there until the runner's directory is gone: a late shim looks for both. The evidence goes last.
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("process.remove.before");
             remove::tree(&root, name.as_str(), &["deleting", "meta.json"])
                 .at("remove", directory.path())
-                .map_err(|error| failed(OPERATION, &name, ErrorKind::Backend, error))
+                .map_err(|error| failed(OPERATION, &name, ErrorKind::Backend, error))?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("process.remove.after");
+            Ok(())
         });
         work.await.map_err(|error| lost(OPERATION, error))?
     }

@@ -81,6 +81,8 @@ impl Removal<'_> {
                 !self.last.iter().any(|last| name.to_bytes() == last.as_bytes())
             });
             if names.is_empty() {
+                #[cfg(feature = "faults")]
+                fleetfoot_faults::point("process.remove.evidence.before");
                 return self.last.iter().try_for_each(|name| {
                     self.entry(self.top, &c_string(name.as_bytes())?, FileType::Unknown, 0)
                 });

@@ -36,6 +36,8 @@ pub(crate) async fn launch(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.shim.spawn.before");
     let mut child = command.spawn().map_err(|error| {
         failed(ErrorKind::Backend, format!("cannot start {}: {error}", shim.display()))
     })?;
@@ -47,7 +49,11 @@ pub(crate) async fn launch(
     let text =
         serde_json::to_vec(order).map_err(|error| failed(ErrorKind::Backend, error.to_string()))?;
     // Not whole if we are dropped here, and the shim then does nothing.
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.shim.order.before");
     orders.write_all(&text).await.map_err(unanswered)?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.shim.order.after");
     drop(orders);
     let mut answer = Vec::new();
     answers.take(ANSWER_MAX).read_to_end(&mut answer).await.map_err(unanswered)?;

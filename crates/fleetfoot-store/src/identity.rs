@@ -27,7 +27,11 @@ pub(crate) fn write_atomically(path: &Path, content: &str) -> io::Result<()> {
             .open(&partial)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.identity.before");
         fs::rename(&partial, path)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.identity.after");
         fs::File::open(parent)?.sync_all()
     })();
     if result.is_err() {

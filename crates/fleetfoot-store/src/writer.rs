@@ -108,7 +108,11 @@ impl Writer {
                     let _ = reply.send(taken);
                 }
                 Task::StraysSeen(reply) => {
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.strays_seen.before");
                     let noted = self.driver.execute(&schema::put_lost(&self.sql, false)).await;
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.strays_seen.after");
                     if noted.is_ok() {
                         self.shared.found_again();
                     }
@@ -158,6 +162,8 @@ impl Writer {
             }
             Err(error) => tracing::warn!(%error, updates = replies.len(), "store write failed"),
         }
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.reply.before");
         for reply in replies {
             reply(result.clone());
         }

@@ -6,7 +6,7 @@ mod signals;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fleetfoot_controller::{Clock, Controller, ControllerSettings, StartError, Stopped};
+use fleetfoot_controller::{Clock, Controller, ControllerSettings, Pace, StartError, Stopped};
 use fleetfoot_server::listen::{self, ListenError};
 use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState, wall_clock};
 use fleetfoot_store::{
@@ -144,7 +144,8 @@ async fn serve(
         boot_id: fleetfoot_store::boot_id().ok(),
         careful: store.was_lost(),
     };
-    let controller = Controller::start(store.clone(), pools, settings, Clock::system()).await?;
+    let controller =
+        Controller::start_at(store.clone(), pools, settings, Clock::system(), pace()).await?;
     let (faces_stop, faces_stopped) = watch::channel(false);
     let (control, mut requests) = mpsc::channel(4);
     let reader = controller.log_reader();
@@ -180,6 +181,16 @@ async fn serve(
     // Nobody answers there any more; a successor makes its own once the lock is free.
     let _ = std::fs::remove_file(state_dir.control_socket()).is_ok();
     Ok(stopped)
+}
+
+/// Production's pace. A program built for tests of crashes takes a shorter bound of calls from its
+/// environment, or each test would wait for what may still land (design, 11.1).
+fn pace() -> Pace {
+    #[cfg(feature = "faults")]
+    if let Some(ms) = std::env::var("FLEETFOOT_CALL_BOUND_MS").ok().and_then(|ms| ms.parse().ok()) {
+        return Pace { call_bound: fleetfoot_core::Span(ms), ..Pace::default() };
+    }
+    Pace::default()
 }
 
 /// Where the daemon can be reached.
@@ -246,7 +257,12 @@ impl Faces {
 fn prepare(pool: &fleetfoot_controller::PoolSettings) {
     let (name, provisioner) = (pool.name.clone(), pool.provisioner.clone());
     fleetfoot_controller::Tasks::default().spawn("prepare", async move {
-        if let Err(error) = provisioner.prepare().await {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("daemon.prepare.before");
+        let prepared = provisioner.prepare().await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("daemon.prepare.after");
+        if let Err(error) = prepared {
             tracing::warn!(pool = %name, error = %crate::chain(&error), "backend is not prepared");
         }
     });

@@ -55,6 +55,8 @@ pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
             it
         }
     });
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.session_opened.before");
     let committed = pool
         .shared
         .store
@@ -76,6 +78,8 @@ pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
             }
         })
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.session_opened.after");
     if let Err(error) = committed {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a session");
     }
@@ -117,6 +121,8 @@ async fn ensure_scale_set(pool: &PoolContext) -> Result<ScaleSetId, Trouble> {
     let known = pool.state().and_then(|state| state.pool.scale_set_id);
     if known != Some(id) {
         let pool_name = name.clone();
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.scale_set.before");
         let committed = pool
             .shared
             .store
@@ -128,6 +134,8 @@ async fn ensure_scale_set(pool: &PoolContext) -> Result<ScaleSetId, Trouble> {
                 }
             })
             .await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.scale_set.after");
         if let Err(error) = committed {
             tracing::error!(pool = %name, error = %chain(&error), "store refused a scale set");
         }
@@ -147,6 +155,8 @@ pub(super) async fn delete_old_session(pool: &PoolContext) {
         return;
     }
     let name = pool.name().clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.old_session_deleted.before");
     let forgotten = pool
         .shared
         .store
@@ -157,6 +167,8 @@ pub(super) async fn delete_old_session(pool: &PoolContext) {
             }
         })
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.old_session_deleted.after");
     if let Err(error) = forgotten {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused the end of a session");
     }
@@ -165,6 +177,8 @@ pub(super) async fn delete_old_session(pool: &PoolContext) {
 pub(super) async fn forget_scale_set(pool: &PoolContext) {
     tracing::warn!(pool = %pool.name(), "scale set is gone, making it anew");
     let name = pool.name().clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.scale_set_gone.before");
     let committed = pool
         .shared
         .store
@@ -176,6 +190,8 @@ pub(super) async fn forget_scale_set(pool: &PoolContext) {
             }
         })
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.scale_set_gone.after");
     if let Err(error) = committed {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a scale set");
     }
@@ -198,6 +214,8 @@ pub(super) async fn forget_session(pool: &PoolContext, session: &Session) {
         Err(_) => false,
     };
     let name = pool.name().clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.session_closed.before");
     let committed = pool
         .shared
         .store
@@ -210,6 +228,8 @@ pub(super) async fn forget_session(pool: &PoolContext, session: &Session) {
             }
         })
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.session_closed.after");
     if let Err(error) = committed {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused the end of a session");
     }

@@ -50,6 +50,8 @@ impl Sweep {
     }
 
     async fn insert(&self, rows: Vec<Instance>) {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.stray.before");
         let taken = self
             .shared
             .store
@@ -61,6 +63,8 @@ impl Sweep {
                 }
             })
             .await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.stray.after");
         if let Err(error) = taken {
             tracing::error!(error = %chain(&error), "store refused a stray");
         }
@@ -83,7 +87,12 @@ impl Sweep {
 
     async fn delete(&self, name: &InstanceName) -> bool {
         let bound = self.shared.pace.call_bound.to_std();
-        match tokio::time::timeout(bound, self.backend.provisioner.delete(name)).await {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.backend.delete_stray.before");
+        let deleted = tokio::time::timeout(bound, self.backend.provisioner.delete(name)).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.backend.delete_stray.after");
+        match deleted {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::warn!(instance = %name, error = %chain(&error), "deletion failed");
@@ -121,6 +130,8 @@ impl Sweep {
         let outcome =
             if registration_open(row) { Outcome::RegistrationUnverified } else { outcome(row) };
         let (now, pool, name) = (self.shared.clock.now(), pool.clone(), row.name.clone());
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.orphan.before");
         let closed = self
             .shared
             .store
@@ -130,6 +141,8 @@ impl Sweep {
                 observe(txn, &pool, &name, &Observation::Closed { outcome }, now).taken().is_some()
             })
             .await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.orphan.after");
         match closed {
             Ok(true) => {
                 tracing::warn!(pool = %row.pool, instance = %row.name, "instance of an unserved pool closed, its registration was not asked for")

@@ -89,12 +89,19 @@ impl Sqlite {
         lease: Option<&Lease>,
         sql: &Sql,
     ) -> Result<(), WriteFailure> {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.transaction.before");
         self.begin().map_err(WriteFailure::before_commit)?;
         if let Err(error) = self.run_all(statements, lease, sql) {
             self.roll_back();
             return Err(WriteFailure::before_commit(error));
         }
-        self.commit().map_err(WriteFailure::at_commit)
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.commit.before");
+        self.commit().map_err(WriteFailure::at_commit)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.commit.after");
+        Ok(())
     }
 
     fn begin(&mut self) -> Result<(), DriverError> {
@@ -177,7 +184,14 @@ impl Sqlite {
             .try_for_each(|sql| self.connection.execute_batch(sql).map_err(DriverError::Sqlite))
             .and_then(|()| rows.iter().try_for_each(|row| self.execute(row).map(|_| ())));
         match result {
-            Ok(()) => self.commit(),
+            Ok(()) => {
+                #[cfg(feature = "faults")]
+                fleetfoot_faults::point("store.schema.before");
+                self.commit()?;
+                #[cfg(feature = "faults")]
+                fleetfoot_faults::point("store.schema.after");
+                Ok(())
+            }
             Err(error) => {
                 self.roll_back();
                 Err(error)
