@@ -196,7 +196,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
         }
         if rows.get(&it.name).is_none_or(|row| row.file != it.file) {
             findings.push(format!(
-                "{PAGE}: its table is not up to date with `{}`: cargo xtask defects --update",
+                "{PAGE}: its table is not up to date with `{}`: cargo xtask tidy --update",
                 it.name
             ));
         }
@@ -204,6 +204,13 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let gone = rows.keys().filter(|name| !planted.iter().any(|it| it.name == **name));
     findings.extend(gone.map(|name| format!("{PAGE}: no defect is named `{name}`")));
     Ok(findings)
+}
+
+/// Brings names, sentences and files of the table up to date; what was found stays.
+pub(crate) fn refresh(root: &Path) -> Result<()> {
+    let page = std::fs::read_to_string(root.join(PAGE)).unwrap_or_default();
+    let planted = read_planted(root)?;
+    write_rows(root, &page, &planted, &read_rows(&page))
 }
 
 /// The defects as they are declared, each with the file that names it.
