@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use fleetfoot_core::{Health, InstanceName, Phase, PoolHealth, PoolName};
@@ -15,7 +16,7 @@ use crate::pool::{Backend, Github, PoolContext, Shared};
 use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
 use crate::verify::RunnerList;
-use crate::{adopt, listener, reconciler, sweeper};
+use crate::{adopt, listener, reconciler, shift, sweeper};
 
 /// Sessions are closed and calls in flight are waited for within this.
 const STOP_BOUND: Duration = Duration::from_secs(8);
@@ -99,7 +100,7 @@ impl Controller {
             health: health_told,
             tasks: Tasks::default(),
             stop: stop_seen,
-            ages_count_from: now + pace.ages_grace,
+            ages_count_from: AtomicI64::new((now + pace.ages_grace).0),
             unpolled: std::sync::Mutex::new(pools.iter().map(|pool| pool.name.clone()).collect()),
         });
         let pools = connect(&shared, pools);
@@ -122,6 +123,8 @@ impl Controller {
             shared.tasks.keep("reconciler", move || reconciler::run(one.clone()));
             shared.tasks.keep("listener", move || listener::run(other.clone()));
         }
+        let parts = shared.clone();
+        shared.tasks.keep("clock", move || shift::run(parts.clone()));
         if shared.settings.careful {
             let backends = adopt::backends(pools.values());
             shared.tasks.spawn("careful pass", adopt::strays_seen(shared.clone(), backends));

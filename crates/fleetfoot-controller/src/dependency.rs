@@ -1,5 +1,6 @@
 //! What many pools depend on (a backend connection, a GitHub credential): up, or down until asked again.
 //!
+//! Its times are unshifted ones ([`Clock::unshifted`](crate::Clock)): a wall clock that steps lengthens no wait.
 //! Failures of a dependency pause it for all its pools and count against no instance (design, 11.6).
 
 use std::sync::{Mutex, PoisonError};

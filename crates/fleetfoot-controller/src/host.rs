@@ -141,6 +141,7 @@ impl HostDesk {
     fn disk_is_full(&self, desk: &mut Desk, path: &Path, now: Timestamp) -> bool {
         let Some(floor) = self.limits.min_free_disk else { return false };
         if let Some((at, full)) = desk.disks.get(path)
+            && *at <= now
             && at.age(now) < DISK_CHECK_PERIOD
         {
             return *full;

@@ -31,6 +31,7 @@ mod reconciler;
 mod record;
 mod removal;
 mod settings;
+mod shift;
 #[cfg(test)]
 mod sizes;
 mod start;

@@ -274,7 +274,7 @@ fn capacity(pool: &PoolContext) -> u32 {
     let Some(state) = pool.state() else { return 1 };
     let now = pool.now();
     let circuit: &Circuit = &state.pool.circuit;
-    let impaired = circuit.is_open(now) || pool.backend_down_longer_than(IMPAIRED_AFTER, now);
+    let impaired = circuit.is_open(now) || pool.backend_down_longer_than(IMPAIRED_AFTER);
     let occupying = state.occupying();
     let room = pool.shared.host.free_room(pool.name(), occupying);
     advertised_capacity(&pool.settings.spec, occupying, room, impaired)

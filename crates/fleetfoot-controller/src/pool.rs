@@ -1,6 +1,7 @@
 //! What the tasks of one pool share: its settings, what is in flight, and whom to wake.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(crate) struct Shared {
     /// True once the controller is to stop.
     pub(crate) stop: watch::Receiver<bool>,
     /// Since this time ages of running things count (11.11).
-    pub(crate) ages_count_from: Timestamp,
+    pub(crate) ages_count_from: AtomicI64,
     /// Pools of the store that have instances and that nobody serves (11.8).
     pub(crate) orphans: BTreeSet<PoolName>,
     /// Pools whose first poll is not open yet.
@@ -44,6 +45,21 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// Since when ages of running things count.
+    pub(crate) fn ages_count_from(&self) -> Timestamp {
+        Timestamp(self.ages_count_from.load(Ordering::SeqCst))
+    }
+
+    /// What is said of a dependency is in unshifted time; the plan is not.
+    fn shifted(&self, dependency: Dependency) -> Dependency {
+        match dependency {
+            Dependency::Up => Dependency::Up,
+            Dependency::Down { until, detail } => {
+                Dependency::Down { until: self.clock.shifted(until), detail }
+            }
+        }
     }
 
     /// Changes what is told about a pool; watchers hear of it only if it did change.
@@ -165,22 +181,30 @@ impl PoolContext {
         self.shared.clock.now()
     }
 
+    /// Now, for waits that are held in memory.
+    pub(crate) fn unshifted(&self) -> Timestamp {
+        self.shared.clock.unshifted()
+    }
+
     pub(crate) fn state(&self) -> Option<Arc<PoolState>> {
         self.shared.store.pool(self.name())
     }
 
     /// The backend, as far as this pool needs it.
     pub(crate) fn backend_state(&self) -> Dependency {
-        DependencyCell::worst([&self.backend.reach, &self.backend.starts])
+        let worst = DependencyCell::worst([&self.backend.reach, &self.backend.starts]);
+        self.shared.shifted(worst)
     }
 
-    pub(crate) fn backend_down_longer_than(&self, span: Span, now: Timestamp) -> bool {
+    pub(crate) fn backend_down_longer_than(&self, span: Span) -> bool {
+        let now = self.shared.clock.unshifted();
         [&self.backend.reach, &self.backend.starts].iter().any(|it| it.down_longer_than(span, now))
     }
 
     /// GitHub, as far as this pool needs it.
     pub(crate) fn github_state(&self) -> Dependency {
-        DependencyCell::worst([&self.github.reach, &self.github.starts, &self.refused])
+        let cells = [&self.github.reach, &self.github.starts, &self.refused];
+        self.shared.shifted(DependencyCell::worst(cells))
     }
 
     /// The bound of a control call to GitHub.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::executor;
 use crate::pool::PoolContext;
+use crate::shift::UNSTEADY_PAUSE;
 
 /// With instances it looks at least this often, without any not so often.
 const PERIOD_BUSY: Duration = Duration::from_secs(30);
@@ -29,11 +30,17 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
         }
         // Before the store is read: what ends in between is left for the pass that its end asks for.
         let in_flight = pool.in_flight();
+        let steady = pool.shared.clock.steady();
         let Some(state) = pool.state() else {
             pool.shared.host.leave(pool.name());
             return;
         };
         let now = pool.now();
+        // Times of the rows and this time are of two clocks: nothing is decided on that.
+        if steady.is_none_or(|steady| !pool.shared.clock.is_still(steady)) {
+            tokio::time::sleep(UNSTEADY_PAUSE).await;
+            continue;
+        }
         let plan = pass(&pool, &state, &in_flight, now);
         tell(&pool, &plan);
         let busy = !state.instances.is_empty();
@@ -83,7 +90,7 @@ fn pass(
         host_cause: None,
         registered: state.pool.scale_set_id.is_some(),
         careful: pool.shared.settings.careful && !*pool.backend.swept.borrow(),
-        ages_count_from: pool.shared.ages_count_from,
+        ages_count_from: pool.shared.ages_count_from(),
     };
     #[cfg(feature = "faults")]
     if fleetfoot_faults::Defect::CreateBeforeCarefulPass.is_planted() {

@@ -7,6 +7,7 @@ use fleetfoot_core::{
 use fleetfoot_github::Removal;
 use fleetfoot_provisioner::BackendError;
 
+use crate::clock::Steady;
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
 use crate::start::{Failure, bounded, github_failed, observe};
@@ -16,9 +17,11 @@ const ABSENT_MARGIN: Span = Span(200);
 
 /// Takes the steps of a removal that the plan allows.
 pub(crate) async fn remove(flight: Flight, deregister: bool, delete: bool) {
+    let steady = flight.pool.shared.clock.steady();
     let Some(instance) = row(&flight) else { return };
-    let deregistered =
-        async { if deregister { deregister_runner(&flight, &instance).await } else { true } };
+    let deregistered = async {
+        if deregister { deregister_runner(&flight, &instance, steady).await } else { true }
+    };
     let deleted =
         async { if delete { delete_environment(&flight, &instance).await } else { true } };
     let (deregistered, deleted) = tokio::join!(deregistered, deleted);
@@ -39,7 +42,7 @@ fn row(flight: &Flight) -> Option<Instance> {
 }
 
 /// True when GitHub holds nothing under the name any more.
-async fn deregister_runner(flight: &Flight, instance: &Instance) -> bool {
+async fn deregister_runner(flight: &Flight, instance: &Instance, steady: Option<Steady>) -> bool {
     let pool = &flight.pool;
     let ended = !instance.may_live();
     let found = match instance.registration {
@@ -61,7 +64,7 @@ async fn deregister_runner(flight: &Flight, instance: &Instance) -> bool {
                 observe(pool, &flight.name, vec![Observation::Registered { runner: id }]).await;
                 Some(id)
             }
-            Ok(None) => return absent(pool, instance).await,
+            Ok(None) => return absent(pool, instance, steady).await,
             Err(()) => return false,
         },
         Registration::None | Registration::Gone => return true,
@@ -118,9 +121,11 @@ async fn busy(pool: &PoolContext, instance: &Instance, ended: bool) -> bool {
 
 /// A JIT call whose answer was lost left nothing, so far. It counts only when seen twice, further apart
 /// than the call could still land.
-async fn absent(pool: &PoolContext, instance: &Instance) -> bool {
+async fn absent(pool: &PoolContext, instance: &Instance, steady: Option<Steady>) -> bool {
     let (now, bound) = (pool.now(), pool.shared.pace.call_bound);
-    if instance.verified_at.is_some_and(|first| first.age(now) > bound) {
+    // Of two clocks, the first look says nothing of how long ago it was.
+    let is_still = steady.is_some_and(|steady| pool.shared.clock.is_still(steady));
+    if is_still && instance.verified_at.is_some_and(|first| first.age(now) > bound) {
         observe(pool, &instance.name, vec![Observation::Deregistered]).await;
         return true;
     }

@@ -60,8 +60,10 @@ pub struct Pace {
     pub sweep: Duration,
     /// Between sweeps while something is to be proven.
     pub sweep_urgent: Duration,
-    /// Nothing running ends for age within this time of a start (11.11).
+    /// Nothing running ends for age within this time of a start or a shift of the clock (11.11).
     pub ages_grace: Span,
+    /// The wall clock is held against the monotonic one this often (11.11).
+    pub clock_check: Duration,
 }
 
 impl Default for Pace {
@@ -71,6 +73,7 @@ impl Default for Pace {
             sweep: Duration::from_secs(30),
             sweep_urgent: Duration::from_secs(3),
             ages_grace: Span::minutes(10),
+            clock_check: Duration::from_secs(10),
         }
     }
 }

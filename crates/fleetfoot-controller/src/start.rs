@@ -220,7 +220,7 @@ async fn backend_failed(
         }
     };
     if kind == FailureKind::Backend {
-        pool.backend.starts.failed(&detail, None, pool.now());
+        pool.backend.starts.failed(&detail, None, pool.unshifted());
     }
     #[cfg(feature = "faults")]
     let unanswered = unanswered && !fleetfoot_faults::Defect::CloseBeforeLateLanding.is_planted();
@@ -264,7 +264,7 @@ async fn register_failed(
 /// Whose failure it was: this pool's alone, or that of the way to GitHub for all pools of the credential.
 async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failure<GithubError>) {
     let Failure::Failed(error) = failure else {
-        pool.github.starts.failed("github did not answer in time", None, pool.now());
+        pool.github.starts.failed("github did not answer in time", None, pool.unshifted());
         return;
     };
     #[cfg(feature = "faults")]
@@ -275,7 +275,7 @@ async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failur
         // The next name is another one; and the budget has learned by itself how long to wait.
         GithubKind::RunnerExists | GithubKind::RateLimited { .. } => {}
         GithubKind::ScaleSetGone => {
-            pool.refused.failed(&error.to_string(), None, pool.now());
+            pool.refused.failed(&error.to_string(), None, pool.unshifted());
             forget_scale_set(pool, set).await;
         }
         GithubKind::Forbidden { .. }
@@ -286,7 +286,7 @@ async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failur
         | GithubKind::RunnerBusy
         | GithubKind::SessionGone
         | GithubKind::Unusable => {
-            pool.refused.failed(&error.to_string(), asked(error), pool.now());
+            pool.refused.failed(&error.to_string(), asked(error), pool.unshifted());
         }
         GithubKind::Unauthorized
         | GithubKind::Timeout
@@ -296,7 +296,7 @@ async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failur
         | GithubKind::Clock { .. }
         | GithubKind::Credentials
         | GithubKind::Settings => {
-            pool.github.starts.failed(&error.to_string(), asked(error), pool.now());
+            pool.github.starts.failed(&error.to_string(), asked(error), pool.unshifted());
         }
     }
 }
@@ -328,7 +328,7 @@ fn asked(error: &GithubError) -> Option<Span> {
 
 /// Notes a failed look-up or removal against the credential, not against any instance.
 pub(crate) fn github_failed(pool: &PoolContext, failure: &Failure<GithubError>) {
-    let now = pool.now();
+    let now = pool.unshifted();
     match failure {
         Failure::Unanswered => {
             pool.github.reach.failed("github did not answer in time", None, now);

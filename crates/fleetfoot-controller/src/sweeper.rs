@@ -20,6 +20,7 @@ use futures_util::StreamExt;
 use crate::executor::chain;
 use crate::pool::{Backend, PoolContext, Shared, stopped};
 use crate::record::observe;
+use crate::shift::UNSTEADY_PAUSE;
 
 use finding::{Finding, View, finding};
 
@@ -153,6 +154,7 @@ impl Sweep {
             self.swept();
             return pace.sweep * 20;
         }
+        let Some(steady) = self.shared.clock.steady() else { return UNSTEADY_PAUSE };
         let began = self.shared.clock.now();
         let bound = pace.call_bound.to_std();
         #[cfg(feature = "faults")]
@@ -184,6 +186,10 @@ impl Sweep {
         }
         if self.backend.answers_as(&listing.identity) {
             self.wake_pools();
+        }
+        // Times of rows and the time of this list are of two clocks: another list.
+        if !self.shared.clock.is_still(steady) {
+            return UNSTEADY_PAUSE;
         }
         let settled = self.compare(&listing, began).await;
         let careful = self.first && self.shared.settings.careful && !self.strays.is_empty();
@@ -230,7 +236,7 @@ impl Sweep {
     }
 
     fn unreachable(&self, connection: &str, detail: &str) -> Duration {
-        if self.backend.reach.failed(detail, None, self.shared.clock.now()) {
+        if self.backend.reach.failed(detail, None, self.shared.clock.unshifted()) {
             tracing::error!(connection, error = detail, "backend does not answer");
             self.wake_pools();
         }

@@ -132,14 +132,6 @@ impl Demand {
         self.statistics = statistics;
         self.stated_at = now;
     }
-
-    /// Takes the row up after a restart: no stored time lies ahead of the clock (11.11).
-    pub fn resume(&mut self, now: Timestamp) {
-        self.stated_at = self.stated_at.min(now);
-        for at in self.spent.values_mut().chain(self.finished.values_mut()) {
-            *at = (*at).min(now);
-        }
-    }
 }
 
 /// A length as a count, saturating.

@@ -234,26 +234,6 @@ impl Instance {
         self.job.is_some() || self.job_completed_at.is_some() || self.job_proven
     }
 
-    /// Takes the row up after a restart: stored times only serve to resume, so none lies ahead of the clock,
-    /// whatever the wall clock did meanwhile (11.11).
-    pub fn resume(&mut self, now: Timestamp) {
-        self.created_at = self.created_at.min(now);
-        self.phase_since = self.phase_since.min(now);
-        for at in [
-            &mut self.job_started_at,
-            &mut self.job_completed_at,
-            &mut self.unanswered_since,
-            &mut self.last_clear_list_at,
-            &mut self.last_call_at,
-            &mut self.verified_at,
-        ] {
-            *at = at.map(|at| at.min(now));
-        }
-        // A wait that was asked for is kept, none is longer than any wait of ours.
-        let latest = now + crate::backoff::Backoff::BUSY.longest;
-        self.retry_at = self.retry_at.map(|at| at.min(latest));
-    }
-
     /// Takes in one observation: changes the facts, and the phase through [`apply`].
     ///
     /// # Errors

@@ -24,6 +24,7 @@ pub mod phase;
 pub mod plan;
 pub mod pool;
 pub mod removal;
+mod resume;
 pub mod sizing;
 pub mod time;
 

@@ -107,14 +107,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Takes the row up after a restart: no stored time lies further ahead than any wait of ours (11.11).
-    pub fn resume(&mut self, now: Timestamp) {
-        self.created_at = self.created_at.min(now);
-        let latest = now + crate::circuit::LONGEST_WAIT;
-        self.circuit.open_until = self.circuit.open_until.map(|at| at.min(latest));
-        self.demand.resume(now);
-    }
-
     /// A new row for `name`.
     #[must_use]
     pub fn new(name: PoolName, now: Timestamp) -> Self {

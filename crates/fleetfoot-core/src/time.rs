@@ -45,6 +45,12 @@ impl Timestamp {
     pub fn age(self, now: Self) -> Span {
         Span(now.0.saturating_sub(self.0).max(0))
     }
+
+    /// This time on a clock that was put forward by `step_ms`; backward, if that is negative.
+    #[must_use]
+    pub fn shifted(self, step_ms: i64) -> Self {
+        Self(self.0.saturating_add(step_ms))
+    }
 }
 
 impl Add<Span> for Timestamp {

@@ -41,11 +41,11 @@ pub struct ServerState {
     pub control: mpsc::Sender<ControlRequest>,
     /// The numbers.
     pub metrics: Metrics,
-    /// The time.
-    pub clock: fn() -> Timestamp,
+    /// The time: the controller's, so that ages of rows mean the same here and there.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// The wall clock, for [`ServerState::clock`].
+/// The wall clock, for who has no controller to ask.
 #[must_use]
 pub fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fleetfoot_controller::{Clock, Controller, ControllerSettings, Pace, StartError, Stopped};
 use fleetfoot_server::listen::{self, ListenError};
-use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState, wall_clock};
+use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState};
 use fleetfoot_store::{
     Location, LockError, Options, Search, StateDir, StateDirError, StateDirOpenError, Store,
 };
@@ -144,8 +144,9 @@ async fn serve(
         boot_id: fleetfoot_store::boot_id().ok(),
         careful: store.was_lost(),
     };
+    let clock = Clock::system();
     let controller =
-        Controller::start_at(store.clone(), pools, settings, Clock::system(), pace()).await?;
+        Controller::start_at(store.clone(), pools, settings, clock.clone(), pace()).await?;
     let (faces_stop, faces_stopped) = watch::channel(false);
     let (control, mut requests) = mpsc::channel(4);
     let reader = controller.log_reader();
@@ -159,7 +160,7 @@ async fn serve(
         version: env!("CARGO_PKG_VERSION"),
         control,
         metrics: Metrics::install(),
-        clock: wall_clock,
+        clock: Arc::new(move || clock.now()),
     };
     let serving = faces.serve(state, &faces_stopped);
     let mut wishes = wishes;

@@ -103,7 +103,7 @@ impl State {
             version: "1.2.3",
             control,
             metrics: Metrics::new(),
-            clock: wall_clock,
+            clock: Arc::new(wall_clock),
         };
         let listener = listen::bind_control(&self.dir.path().join("control.sock")).unwrap();
         self.tasks.spawn(async move {

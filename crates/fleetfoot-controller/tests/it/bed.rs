@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetfoot_controller::{
@@ -81,6 +82,8 @@ pub(crate) struct Bed {
     pub(crate) pace: Pace,
     /// The next start's clock is off by this.
     pub(crate) clock_off: i64,
+    /// What the wall clock was put forward by while a controller runs.
+    pub(crate) wall_step: Arc<AtomicI64>,
     /// The store was lost once; its first one is new, but nothing was before it.
     lost: bool,
 }
@@ -115,6 +118,7 @@ impl Bed {
             sweep: Duration::from_millis(300),
             sweep_urgent: Duration::from_millis(100),
             ages_grace: Span::ZERO,
+            clock_check: Duration::from_millis(50),
         };
         Self {
             github,
@@ -124,6 +128,7 @@ impl Bed {
             settings,
             pace,
             clock_off: 0,
+            wall_step: Arc::default(),
             lost: false,
         }
     }
@@ -150,12 +155,13 @@ impl Bed {
             pools.iter().map(|plan| self.pool_settings(plan, &http)).collect();
         let path = self.directory.path().join("store.db");
         let (mut settings, pace, lost) = (self.settings.clone(), self.pace, self.lost);
+        let step = self.wall_step.clone();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let wall = Timestamp(i64::try_from(since_epoch.as_millis()).unwrap() + self.clock_off);
         let started = runtime.spawn(async move {
             let store = open(&path).await;
             settings.careful = lost && store.was_lost();
-            let clock = Clock::starting_at(wall);
+            let clock = Clock::with_wall(wall, step);
             let controller =
                 Controller::start_at(store.clone(), pools, settings, clock, pace).await.unwrap();
             (store, controller)

@@ -16,6 +16,7 @@ mod bed;
 mod engine;
 
 mod chaos;
+mod clocks;
 mod failures;
 mod gate;
 mod landings;

@@ -63,7 +63,7 @@ impl Server {
             version: "1.2.3",
             control,
             metrics: metrics.clone(),
-            clock: || NOW,
+            clock: Arc::new(|| NOW),
         };
         let mut tasks = JoinSet::new();
         let socket = dir.path().join("control.sock");
