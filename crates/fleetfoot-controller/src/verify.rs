@@ -27,7 +27,16 @@ type Runners = Arc<BTreeMap<i64, Status>>;
 #[derive(Debug)]
 pub(crate) struct RunnerList {
     one_at_a_time: Semaphore,
-    last: Mutex<Option<(Instant, Runners)>>,
+    last: Mutex<Option<Listed>>,
+}
+
+/// What became of a listing.
+#[derive(Debug, Clone)]
+enum Listed {
+    /// It began then.
+    At(Instant, Runners),
+    /// It failed then; without an error it was not answered.
+    Failed(Instant, Option<GithubError>),
 }
 
 impl Default for RunnerList {
@@ -49,21 +58,42 @@ impl RunnerList {
         // A listing that began after we asked speaks of our runner; a young one only if it saw it at work:
         // it may have come since.
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((began, list)) = last {
-            let saw = list.get(&id).is_some_and(|status| status.online || status.busy);
-            if began >= asked || (saw && began.elapsed() < FRESH) {
-                return Ok(list);
+        match last {
+            Some(Listed::At(began, list)) => {
+                let saw = list.get(&id).is_some_and(|status| status.online || status.busy);
+                if began >= asked || (saw && began.elapsed() < FRESH) {
+                    return Ok(list);
+                }
             }
+            // Who waited for it while it failed need not wait as long once more, each for itself.
+            Some(Listed::Failed(at, error)) if at >= asked => {
+                return Err(error.map_or(Failure::Unanswered, Failure::Failed));
+            }
+            Some(Listed::Failed(..)) | None => {}
         }
         let began = Instant::now();
-        let runners = bounded(LIST_BOUND, connection.list_runners()).await?;
+        let runners = match bounded(LIST_BOUND, connection.list_runners()).await {
+            Ok(runners) => runners,
+            Err(failure) => {
+                let error = match &failure {
+                    Failure::Failed(error) => Some(error.clone()),
+                    Failure::Unanswered => None,
+                };
+                self.note(Listed::Failed(Instant::now(), error));
+                return Err(failure);
+            }
+        };
         let list: BTreeMap<i64, Status> = runners
             .into_iter()
             .map(|runner| (runner.id, Status { online: runner.online, busy: runner.busy }))
             .collect();
         let list = Arc::new(list);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, list.clone()));
+        self.note(Listed::At(began, list.clone()));
         Ok(list)
+    }
+
+    fn note(&self, listed: Listed) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed);
     }
 }
 

@@ -81,7 +81,9 @@ pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.session_opened.after");
     if let Err(error) = committed {
-        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a session");
+        // A session whose level nobody knows would serve nobody until its next message, which may never come.
+        forget_session(pool, &session).await;
+        return Err(Trouble::Store(chain(&error)));
     }
     pool.github.reach.answered();
     let max_runners = pool.settings.spec.max_runners;
@@ -136,9 +138,8 @@ async fn ensure_scale_set(pool: &PoolContext) -> Result<ScaleSetId, Trouble> {
             .await;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.commit.scale_set.after");
-        if let Err(error) = committed {
-            tracing::error!(pool = %name, error = %chain(&error), "store refused a scale set");
-        }
+        // A session of a set that the store does not know is of no use: it would be opened again at once.
+        committed.map_err(|error| Trouble::Store(chain(&error)))?;
     }
     Ok(id)
 }

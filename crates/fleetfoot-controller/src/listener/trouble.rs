@@ -11,7 +11,7 @@ pub(super) enum Trouble {
     Github(#[from] GithubError),
     #[error("no runner group is named `{0}`, or the credential may not see it")]
     NoSuchGroup(String),
-    #[error("the store did not take a message in: {0}")]
+    #[error("the store did not take in what GitHub said: {0}")]
     Store(String),
 }
 
