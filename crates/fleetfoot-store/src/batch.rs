@@ -3,13 +3,15 @@
 //! Nobody marks anything as changed: the state before and the state after are compared. So a closure that
 //! changed nothing, or changed it back, costs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleetfoot_core::{Instance, InstanceName, JobId, PoolName, PoolState, Timestamp};
 
 use crate::event::Event;
 use crate::history::FinishedJob;
+use crate::lease;
+use crate::member::Owned;
 use crate::rows;
 use crate::shared::Pools;
 use crate::sql::{Sql, Statement, Value};
@@ -24,7 +26,7 @@ pub(crate) struct Amendment {
 }
 
 /// What closures write besides the present.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Past {
     pub(crate) closed: BTreeMap<InstanceName, Instance>,
     pub(crate) amendments: Vec<Amendment>,
@@ -39,6 +41,13 @@ impl Past {
         self.finished.append(&mut other.finished);
         self.events.append(&mut other.events);
     }
+
+    /// The pools that it tells of.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolName> {
+        let closed = self.closed.values().map(|instance| &instance.pool);
+        let finished = self.finished.iter().map(|finished| &finished.pool);
+        closed.chain(finished).chain(self.events.iter().filter_map(|event| event.pool.as_ref()))
+    }
 }
 
 /// The working copy of a batch: the published state, and over it what its closures changed.
@@ -46,11 +55,23 @@ pub(crate) struct Working {
     pub(crate) base: Arc<Pools>,
     pub(crate) pools: BTreeMap<PoolName, Option<Arc<PoolState>>>,
     pub(crate) past: Past,
+    /// The pools that may be changed; all of them, if nothing is said.
+    pub(crate) owned: Option<Arc<Owned>>,
 }
 
 impl Working {
-    pub(crate) fn on(base: Arc<Pools>) -> Self {
-        Self { base, pools: BTreeMap::new(), past: Past::default() }
+    pub(crate) fn on(base: Arc<Pools>, owned: Option<Arc<Owned>>) -> Self {
+        Self { base, pools: BTreeMap::new(), past: Past::default(), owned }
+    }
+
+    /// Whether closures may change the pool.
+    pub(crate) fn may_change(&self, pool: &PoolName) -> bool {
+        self.owned.as_ref().is_none_or(|owned| owned.contains_key(pool))
+    }
+
+    /// Every pool that the batch changes or tells of.
+    pub(crate) fn touched(&self) -> BTreeSet<&PoolName> {
+        self.pools.keys().chain(self.past.pools()).collect()
     }
 
     pub(crate) fn get(&self, name: &PoolName) -> Option<&Arc<PoolState>> {
@@ -154,4 +175,5 @@ fn removed(sql: &Sql, old: &PoolState, out: &mut Vec<Statement>) {
     let name = &old.pool.name;
     out.extend(old.jobs.keys().map(|id| delete_job(sql, name, id)));
     out.push(Statement { sql: Arc::clone(&sql.delete_pool), values: vec![Value::text(name)] });
+    out.push(lease::forget(sql, name));
 }

@@ -80,10 +80,11 @@ impl Dialect {
             .replace("{END}", end)
     }
 
-    /// The database's own clock in milliseconds: the only clock of a lease.
+    /// The database's own clock in milliseconds: the only clock of a lease. SQLite's is a function of ours,
+    /// so that a simulated world can give it its own time.
     pub(crate) fn now(self) -> &'static str {
         match self {
-            Self::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            Self::Sqlite => "fleetfoot_now()",
             Self::Mysql => "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
             Self::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
         }

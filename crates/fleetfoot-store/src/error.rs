@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fleetfoot_core::InstallationId;
+use fleetfoot_core::{InstallationId, PoolName};
 
 use crate::fault::{DriverError, Fault, RowError};
 
@@ -137,13 +137,17 @@ pub enum UpdateError {
         /// What the driver said.
         source: Arc<DriverError>,
     },
-    /// Another controller holds the lease by now.
-    #[error(
-        "the lease on the store `{place}` is held by another controller: this one may not write any more"
-    )]
-    LeaseLost {
-        /// Where.
-        place: Arc<str>,
+    /// This controller does not own a pool that was to be changed, or its lease lapsed.
+    #[error("pool `{pool}` is not this controller's to change")]
+    NotOwner {
+        /// The pool.
+        pool: PoolName,
+    },
+    /// Another controller took a pool that was to be changed: the database refused the commit.
+    #[error("pool `{pool}` was taken by another controller: this one may not change it any more")]
+    Fenced {
+        /// The pool.
+        pool: PoolName,
     },
     /// The closure panicked; its own changes are dropped.
     #[error("an update of the store panicked: {message}")]
@@ -161,8 +165,8 @@ pub enum UpdateError {
 
 impl UpdateError {
     pub(crate) fn write(place: &Arc<str>, source: DriverError) -> Self {
-        if matches!(source, DriverError::LeaseLost) {
-            return Self::LeaseLost { place: Arc::clone(place) };
+        if let DriverError::Fenced(pool) = source {
+            return Self::Fenced { pool };
         }
         Self::Write { place: Arc::clone(place), fault: source.fault(), source: Arc::new(source) }
     }
@@ -172,7 +176,20 @@ impl UpdateError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Write { .. } => true,
-            Self::LeaseLost { .. } | Self::Panicked { .. } | Self::Closed | Self::ReadOnly => false,
+            Self::NotOwner { .. }
+            | Self::Fenced { .. }
+            | Self::Panicked { .. }
+            | Self::Closed
+            | Self::ReadOnly => false,
+        }
+    }
+
+    /// The pool that another controller may own.
+    #[must_use]
+    pub fn not_ours(&self) -> Option<&PoolName> {
+        match self {
+            Self::NotOwner { pool } | Self::Fenced { pool } => Some(pool),
+            Self::Write { .. } | Self::Panicked { .. } | Self::Closed | Self::ReadOnly => None,
         }
     }
 }

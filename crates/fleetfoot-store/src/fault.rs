@@ -2,6 +2,8 @@
 
 use std::io;
 
+use fleetfoot_core::PoolName;
+
 /// What a driver said.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -23,9 +25,9 @@ pub enum DriverError {
     /// A file beside the database.
     #[error("{0}")]
     Io(#[source] io::Error),
-    /// The lease this store writes under is another one's by now.
-    #[error("the lease is held by another controller")]
-    LeaseLost,
+    /// A pool that was to be written is not ours any more.
+    #[error("pool `{0}` is another controller's by now")]
+    Fenced(PoolName),
 }
 
 fn sqlite_words(error: &rusqlite::Error) -> String {
@@ -121,7 +123,7 @@ impl DriverError {
             Self::Sqlite(error) => sqlite_fault(error),
             Self::Server(error) => server_fault(error),
             Self::Timeout { .. } => Fault::Unreachable,
-            Self::Row(_) | Self::LeaseLost => Fault::Other,
+            Self::Row(_) | Self::Fenced(_) => Fault::Other,
             Self::Io(error) => io_fault(error.kind()),
         }
     }

@@ -1,90 +1,318 @@
-//! Leases: who may write, by an epoch that only grows.
+//! Leases: one heartbeat keeps all pools of a controller, an epoch per pool fences its commits.
 //!
-//! One controller on one file needs none: the lock of the state directory serves. Controllers that share
-//! a database hold a lease and fence every commit with its epoch.
+//! ```text
+//! controllers: id, host, deadline by the database's clock     one UPDATE every two seconds
+//! owners:      pool, owner, epoch, host of a host backend     changed by taking and letting go only
+//! ```
+//!
+//! A pool is free when it has no owner or its owner's deadline is past. Taking it raises the epoch in one
+//! statement that waits for the row lock of a commit in progress; every commit locks and compares the rows of
+//! the pools that it touches. So a commit of a former owner is either whole and seen by the taker, or none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fleetfoot_core::{InstanceName, PoolName, Span, Timestamp};
+
 use crate::dialect::Dialect;
-use crate::driver::Driver;
-use crate::fault::DriverError;
+use crate::driver::{Driver, WriteFailure};
+use crate::fault::{DriverError, RowError};
+use crate::fleet::{Fleet, Membership, Ownership, Peer, Said, Taken, Wish, WishWord};
+use crate::member::Owned;
+use crate::rows::{Columns, json};
 use crate::sql::{Kind, Query, Sql, Statement, Value};
 
-/// A lease as its owner holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// What it covers.
-    pub scope: String,
-    /// Who holds it.
-    pub owner: String,
-    /// The epoch: each new holder has a higher one.
-    pub epoch: i64,
+/// A dead controller that owns nothing is forgotten after this.
+const FORGET_AFTER: Span = Span::minutes(10);
+
+/// A statement that changes one row exactly while the pool is ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Fence {
+    pub(crate) pool: PoolName,
+    pub(crate) statement: Statement,
 }
 
-impl Lease {
-    /// The statement that changes one row exactly while the lease is held.
-    pub(crate) fn fence(&self, sql: &Sql) -> Statement {
-        Statement {
+/// The fences of the pools that a batch touches.
+pub(crate) fn fences<'a>(
+    sql: &Sql,
+    me: &Membership,
+    owned: &Owned,
+    touched: impl IntoIterator<Item = &'a PoolName>,
+) -> Vec<Fence> {
+    let fence = |pool: &PoolName| Fence {
+        pool: pool.clone(),
+        statement: Statement {
             sql: Arc::clone(&sql.fence),
             values: vec![
-                Value::text(&self.scope),
-                Value::text(&self.owner),
-                Value::Int(Some(self.epoch)),
+                Value::text(pool),
+                Value::text(&me.controller),
+                // No epoch is negative: what is not owned passes no fence.
+                Value::Int(Some(owned.get(pool).copied().unwrap_or(-1))),
+                Value::text(&me.controller),
             ],
+        },
+    };
+    touched.into_iter().map(fence).collect()
+}
+
+fn statement(driver: &Driver, sql: &str, values: Vec<Value>) -> Statement {
+    Statement { sql: driver.dialect().text(sql), values }
+}
+
+fn put_controller(driver: &Driver, me: &Membership, said: &str) -> Statement {
+    let now = driver.dialect().now();
+    let update = match driver.dialect() {
+        Dialect::Sqlite | Dialect::Postgres => {
+            "ON CONFLICT (id) DO UPDATE SET deadline = excluded.deadline, data = excluded.data"
         }
+        Dialect::Mysql => {
+            "ON DUPLICATE KEY UPDATE deadline = VALUES(deadline), data = VALUES(data)"
+        }
+    };
+    statement(
+        driver,
+        &format!(
+            "INSERT INTO fleetfoot_controllers (id, host_id, boot_id, deadline, data) \
+             VALUES (?, ?, ?, {now} + ?, ?) {update}"
+        ),
+        vec![
+            Value::text(&me.controller),
+            Value::text(&me.host_id),
+            Value::text(&me.boot_id),
+            Value::Int(Some(me.valid.0)),
+            Value::text(said),
+        ],
+    )
+}
+
+/// What a controller says of itself, as text.
+pub(crate) fn said(said: &Said) -> String {
+    match json(said) {
+        Value::Text(Some(text)) => text,
+        Value::Text(None) | Value::Int(_) => String::new(),
     }
 }
 
-/// Takes the lease on `scope` for `owner`, for `valid` milliseconds of the database's clock, unless
-/// another owner holds it. Each taking is a new epoch.
+/// Joins: a predecessor of the same host and boot is dead, and so are those nobody remembers.
+pub(crate) async fn join(
+    driver: &mut Driver,
+    me: &Membership,
+    said: &str,
+) -> Result<(), DriverError> {
+    let now = driver.dialect().now();
+    let mut statements = Vec::new();
+    if !me.boot_id.is_empty() {
+        statements.push(statement(
+            driver,
+            "DELETE FROM fleetfoot_controllers WHERE host_id = ? AND boot_id = ? AND id <> ?",
+            vec![Value::text(&me.host_id), Value::text(&me.boot_id), Value::text(&me.controller)],
+        ));
+    }
+    statements.push(statement(
+        driver,
+        &format!(
+            "DELETE FROM fleetfoot_controllers WHERE deadline < {now} - ? \
+             AND id NOT IN (SELECT owner FROM fleetfoot_owners WHERE owner IS NOT NULL)"
+        ),
+        vec![Value::Int(Some(FORGET_AFTER.0))],
+    ));
+    statements.push(put_controller(driver, me, said));
+    driver.write(&statements, &[]).await.map_err(|WriteFailure { error, .. }| error)
+}
+
+/// One heartbeat. `said` is there when it changed.
+pub(crate) async fn beat(
+    driver: &mut Driver,
+    me: &Membership,
+    said: &str,
+    changed: bool,
+) -> Result<(), DriverError> {
+    let now = driver.dialect().now();
+    let kept = if changed {
+        0
+    } else {
+        let sql = format!("UPDATE fleetfoot_controllers SET deadline = {now} + ? WHERE id = ?");
+        let values = vec![Value::Int(Some(me.valid.0)), Value::text(&me.controller)];
+        driver.execute(&statement(driver, &sql, values)).await?
+    };
+    if kept == 0 {
+        driver.execute(&put_controller(driver, me, said)).await?;
+    }
+    Ok(())
+}
+
+/// Asks for a pool. Its rows are to be read after this, if it was given.
 pub(crate) async fn take(
     driver: &mut Driver,
-    scope: &str,
-    owner: &str,
-    valid: i64,
-) -> Result<Option<Lease>, DriverError> {
+    me: &Membership,
+    pool: &PoolName,
+    host_bound: bool,
+) -> Result<Taken, DriverError> {
     let dialect = driver.dialect();
     let now = dialect.now();
-    let renewed = driver
-        .execute(&Statement {
-            sql: dialect.text(&format!(
-                "UPDATE fleetfoot_leases SET owner = ?, epoch = epoch + 1, expires_at = {now} + ? \
-                 WHERE scope = ? AND (owner = ? OR expires_at < {now})"
-            )),
-            values: vec![
-                Value::text(owner),
-                Value::Int(Some(valid)),
-                Value::text(scope),
-                Value::text(owner),
-            ],
-        })
-        .await?;
-    if renewed == 0 {
-        let ignore = match dialect {
-            Dialect::Sqlite | Dialect::Postgres => "ON CONFLICT (scope) DO NOTHING",
-            Dialect::Mysql => "ON DUPLICATE KEY UPDATE writes = writes",
-        };
-        driver
-            .execute(&Statement {
-                sql: dialect.text(&format!(
-                    "INSERT INTO fleetfoot_leases (scope, owner, epoch, expires_at, writes) \
-                     VALUES (?, ?, 1, {now} + ?, 0) {ignore}"
-                )),
-                values: vec![Value::text(scope), Value::text(owner), Value::Int(Some(valid))],
-            })
-            .await?;
-    }
-    let held = driver
-        .query(&Query {
-            sql: dialect.text("SELECT epoch FROM fleetfoot_leases WHERE scope = ? AND owner = ?"),
-            values: vec![Value::text(scope), Value::text(owner)],
-            kinds: &[Kind::Int],
-        })
-        .await?;
-    Ok(held.first().and_then(|row| match row.first() {
-        Some(Value::Int(Some(epoch))) => {
-            Some(Lease { scope: scope.to_owned(), owner: owner.to_owned(), epoch: *epoch })
+    let ignore = match dialect {
+        Dialect::Sqlite | Dialect::Postgres => "ON CONFLICT (pool) DO NOTHING",
+        Dialect::Mysql => "ON DUPLICATE KEY UPDATE writes = writes",
+    };
+    let insert = format!(
+        "INSERT INTO fleetfoot_owners (pool, owner, epoch, host_id, writes) \
+         VALUES (?, NULL, 0, NULL, 0) {ignore}"
+    );
+    driver.execute(&statement(driver, &insert, vec![Value::text(pool)])).await?;
+    let before = owner_of(driver, pool).await?.and_then(|row| row.owner);
+    let update = format!(
+        "UPDATE fleetfoot_owners SET owner = ?, epoch = epoch + 1, host_id = ?, writes = writes + 1 \
+         WHERE pool = ? AND (host_id IS NULL OR host_id = ?) \
+         AND (owner IS NULL OR owner = ? OR NOT EXISTS (SELECT 1 FROM fleetfoot_controllers \
+         WHERE fleetfoot_controllers.id = fleetfoot_owners.owner AND deadline > {now}))"
+    );
+    let values = vec![
+        Value::text(&me.controller),
+        Value::maybe_text(host_bound.then_some(me.host_id.as_str())),
+        Value::text(pool),
+        Value::text(&me.host_id),
+        Value::text(&me.controller),
+    ];
+    let given = driver.execute(&statement(driver, &update, values)).await?;
+    let row = owner_of(driver, pool).await?;
+    Ok(match row {
+        Some(Ownership { owner: Some(owner), epoch, .. })
+            if owner == me.controller && given > 0 =>
+        {
+            Taken::Yes { epoch, before: before.filter(|before| *before != me.controller) }
         }
-        Some(Value::Int(None) | Value::Text(_)) | None => None,
-    }))
+        Some(Ownership { host_id: Some(host_id), .. }) if host_id != me.host_id => {
+            Taken::Elsewhere { host_id }
+        }
+        Some(Ownership { owner, .. }) => Taken::Held { owner: owner.unwrap_or_default() },
+        None => Taken::Held { owner: String::new() },
+    })
+}
+
+async fn owner_of(driver: &mut Driver, pool: &PoolName) -> Result<Option<Ownership>, DriverError> {
+    let query = Query {
+        sql: driver.dialect().text(
+            "SELECT pool, owner, epoch, host_id, writes FROM fleetfoot_owners WHERE pool = ?",
+        ),
+        values: vec![Value::text(pool)],
+        kinds: OWNER_KINDS,
+    };
+    let rows = driver.query(&query).await?;
+    rows.into_iter().next().map(owner_row).transpose().map(|row| row.map(|(_, row)| row))
+}
+
+/// Lets a pool go, unless it is another one's already.
+pub(crate) fn let_go(driver: &Driver, me: &Membership, pool: &PoolName, epoch: i64) -> Statement {
+    statement(
+        driver,
+        "UPDATE fleetfoot_owners SET owner = NULL, writes = writes + 1 \
+         WHERE pool = ? AND owner = ? AND epoch = ?",
+        vec![Value::text(pool), Value::text(&me.controller), Value::Int(Some(epoch))],
+    )
+}
+
+/// Forgets that a pool without a row ever had an owner.
+pub(crate) fn forget(sql: &Sql, pool: &PoolName) -> Statement {
+    let text = "DELETE FROM fleetfoot_owners WHERE pool = ?";
+    Statement { sql: sql.dialect.text(text), values: vec![Value::text(pool)] }
+}
+
+/// Lets everything go and leaves.
+pub(crate) async fn leave(driver: &mut Driver, me: &Membership) -> Result<(), DriverError> {
+    let mine = || vec![Value::text(&me.controller)];
+    let statements = [
+        statement(
+            driver,
+            "UPDATE fleetfoot_owners SET owner = NULL, writes = writes + 1 WHERE owner = ?",
+            mine(),
+        ),
+        statement(driver, "DELETE FROM fleetfoot_controllers WHERE id = ?", mine()),
+    ];
+    driver.write(&statements, &[]).await.map_err(|failure| failure.error)
+}
+
+pub(crate) fn put_wish(driver: &Driver, wish: &Wish) -> Statement {
+    statement(
+        driver,
+        "INSERT INTO fleetfoot_wishes (pool, instance, word, wished_at) VALUES (?, ?, ?, ?)",
+        vec![
+            Value::text(&wish.pool),
+            Value::maybe_text(wish.instance.as_ref().map(InstanceName::as_str)),
+            Value::text(wish.word.as_str()),
+            Value::Int(Some(wish.at.0)),
+        ],
+    )
+}
+
+pub(crate) fn wish_done(driver: &Driver, id: i64) -> Statement {
+    let values = vec![Value::Int(Some(id))];
+    statement(driver, "DELETE FROM fleetfoot_wishes WHERE id = ?", values)
+}
+
+const CONTROLLER_KINDS: &[Kind] = &[Kind::Text, Kind::Text, Kind::Int, Kind::Text];
+const OWNER_KINDS: &[Kind] = &[Kind::Text, Kind::Text, Kind::Int, Kind::Text, Kind::Int];
+const WISH_KINDS: &[Kind] = &[Kind::Int, Kind::Text, Kind::Text, Kind::Text, Kind::Int];
+
+/// Reads everybody.
+pub(crate) async fn read(driver: &mut Driver) -> Result<Fleet, DriverError> {
+    let dialect = driver.dialect();
+    let now = dialect.now();
+    let select = |text: &str, kinds| Query { sql: Arc::from(text), values: Vec::new(), kinds };
+    let controllers = select(
+        &format!("SELECT id, host_id, deadline - {now}, data FROM fleetfoot_controllers"),
+        CONTROLLER_KINDS,
+    );
+    let mut peers = BTreeMap::new();
+    for row in driver.query(&controllers).await? {
+        let peer = peer_row(row).map_err(DriverError::Row)?;
+        peers.insert(peer.controller.clone(), peer);
+    }
+    let owners =
+        select("SELECT pool, owner, epoch, host_id, writes FROM fleetfoot_owners", OWNER_KINDS);
+    let mut pools = BTreeMap::new();
+    for row in driver.query(&owners).await? {
+        let (pool, row) = owner_row(row)?;
+        pools.insert(pool, row);
+    }
+    let wishes = select(
+        "SELECT id, pool, instance, word, wished_at FROM fleetfoot_wishes ORDER BY id LIMIT 1000",
+        WISH_KINDS,
+    );
+    let rows = driver.query(&wishes).await?;
+    let wishes = rows.into_iter().map(wish_row).collect::<Result<_, _>>();
+    Ok(Fleet { peers, pools, wishes: wishes.map_err(DriverError::Row)? })
+}
+
+fn peer_row(row: Vec<Value>) -> Result<Peer, RowError> {
+    let mut columns = Columns::new("fleetfoot_controllers", row);
+    let (controller, host_id) = (columns.text()?, columns.text()?);
+    let left = Span(columns.int()?);
+    let Said { host, version, pools } = columns.json()?;
+    let named = pools.into_iter().filter_map(|(name, it)| Some((PoolName::new(&name).ok()?, it)));
+    Ok(Peer { controller, host_id, host, version, left, pools: named.collect() })
+}
+
+fn owner_row(row: Vec<Value>) -> Result<(PoolName, Ownership), DriverError> {
+    let mut columns = Columns::new("fleetfoot_owners", row);
+    let mut read = || {
+        let pool = columns.text()?;
+        let pool = PoolName::new(&pool).map_err(|error| columns.malformed(error))?;
+        let (owner, epoch) = (columns.maybe_text()?, columns.int()?);
+        let (host_id, writes) = (columns.maybe_text()?, columns.int()?);
+        Ok((pool, Ownership { owner, epoch, host_id, writes }))
+    };
+    read().map_err(DriverError::Row)
+}
+
+fn wish_row(row: Vec<Value>) -> Result<Wish, RowError> {
+    let mut columns = Columns::new("fleetfoot_wishes", row);
+    let (id, pool, instance) = (columns.int()?, columns.text()?, columns.maybe_text()?);
+    let (word, at) = (columns.text()?, Timestamp(columns.int()?));
+    let pool = PoolName::new(&pool).map_err(|error| columns.malformed(error))?;
+    let instance = instance.as_deref().map(InstanceName::new).transpose();
+    let instance = instance.map_err(|error| columns.malformed(error))?;
+    let known = WishWord::from_name(&word);
+    let unknown =
+        || RowError::UnknownWord { what: "wish", word: word.clone(), row: id.to_string() };
+    Ok(Wish { id, pool, instance, word: known.ok_or_else(unknown)?, at })
 }

@@ -18,6 +18,11 @@
 //! Guarantees: a reply is sent only after its commit; a closure that changes nothing costs no commit;
 //! a closure that panics loses its own changes and nobody else's; names of instances are never reused.
 //!
+//! Several controllers may share one database ([`Options::member`]): each owns some pools, its commits are
+//! fenced by the epochs of these, and what it shows of others' pools is as old as its last heartbeat
+//! ([`Store::beat`]). A simulated world opens one SQLite file twice, inline, with clocks of its own
+//! ([`Membership::clock`] and [`Options::file_clock`]).
+//!
 //! What it does not know: GitHub, backends, the controller, HTTP. It is the only room that knows SQL:
 //! SQLite is built in, MySQL/MariaDB and PostgreSQL are two more drivers of the same statements.
 //!
@@ -26,16 +31,20 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod batch;
+mod closures;
 mod dialect;
 mod driver;
 mod error;
 mod event;
 mod fault;
+mod fleet;
 mod history;
 mod identity;
 mod lease;
 mod location;
 mod lock;
+mod member;
+mod membership;
 mod names;
 mod open;
 mod options;
@@ -56,9 +65,11 @@ mod tests;
 pub use error::{LockError, OpenError, ReadError, StateDirError, UpdateError};
 pub use event::{Event, EventFilter, EventRow};
 pub use fault::{DriverError, Fault, RowError};
+pub use fleet::{
+    Beat, Candidacy, Fleet, LEASE_VALID, Membership, Ownership, Peer, Taken, Ticks, Wish, WishWord,
+};
 pub use history::{ClosedFilter, FinishedJob, FinishedJobFilter};
 pub use identity::boot_id;
-pub use lease::Lease;
 pub use location::Location;
 pub use lock::Lock;
 pub use options::{Durability, Execution, Options, Retention};

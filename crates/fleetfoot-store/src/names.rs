@@ -26,6 +26,10 @@ impl Names {
         self.0.contains(&Self::hash(name))
     }
 
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -50,11 +50,14 @@ impl Store {
             },
             Location::Url(url) => {
                 let (kind, url) = Location::server(&url)?;
-                let server = Server::open(kind, &url)
-                    .await
-                    .map_err(|error| OpenError::driver(&place, error))?;
+                let failed = |error| OpenError::driver(&place, error);
+                let lease = options.member.as_ref().map(|me| me.valid);
+                let server = Server::open(kind, &url, lease).await.map_err(failed)?;
                 let driver = Driver::Server(server.clone());
-                let (writer, identity) = prepare(driver, &place, &options, migrations).await?;
+                let alone = server.lock_schema().await.map_err(failed)?;
+                let prepared = prepare(driver, &place, &options, migrations).await;
+                alone.release().await;
+                let (writer, identity) = prepared?;
                 Ok(Self::assemble(writer, identity, queue_to_task, Reads::Server(server)))
             }
         }
@@ -128,7 +131,7 @@ impl Store {
             }
             Location::Url(url) => {
                 let (kind, url) = Location::server(&url)?;
-                let server = Server::open(kind, &url).await.map_err(failed)?;
+                let server = Server::open(kind, &url, None).await.map_err(failed)?;
                 (Driver::Server(server.clone()), Reads::Server(server))
             }
         };
@@ -138,14 +141,14 @@ impl Store {
         if let (Reads::File(connection, _), Driver::Sqlite(sqlite)) = (&reads, driver) {
             *locked(connection) = Some(sqlite);
         }
-        let shared = Arc::new(Shared::new(&place, present.pools, identity.was_lost));
+        let shared = Arc::new(Shared::new(&place, present.pools, identity.was_lost, None));
         let inner = Inner { shared, sql, identity, access: Access::ReadOnly, reads };
         Ok(Self { inner: Arc::new(inner) })
     }
 }
 
 fn open_file(path: &Path, place: &str, options: &Options) -> Result<Driver, OpenError> {
-    Sqlite::open(path, options.durability)
+    Sqlite::open(path, options.durability, options.file_clock.as_ref())
         .map(Driver::Sqlite)
         .map_err(|error| OpenError::driver(place, error))
 }
@@ -161,10 +164,18 @@ async fn prepare(
     let identity = schema::prepare(&mut driver, &sql, place, options, migrations).await?;
     let present =
         schema::load(&mut driver, &sql).await.map_err(|error| OpenError::driver(place, error))?;
+    let member = options.member.clone();
+    let shared = Arc::new(Shared::new(place, present.pools, identity.was_lost, member));
+    if let Some(member) = &shared.member {
+        let sent = member.me.clock.now();
+        let joined = member.join(&mut driver).await;
+        joined.map_err(|error| OpenError::driver(place, error))?;
+        member.beaten(sent);
+    }
     let writer = Writer {
         driver,
         sql,
-        shared: Arc::new(Shared::new(place, present.pools, identity.was_lost)),
+        shared,
         names: present.closed,
         retention: options.retention,
         stale: false,

@@ -2,6 +2,8 @@
 
 use fleetfoot_core::{InstallationId, Span, Timestamp};
 
+use crate::fleet::{Membership, Ticks};
+
 /// Whether a commit survives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -65,4 +67,8 @@ pub struct Options {
     pub host: Option<String>,
     /// When the store is being opened, for its age; read from the clock when absent.
     pub now: Option<Timestamp>,
+    /// This controller's part among several on the same database; alone when absent.
+    pub member: Option<Membership>,
+    /// The clock of leases where the database is a file, for worlds with a time of their own.
+    pub file_clock: Option<Ticks>,
 }

@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Runs a read on a connection beside the writer's.
-    async fn on_connection<T, F>(
+    pub(crate) async fn on_connection<T, F>(
         &self,
         on_file: impl FnOnce(&mut Driver) -> Result<T, DriverError> + Send + 'static,
         on_server: impl FnOnce(Server, Arc<Sql>) -> F,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetfoot_core::{InstallationId, Phase, PoolState, Timestamp};
+use fleetfoot_core::{InstallationId, Phase, PoolName, PoolState, Timestamp};
 
 use crate::driver::Driver;
 use crate::error::OpenError;
@@ -31,8 +31,11 @@ pub(crate) struct Migration {
 }
 
 /// Every step, in order.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, min_version: 1, sql: include_str!("migrations/0001-tables.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, min_version: 1, sql: include_str!("migrations/0001-tables.sql") },
+    // A program that knows no owners would write into pools of others.
+    Migration { version: 2, min_version: 2, sql: include_str!("migrations/0002-controllers.sql") },
+];
 
 /// This version of the program, as the schema's row names it.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
@@ -226,19 +229,46 @@ fn malformed(place: &str, detail: String) -> OpenError {
 
 /// Reads the whole present.
 pub(crate) async fn load(driver: &mut Driver, sql: &Sql) -> Result<Present, DriverError> {
+    // Others may write between one query and the next: a row without its pool is looked at again.
+    let shared = matches!(driver, Driver::Server(_));
+    for _ in 0..3 {
+        match load_where(driver, sql, None).await {
+            Err(DriverError::Row(_)) if shared => {}
+            other => return other,
+        }
+    }
+    load_where(driver, sql, None).await
+}
+
+/// Reads the present of one pool; nothing if it has no row.
+pub(crate) async fn load_pool(
+    driver: &mut Driver,
+    sql: &Sql,
+    pool: &PoolName,
+) -> Result<Present, DriverError> {
+    load_where(driver, sql, Some(pool)).await
+}
+
+async fn load_where(
+    driver: &mut Driver,
+    sql: &Sql,
+    pool: Option<&PoolName>,
+) -> Result<Present, DriverError> {
+    let select = |columns, kinds, rest: &str, mut values: Vec<Value>, column: &str| {
+        let Some(pool) = pool else { return sql.select(columns, kinds, rest, values) };
+        let with = if rest.contains("WHERE") { "AND" } else { "WHERE" };
+        values.push(Value::text(pool));
+        sql.select(columns, kinds, &format!("{rest} {with} {column} = ?"), values)
+    };
     let mut states = BTreeMap::new();
-    let pools = sql.select(POOL_COLUMNS, POOL_KINDS, "FROM fleetfoot_pools", Vec::new());
+    let pools = select(POOL_COLUMNS, POOL_KINDS, "FROM fleetfoot_pools", Vec::new(), "name");
     for row in driver.query(&pools).await? {
         let pool = rows::pool::from_row(row).map_err(DriverError::Row)?;
         states.insert(pool.name.clone(), PoolState::new(pool));
     }
     let closed = Value::text(Phase::Closed.as_str());
-    let live = sql.select(
-        INSTANCE_COLUMNS,
-        INSTANCE_KINDS,
-        "FROM fleetfoot_instances WHERE phase <> ?",
-        vec![closed.clone()],
-    );
+    let live = "FROM fleetfoot_instances WHERE phase <> ?";
+    let live = select(INSTANCE_COLUMNS, INSTANCE_KINDS, live, vec![closed.clone()], "pool");
     for row in driver.query(&live).await? {
         let instance = rows::instance::from_row(row).map_err(DriverError::Row)?;
         let state = states
@@ -246,19 +276,15 @@ pub(crate) async fn load(driver: &mut Driver, sql: &Sql) -> Result<Present, Driv
             .ok_or_else(|| orphan("fleetfoot_instances", instance.name.as_str()))?;
         state.instances.insert(instance.name.clone(), Arc::new(instance));
     }
-    let jobs = sql.select(JOB_COLUMNS, JOB_KINDS, "FROM fleetfoot_jobs", Vec::new());
+    let jobs = select(JOB_COLUMNS, JOB_KINDS, "FROM fleetfoot_jobs", Vec::new(), "pool");
     for row in driver.query(&jobs).await? {
         let (pool, job) = rows::job::from_row(row).map_err(DriverError::Row)?;
         let state =
             states.get_mut(&pool).ok_or_else(|| orphan("fleetfoot_jobs", job.id.as_str()))?;
         state.jobs.insert(job.id.clone(), job);
     }
-    let names = sql.select(
-        &["name"],
-        &[Kind::Text],
-        "FROM fleetfoot_instances WHERE phase = ?",
-        vec![closed],
-    );
+    let names = "FROM fleetfoot_instances WHERE phase = ?";
+    let names = select(&["name"], &[Kind::Text], names, vec![closed], "pool");
     let mut closed = Names::default();
     for row in driver.query(&names).await? {
         if let Some(Value::Text(Some(name))) = row.first() {

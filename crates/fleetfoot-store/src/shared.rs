@@ -8,7 +8,10 @@ use fleetfoot_core::{PoolName, PoolState};
 use tokio::sync::watch;
 
 use crate::batch::Working;
-use crate::lease::Lease;
+use crate::fleet::Membership;
+use crate::lease::{self, Fence};
+use crate::member::{Member, Owned};
+use crate::sql::Sql;
 
 /// The present of every pool, by name.
 pub type Pools = BTreeMap<PoolName, Arc<PoolState>>;
@@ -28,7 +31,8 @@ pub(crate) struct Shared {
     pools: RwLock<Arc<Pools>>,
     all: watch::Sender<u64>,
     watchers: Mutex<BTreeMap<PoolName, watch::Sender<u64>>>,
-    lease: Mutex<Option<Lease>>,
+    /// This controller's part among several; nothing if it is alone.
+    pub(crate) member: Option<Member>,
     lost: AtomicBool,
     updates: AtomicU64,
     commits: AtomicU64,
@@ -40,13 +44,13 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(place: &str, pools: Pools, lost: bool) -> Self {
+    pub(crate) fn new(place: &str, pools: Pools, lost: bool, member: Option<Membership>) -> Self {
         Self {
             place: Arc::from(place),
             pools: RwLock::new(Arc::new(pools)),
             all: watch::Sender::new(0),
             watchers: Mutex::default(),
-            lease: Mutex::default(),
+            member: member.map(Member::new),
             lost: AtomicBool::new(lost),
             updates: AtomicU64::new(0),
             commits: AtomicU64::new(0),
@@ -65,8 +69,25 @@ impl Shared {
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn lease(&self) -> Option<Lease> {
-        locked(&self.lease).clone()
+    /// The pools that may be changed now; nothing is said if this controller is alone.
+    pub(crate) fn writable(&self) -> Option<Arc<Owned>> {
+        let member = self.member.as_ref();
+        #[cfg(feature = "faults")]
+        let member = member.filter(|_| !fleetfoot_faults::Defect::ActWithOldEpoch.is_planted());
+        member.map(Member::writable)
+    }
+
+    /// What every commit of `working` is held against.
+    pub(crate) fn fences(&self, sql: &Sql, working: &Working) -> Vec<Fence> {
+        let (Some(member), Some(owned)) = (&self.member, &working.owned) else { return Vec::new() };
+        lease::fences(sql, &member.me, owned, working.touched())
+    }
+
+    /// The database says that a pool is another one's.
+    pub(crate) fn lost(&self, pool: &PoolName) {
+        if let Some(member) = &self.member {
+            member.lose(pool);
+        }
     }
 
     /// The present of one pool.
@@ -89,10 +110,6 @@ impl Shared {
         self.lost.store(false, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_lease(&self, lease: Option<Lease>) {
-        *locked(&self.lease) = lease;
-    }
-
     pub(crate) fn watch(&self, name: &PoolName) -> watch::Receiver<u64> {
         let mut watchers = locked(&self.watchers);
         watchers.entry(name.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
@@ -104,7 +121,7 @@ impl Shared {
 
     /// Makes a committed batch visible and wakes who watches its pools.
     pub(crate) fn publish(&self, working: Working) {
-        let Working { base, pools: touched, past: _ } = working;
+        let Working { base, pools: touched, past: _, owned: _ } = working;
         // Without this reference the map is changed in place, unless a reader holds a snapshot.
         drop(base);
         if touched.is_empty() {
@@ -133,6 +150,45 @@ impl Shared {
             *published = Arc::new(pools);
         }
         self.tick(&names);
+    }
+
+    /// Shows what others wrote of their pools; nothing of ours. A pool without a state has no row any more.
+    pub(crate) fn show(&self, states: Vec<(PoolName, Option<Arc<PoolState>>)>) {
+        let mut names = Vec::new();
+        {
+            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+            let owned = self.member.as_ref().map(Member::owned).unwrap_or_default();
+            for (name, state) in states {
+                if owned.contains_key(&name) || published.get(&name) == state.as_ref() {
+                    continue;
+                }
+                let pools = Arc::make_mut(&mut published);
+                match state {
+                    Some(state) => drop(pools.insert(name.clone(), state)),
+                    None => drop(pools.remove(&name)),
+                }
+                names.push(name);
+            }
+        }
+        if !names.is_empty() {
+            self.tick(&names);
+        }
+    }
+
+    /// A pool is ours from now on, with these rows.
+    pub(crate) fn gain(&self, pool: &PoolName, epoch: i64, state: Option<Arc<PoolState>>) {
+        if let Some(member) = &self.member {
+            member.gain(pool, epoch);
+        }
+        {
+            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+            let pools = Arc::make_mut(&mut published);
+            match state {
+                Some(state) => drop(pools.insert(pool.clone(), state)),
+                None => drop(pools.remove(pool)),
+            }
+        }
+        self.tick(std::slice::from_ref(pool));
     }
 
     fn tick(&self, names: &[PoolName]) {

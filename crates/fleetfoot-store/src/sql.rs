@@ -123,9 +123,11 @@ impl Sql {
             insert_event: dialect.text(
                 "INSERT INTO fleetfoot_events (happened_at, pool, instance, job, phrase, fields) VALUES (?, ?, ?, ?, ?, ?)",
             ),
-            fence: dialect.text(
-                "UPDATE fleetfoot_leases SET writes = writes + 1 WHERE scope = ? AND owner = ? AND epoch = ?",
-            ),
+            fence: dialect.text(&format!(
+                "UPDATE fleetfoot_owners SET writes = writes + 1 WHERE pool = ? AND owner = ? AND epoch = ? \
+                 AND EXISTS (SELECT 1 FROM fleetfoot_controllers WHERE id = ? AND deadline > {})",
+                dialect.now()
+            )),
         }
     }
 

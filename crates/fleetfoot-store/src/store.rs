@@ -2,14 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use fleetfoot_core::{
-    InstallationId, Instance, InstanceName, PoolName, PoolState, Span, Timestamp,
-};
+use fleetfoot_core::{InstallationId, Instance, InstanceName, PoolName, PoolState, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::poll_now;
 use crate::error::{ReadError, UpdateError};
-use crate::lease::Lease;
 use crate::reads::Reads;
 use crate::schema::Identity;
 use crate::shared::{Counters, Pools, Shared, locked};
@@ -79,7 +76,7 @@ impl Store {
     }
 
     /// Hands a task to the writer. If there is none any more, the task's way back tells so.
-    async fn hand_in(&self, task: Task) {
+    pub(crate) async fn hand_in(&self, task: Task) {
         match &self.inner.access {
             Access::Inline(writer) => {
                 let mut writer = locked(writer);
@@ -149,30 +146,9 @@ impl Store {
         self.inner.shared.counters()
     }
 
-    /// Takes the lease on `scope`, unless another owner holds it; `None` then. The database's clock counts.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn take_lease(
-        &self,
-        scope: &str,
-        owner: &str,
-        valid: Span,
-    ) -> Result<Option<Lease>, ReadError> {
-        let (reply, answer) = oneshot::channel();
-        let (scope, owner) = (scope.to_owned(), owner.to_owned());
-        self.hand_in(Task::Lease { scope, owner, valid: valid.0, reply }).await;
-        let taken = answer.await.map_err(|_| ReadError::Closed)?;
-        taken.map_err(|error| self.read_error(error))
-    }
-
-    /// From now on every commit is fenced by this lease: if another owner took it, commits fail.
-    pub fn fence(&self, lease: Option<Lease>) {
-        self.inner.shared.set_lease(lease);
-    }
-
     /// Commits what was handed in, then lets go of the database. Later updates hear that it is closed.
     pub async fn close(&self) {
+        self.leave().await;
         self.hand_in(Task::Close).await;
         if let Access::Queue(tasks) = &self.inner.access {
             tasks.closed().await;

@@ -11,9 +11,10 @@ use crate::{Durability, Execution, Fault, Location, OpenError, Options, Store, U
 /// A later version of the schema: one more column, older programs can go on.
 const LATER: &[Migration] = &[
     Migration { version: 1, min_version: 1, sql: MIGRATIONS[0].sql },
+    Migration { version: 2, min_version: 2, sql: MIGRATIONS[1].sql },
     Migration {
-        version: 2,
-        min_version: 1,
+        version: 3,
+        min_version: 2,
         sql: "ALTER TABLE fleetfoot_pools ADD COLUMN note {TEXT}; ALTER TABLE fleetfoot_jobs ADD COLUMN note {TEXT}",
     },
 ];
@@ -21,9 +22,10 @@ const LATER: &[Migration] = &[
 /// A version that cannot be reached: its second step fails.
 const BROKEN: &[Migration] = &[
     Migration { version: 1, min_version: 1, sql: MIGRATIONS[0].sql },
+    Migration { version: 2, min_version: 2, sql: MIGRATIONS[1].sql },
     Migration {
-        version: 2,
-        min_version: 2,
+        version: 3,
+        min_version: 3,
         sql: "ALTER TABLE fleetfoot_pools ADD COLUMN note {TEXT}; ALTER TABLE no_such_table ADD COLUMN note {TEXT}",
     },
 ];
@@ -50,7 +52,7 @@ async fn a_migration_saves_what_was_there_first() {
     with_one_pool(&location).await;
     let error = Store::open_with(location.clone(), quick(), BROKEN).await.unwrap_err();
     assert!(error.to_string().contains("no_such_table"), "{error}");
-    let backup = dir.path().join("store.sqlite.schema-1.bak");
+    let backup = dir.path().join("store.sqlite.schema-2.bak");
     assert!(backup.exists());
     // Half a migration is none: this version still opens it.
     let store = Store::open(location.clone(), quick()).await.unwrap();
@@ -80,7 +82,7 @@ async fn an_older_schema_is_not_migrated_by_a_reader() {
         .execute("UPDATE fleetfoot_meta SET content = '0' WHERE name = 'schema'", [])
         .unwrap();
     let error = Store::open_read_only(location).await.unwrap_err();
-    assert!(matches!(error, OpenError::Older { found: 0, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Older { found: 0, known: 2, .. }), "{error}");
 }
 
 /// A database of its own on a server that the environment names.

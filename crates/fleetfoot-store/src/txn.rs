@@ -3,7 +3,7 @@
 //! A closure changes a working copy. Phases change only through [`Txn::observe`], which is the core's
 //! own judgement; an instance that closes leaves the present by itself and enters the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleetfoot_core::{
@@ -62,9 +62,12 @@ pub struct Txn<'a> {
     pools: BTreeMap<PoolName, Option<Arc<PoolState>>>,
     past: Past,
     discarded: bool,
+    /// A pool it changed that is not this controller's.
+    foreign: Option<PoolName>,
 }
 
 /// What a closure did, to be laid over the working copy.
+#[derive(Clone)]
 pub(crate) struct Done {
     pools: BTreeMap<PoolName, Option<Arc<PoolState>>>,
     past: Past,
@@ -75,15 +78,38 @@ impl Done {
         working.pools.extend(self.pools);
         working.past.append(self.past);
     }
+
+    /// The pools it changes or tells of.
+    pub(crate) fn touched(&self) -> BTreeSet<PoolName> {
+        self.pools.keys().chain(self.past.pools()).cloned().collect()
+    }
 }
 
 impl<'a> Txn<'a> {
     pub(crate) fn new(under: &'a Working, names: &'a Names) -> Self {
-        Self { under, names, pools: BTreeMap::new(), past: Past::default(), discarded: false }
+        Self {
+            under,
+            names,
+            pools: BTreeMap::new(),
+            past: Past::default(),
+            discarded: false,
+            foreign: None,
+        }
     }
 
     pub(crate) fn done(self) -> Option<Done> {
         (!self.discarded).then_some(Done { pools: self.pools, past: self.past })
+    }
+
+    /// The pool that it may not change and did; nothing of it counts then.
+    pub(crate) fn foreign(&self) -> Option<&PoolName> {
+        self.foreign.as_ref().filter(|_| !self.discarded)
+    }
+
+    fn touch(&mut self, pool: &PoolName) {
+        if self.foreign.is_none() && !self.under.may_change(pool) {
+            self.foreign = Some(pool.clone());
+        }
     }
 
     /// Drops everything this closure did and does; its answer is still delivered.
@@ -124,6 +150,7 @@ impl<'a> Txn<'a> {
     fn state_mut(&mut self, name: &PoolName) -> Option<&mut PoolState> {
         if !self.pools.contains_key(name) {
             let state = Arc::clone(self.under.get(name)?);
+            self.touch(name);
             self.pools.insert(name.clone(), Some(state));
         }
         self.pools.get_mut(name)?.as_mut().map(Arc::make_mut)
@@ -139,6 +166,7 @@ impl<'a> Txn<'a> {
         match self.state_mut(&pool.name) {
             Some(state) => state.pool = Arc::new(pool),
             None => {
+                self.touch(&pool.name);
                 self.pools.insert(pool.name.clone(), Some(Arc::new(PoolState::new(pool))));
             }
         }
@@ -154,6 +182,7 @@ impl<'a> Txn<'a> {
             let instances = state.instances.len();
             return Err(RemovePoolError::NotEmpty { pool: name.clone(), instances });
         }
+        self.touch(name);
         self.pools.insert(name.clone(), None);
         Ok(())
     }
@@ -346,6 +375,7 @@ impl<'a> Txn<'a> {
 
     /// Writes a finished job into the history, whether or not it was ever unfinished here.
     pub fn finish(&mut self, finished: FinishedJob) {
+        self.touch(&finished.pool);
         let mut event = Event::new(finished.finished_at, "job finished")
             .pool(&finished.pool)
             .job(&finished.job.id);
@@ -359,6 +389,9 @@ impl<'a> Txn<'a> {
 
     /// Writes an event into the history.
     pub fn event(&mut self, event: Event) {
+        if let Some(pool) = &event.pool {
+            self.touch(pool);
+        }
         self.past.events.push(event);
     }
 }

@@ -4,16 +4,16 @@
 use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use fleetfoot_core::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::batch::Working;
+use crate::closures::Batch;
 use crate::driver::{Driver, poll_now};
 use crate::error::UpdateError;
 use crate::fault::DriverError;
-use crate::lease::{self, Lease};
 use crate::names::Names;
 use crate::options::Retention;
 use crate::schema;
@@ -31,22 +31,21 @@ pub(crate) const QUEUE_MAX: usize = 1024;
 const ROWS_BETWEEN_PRUNES: usize = 256;
 
 /// Delivers a closure's answer once its fate is known.
-type Reply = Box<dyn FnOnce(Result<(), UpdateError>) + Send>;
+pub(crate) type Reply = Box<dyn FnOnce(Result<(), UpdateError>) + Send>;
 
 /// A closure with its way back. `None`: it panicked, and its caller knows.
 pub(crate) type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Option<Reply> + Send>;
+
+/// Something else to be done with the writer's connection.
+pub(crate) type Errand =
+    Box<dyn for<'a> FnOnce(&'a mut Writer) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> + Send>;
 
 /// What the writer is asked to do.
 pub(crate) enum Task {
     /// Run a closure.
     Update(Job),
-    /// Take a lease.
-    Lease {
-        scope: String,
-        owner: String,
-        valid: i64,
-        reply: oneshot::Sender<Result<Option<Lease>, DriverError>>,
-    },
+    /// Do something else with the database, after what arrived before.
+    Errand(Errand),
     /// Note that the strays of a lost store were looked at.
     StraysSeen(oneshot::Sender<Result<(), DriverError>>),
     /// Let go of the database.
@@ -102,10 +101,9 @@ impl Writer {
         for task in tasks {
             match task {
                 Task::Update(job) => jobs.push(job),
-                Task::Lease { scope, owner, valid, reply } => {
+                Task::Errand(errand) => {
                     self.commit(std::mem::take(&mut jobs)).await;
-                    let taken = lease::take(&mut self.driver, &scope, &owner, valid).await;
-                    let _ = reply.send(taken);
+                    errand(self).await;
                 }
                 Task::StraysSeen(reply) => {
                     #[cfg(feature = "faults")]
@@ -145,60 +143,48 @@ impl Writer {
         }
         self.shared.count_updates(jobs.len());
         let reread = self.catch_up().await;
-        let (mut working, replies) = self.run(jobs);
+        let mut batch = Batch::run(&self.shared, &self.names, jobs);
         let result = match reread {
-            Ok(()) => self.write(&mut working).await,
+            Ok(()) => self.write(&mut batch).await,
             Err(error) => Err(UpdateError::write(&self.shared.place, error)),
         };
-        match &result {
-            Ok(()) => {
-                for name in working.past.closed.keys() {
-                    self.names.insert(name.as_str());
-                }
-                for event in &working.past.events {
-                    self.latest = self.latest.max(event.at);
-                }
-                self.shared.publish(working);
+        if let Err(error) = &result {
+            tracing::warn!(%error, updates = batch.len(), "store write failed");
+        }
+        let Self { shared, names, latest, .. } = self;
+        batch.answer(&result, |working| {
+            for name in working.past.closed.keys() {
+                names.insert(name.as_str());
             }
-            Err(error) => tracing::warn!(%error, updates = replies.len(), "store write failed"),
-        }
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("store.reply.before");
-        for reply in replies {
-            reply(result.clone());
-        }
+            for event in &working.past.events {
+                *latest = (*latest).max(event.at);
+            }
+            shared.publish(working);
+        });
     }
 
-    fn run(&self, jobs: Vec<Job>) -> (Working, Vec<Reply>) {
-        let mut working = Working::on(self.shared.snapshot());
-        let mut replies = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let mut txn = Txn::new(&working, &self.names);
-            let Some(reply) = job(&mut txn) else { continue };
-            replies.push(reply);
-            if let Some(done) = txn.done() {
-                done.merge(&mut working);
+    /// Commits what the batch changed; closures whose pool is another one's by now are refused on the way.
+    async fn write(&mut self, batch: &mut Batch) -> Result<(), UpdateError> {
+        loop {
+            let statements = batch.working.statements(&self.sql);
+            if statements.is_empty() {
+                return Ok(());
             }
-        }
-        (working, replies)
-    }
-
-    async fn write(&mut self, working: &mut Working) -> Result<(), UpdateError> {
-        let statements = working.statements(&self.sql);
-        if statements.is_empty() {
-            return Ok(());
-        }
-        let lease = self.shared.lease();
-        match self.driver.write(&statements, lease.as_ref(), &self.sql).await {
-            Ok(()) => {
-                self.rows_since_prune += statements.len();
-                self.shared.count_commit();
-                Ok(())
-            }
-            Err(failure) => {
-                self.stale |= failure.ambiguous;
-                Err(UpdateError::write(&self.shared.place, failure.error))
-            }
+            let fences = self.shared.fences(&self.sql, &batch.working);
+            let failure = match self.driver.write(&statements, &fences).await {
+                Ok(()) => {
+                    self.rows_since_prune += statements.len();
+                    self.shared.count_commit();
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            self.stale |= failure.ambiguous;
+            let DriverError::Fenced(pool) = failure.error else {
+                return Err(UpdateError::write(&self.shared.place, failure.error));
+            };
+            self.shared.lost(&pool);
+            batch.refuse(&pool);
         }
     }
 
@@ -243,11 +229,8 @@ impl Writer {
         if deletes.is_empty() {
             return Ok(());
         }
-        let lease = self.shared.lease();
-        self.driver
-            .write(&deletes, lease.as_ref(), &self.sql)
-            .await
-            .map_err(|failure| failure.error)?;
+        // What is beyond retention may be removed by anybody, and twice.
+        self.driver.write(&deletes, &[]).await.map_err(|failure| failure.error)?;
         for delete in deletes.iter().filter(|delete| delete.sql.contains("fleetfoot_instances")) {
             if let Some(Value::Text(Some(name))) = delete.values.first() {
                 self.names.remove(name);

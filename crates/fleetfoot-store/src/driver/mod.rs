@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Waker};
 
 use crate::dialect::Dialect;
 use crate::fault::DriverError;
-use crate::lease::Lease;
-use crate::sql::{Query, Row, Sql, Statement};
+use crate::lease::Fence;
+use crate::sql::{Query, Row, Statement};
 
 /// One of the three databases, by its two kinds of connection.
 pub(crate) enum Driver {
@@ -50,18 +50,15 @@ impl Driver {
         }
     }
 
-    /// Runs the statements in one durable transaction, fenced by the lease if there is one.
+    /// Runs the statements in one durable transaction; a fence that does not hold ends it.
     pub(crate) async fn write(
         &mut self,
         statements: &[Statement],
-        lease: Option<&Lease>,
-        sql: &Sql,
+        fences: &[Fence],
     ) -> Result<(), WriteFailure> {
-        #[cfg(feature = "faults")]
-        let lease = lease.filter(|_| !fleetfoot_faults::Defect::ActWithOldEpoch.is_planted());
         match self {
-            Self::Sqlite(sqlite) => sqlite.write(statements, lease, sql),
-            Self::Server(server) => server.write(statements, lease, sql).await,
+            Self::Sqlite(sqlite) => sqlite.write(statements, fences),
+            Self::Server(server) => server.write(statements, fences).await,
         }
     }
 

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, Row as _};
+use sqlx::{AssertSqlSafe, Connection, MySql, Postgres, Row as _};
+
+use fleetfoot_core::Span;
 
 use super::WriteFailure;
 use crate::dialect::Dialect;
 use crate::fault::DriverError;
-use crate::lease::Lease;
+use crate::lease::Fence;
 use crate::location::ServerKind;
-use crate::sql::{Kind, Query, Row, Sql, Statement, Value};
+use crate::sql::{Kind, Query, Row, Statement, Value};
 
 /// Connections at most: one writes, the others read the history.
 const CONNECTIONS_MAX: u32 = 4;
@@ -24,16 +27,39 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A whole transaction or query must be answered within this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Every table, for copies before a migration.
-const TABLES: [&str; 7] = ["meta", "pools", "instances", "jobs", "job_history", "events", "leases"];
+/// Every table with the schema it came with, for copies before a migration.
+const TABLES: [(&str, i64); 10] = [
+    ("meta", 1),
+    ("pools", 1),
+    ("instances", 1),
+    ("jobs", 1),
+    ("job_history", 1),
+    ("events", 1),
+    ("leases", 1),
+    ("controllers", 2),
+    ("owners", 2),
+    ("wishes", 2),
+];
 
-/// Connections to a server.
+/// Connections to a server, and how long an answer is waited for.
 #[derive(Clone)]
-pub(crate) enum Server {
+pub(crate) struct Server {
+    connections: Connections,
+    answer: Duration,
+}
+
+#[derive(Clone)]
+enum Connections {
     /// MySQL or MariaDB.
     Mysql(MySqlPool),
     /// PostgreSQL.
     Postgres(PgPool),
+}
+
+/// Holds off other controllers that want to make or change the schema; ends with its connection.
+pub(crate) enum SchemaLock {
+    Mysql(PoolConnection<MySql>),
+    Postgres(PoolConnection<Postgres>),
 }
 
 macro_rules! bound {
@@ -50,16 +76,17 @@ macro_rules! bound {
 }
 
 macro_rules! write_all {
-    ($pool:expr, $statements:expr, $fence:expr) => {{
+    ($pool:expr, $statements:expr, $fences:expr) => {{
         let early = |error| WriteFailure::before_commit(DriverError::Server(error));
         let mut transaction = $pool.begin().await.map_err(early)?;
-        if let Some(fence) = $fence {
-            let done = bound!(&fence.sql, &fence.values)
+        for fence in $fences {
+            let done = bound!(&fence.statement.sql, &fence.statement.values)
                 .execute(&mut *transaction)
                 .await
                 .map_err(early)?;
             if done.rows_affected() != 1 {
-                return Err(WriteFailure::before_commit(DriverError::LeaseLost));
+                let fenced = DriverError::Fenced(fence.pool.clone());
+                return Err(WriteFailure::before_commit(fenced));
             }
         }
         for statement in $statements {
@@ -94,35 +121,85 @@ macro_rules! fetch_all {
 }
 
 impl Server {
-    /// Connects once, so that a wrong address is known now.
-    pub(crate) async fn open(kind: ServerKind, url: &str) -> Result<Self, DriverError> {
-        match kind {
+    /// Connects once, so that a wrong address is known now. With leases nothing is waited for longer than
+    /// they last, and a client that froze in a transaction does not hold its locks longer than that.
+    pub(crate) async fn open(
+        kind: ServerKind,
+        url: &str,
+        lease: Option<Span>,
+    ) -> Result<Self, DriverError> {
+        let half = lease.map(|valid| valid.to_std() / 2);
+        let answer = half.unwrap_or(ANSWER_TIMEOUT);
+        let connect = half.unwrap_or(CONNECT_TIMEOUT);
+        let connections = match kind {
             ServerKind::Mysql => {
                 let options = MySqlConnectOptions::from_str(url).map_err(DriverError::Server)?;
                 let options = options.charset("utf8mb4").collation("utf8mb4_bin");
                 greet(MySqlConnection::connect_with(&options)).await?;
                 let pool = MySqlPoolOptions::new()
                     .max_connections(CONNECTIONS_MAX)
-                    .acquire_timeout(CONNECT_TIMEOUT)
+                    .acquire_timeout(connect)
+                    .after_connect(move |connection, _| {
+                        Box::pin(async move {
+                            if let Some(half) = half {
+                                mysql_bounds(connection, half.as_secs().max(1)).await?;
+                            }
+                            Ok(())
+                        })
+                    })
                     .connect_lazy_with(options);
-                Ok(Self::Mysql(pool))
+                Connections::Mysql(pool)
             }
             ServerKind::Postgres => {
-                let options = PgConnectOptions::from_str(url).map_err(DriverError::Server)?;
+                let mut options = PgConnectOptions::from_str(url).map_err(DriverError::Server)?;
                 greet(PgConnection::connect_with(&options)).await?;
+                if let Some(half) = half {
+                    let bound = half.as_millis().to_string();
+                    options = options.options([
+                        ("idle_in_transaction_session_timeout", bound.as_str()),
+                        ("lock_timeout", bound.as_str()),
+                    ]);
+                }
                 let pool = PgPoolOptions::new()
                     .max_connections(CONNECTIONS_MAX)
-                    .acquire_timeout(CONNECT_TIMEOUT)
+                    .acquire_timeout(connect)
                     .connect_lazy_with(options);
-                Ok(Self::Postgres(pool))
+                Connections::Postgres(pool)
             }
+        };
+        Ok(Self { connections, answer })
+    }
+
+    /// Waits until no other controller changes the schema, and keeps others from it.
+    pub(crate) async fn lock_schema(&self) -> Result<SchemaLock, DriverError> {
+        let locked = async {
+            Ok(match &self.connections {
+                Connections::Mysql(pool) => {
+                    let mut connection = pool.acquire().await?;
+                    connection.close_on_drop();
+                    let sql = "SELECT GET_LOCK(CONCAT('fleetfoot ', DATABASE()), 25)";
+                    sqlx::raw_sql(sql).execute(&mut *connection).await?;
+                    SchemaLock::Mysql(connection)
+                }
+                Connections::Postgres(pool) => {
+                    let mut connection = pool.acquire().await?;
+                    connection.close_on_drop();
+                    let sql = "SET lock_timeout = 0; SELECT pg_advisory_lock(7310582)";
+                    sqlx::raw_sql(sql).execute(&mut *connection).await?;
+                    SchemaLock::Postgres(connection)
+                }
+            })
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, locked).await {
+            Ok(locked) => locked.map_err(DriverError::Server),
+            Err(_) => Err(too_long(ANSWER_TIMEOUT)),
         }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
-        match self {
-            Self::Mysql(_) => Dialect::Mysql,
-            Self::Postgres(_) => Dialect::Postgres,
+        match &self.connections {
+            Connections::Mysql(_) => Dialect::Mysql,
+            Connections::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -130,56 +207,53 @@ impl Server {
     pub(crate) async fn write(
         &self,
         statements: &[Statement],
-        lease: Option<&Lease>,
-        sql: &Sql,
+        fences: &[Fence],
     ) -> Result<(), WriteFailure> {
-        let fence = lease.map(|lease| lease.fence(sql));
-        let written =
-            tokio::time::timeout(ANSWER_TIMEOUT, self.write_all(statements, fence.as_ref()));
-        written.await.unwrap_or_else(|_| Err(WriteFailure::at_commit(too_long())))
+        let written = tokio::time::timeout(self.answer, self.write_all(statements, fences));
+        written.await.unwrap_or_else(|_| Err(WriteFailure::at_commit(too_long(self.answer))))
     }
 
     async fn write_all(
         &self,
         statements: &[Statement],
-        fence: Option<&Statement>,
+        fences: &[Fence],
     ) -> Result<(), WriteFailure> {
-        match self {
-            Self::Mysql(pool) => write_all!(pool, statements, fence),
-            Self::Postgres(pool) => write_all!(pool, statements, fence),
+        match &self.connections {
+            Connections::Mysql(pool) => write_all!(pool, statements, fences),
+            Connections::Postgres(pool) => write_all!(pool, statements, fences),
         }
     }
 
     /// Runs one statement; how many rows it changed.
     pub(crate) async fn execute(&self, statement: &Statement) -> Result<u64, DriverError> {
         let run = async {
-            match self {
-                Self::Mysql(pool) => bound!(&statement.sql, &statement.values)
+            match &self.connections {
+                Connections::Mysql(pool) => bound!(&statement.sql, &statement.values)
                     .execute(pool)
                     .await
                     .map(|done| done.rows_affected()),
-                Self::Postgres(pool) => bound!(&statement.sql, &statement.values)
+                Connections::Postgres(pool) => bound!(&statement.sql, &statement.values)
                     .execute(pool)
                     .await
                     .map(|done| done.rows_affected()),
             }
         };
-        match tokio::time::timeout(ANSWER_TIMEOUT, run).await {
+        match tokio::time::timeout(self.answer, run).await {
             Ok(done) => done.map_err(DriverError::Server),
-            Err(_) => Err(too_long()),
+            Err(_) => Err(too_long(self.answer)),
         }
     }
 
     /// Runs one query.
     pub(crate) async fn query(&self, query: &Query) -> Result<Vec<Row>, DriverError> {
-        let fetched = tokio::time::timeout(ANSWER_TIMEOUT, self.fetch(query));
-        fetched.await.unwrap_or_else(|_| Err(too_long()))
+        let fetched = tokio::time::timeout(self.answer, self.fetch(query));
+        fetched.await.unwrap_or_else(|_| Err(too_long(self.answer)))
     }
 
     async fn fetch(&self, query: &Query) -> Result<Vec<Row>, DriverError> {
-        match self {
-            Self::Mysql(pool) => fetch_all!(pool, query),
-            Self::Postgres(pool) => fetch_all!(pool, query),
+        match &self.connections {
+            Connections::Mysql(pool) => fetch_all!(pool, query),
+            Connections::Postgres(pool) => fetch_all!(pool, query),
         }
     }
 
@@ -189,8 +263,8 @@ impl Server {
         schema: &[String],
         rows: &[Statement],
     ) -> Result<(), DriverError> {
-        match self {
-            Self::Mysql(pool) => {
+        match &self.connections {
+            Connections::Mysql(pool) => {
                 for sql in schema {
                     match sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(pool).await {
                         Err(error) if !is_duplicate_index(&error) => {
@@ -199,9 +273,9 @@ impl Server {
                         Ok(_) | Err(_) => {}
                     }
                 }
-                self.write_all(rows, None).await.map_err(|failure| failure.error)
+                self.write_all(rows, &[]).await.map_err(|failure| failure.error)
             }
-            Self::Postgres(pool) => {
+            Connections::Postgres(pool) => {
                 let mut transaction = pool.begin().await.map_err(DriverError::Server)?;
                 for sql in schema {
                     sqlx::raw_sql(AssertSqlSafe(sql.clone()))
@@ -222,7 +296,7 @@ impl Server {
 
     /// Copies of the tables beside them, named after the schema they have.
     pub(crate) async fn backup_before_migration(&self, from: i64) -> Result<(), DriverError> {
-        for table in TABLES {
+        for (table, _) in TABLES.iter().filter(|(_, since)| *since <= from) {
             for sql in [
                 format!("DROP TABLE IF EXISTS fleetfoot_{table}_schema_{from}"),
                 format!(
@@ -244,9 +318,28 @@ impl Server {
 
     /// Says goodbye to the server.
     pub(crate) async fn close(&self) {
-        match self {
-            Self::Mysql(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+        match &self.connections {
+            Connections::Mysql(pool) => pool.close().await,
+            Connections::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl SchemaLock {
+    /// Lets the others go on at once, not only when the server notices that the connection is gone.
+    pub(crate) async fn release(self) {
+        let released = match self {
+            Self::Mysql(mut connection) => {
+                let sql = "DO RELEASE_LOCK(CONCAT('fleetfoot ', DATABASE()))";
+                sqlx::raw_sql(sql).execute(&mut *connection).await.map(|_| ())
+            }
+            Self::Postgres(mut connection) => {
+                let sql = "SELECT pg_advisory_unlock(7310582)";
+                sqlx::raw_sql(sql).execute(&mut *connection).await.map(|_| ())
+            }
+        };
+        if let Err(error) = released {
+            tracing::warn!(%error, "schema lock ends with its connection");
         }
     }
 }
@@ -262,8 +355,23 @@ async fn greet<C: Connection>(
     }
 }
 
-fn too_long() -> DriverError {
-    DriverError::Timeout { seconds: ANSWER_TIMEOUT.as_secs() }
+fn too_long(bound: Duration) -> DriverError {
+    DriverError::Timeout { seconds: bound.as_secs() }
+}
+
+/// What a session of a controller with leases is held to: isolation as PostgreSQL's, and no lock for longer
+/// than `seconds` while its client is frozen. MySQL has no bound for idle transactions alone.
+async fn mysql_bounds(connection: &mut MySqlConnection, seconds: u64) -> Result<(), sqlx::Error> {
+    let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+    sqlx::raw_sql(isolation).execute(&mut *connection).await?;
+    let waits = AssertSqlSafe(format!("SET SESSION innodb_lock_wait_timeout = {seconds}"));
+    sqlx::raw_sql(waits).execute(&mut *connection).await?;
+    let idle = AssertSqlSafe(format!("SET SESSION idle_transaction_timeout = {seconds}"));
+    if sqlx::raw_sql(idle).execute(&mut *connection).await.is_err() {
+        let idle = AssertSqlSafe(format!("SET SESSION wait_timeout = {}", seconds * 2));
+        sqlx::raw_sql(idle).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 fn is_duplicate_index(error: &sqlx::Error) -> bool {

@@ -7,14 +7,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, Value as SqliteValue};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 
 use super::WriteFailure;
 use crate::fault::DriverError;
-use crate::lease::Lease;
+use crate::fleet::Ticks;
+use crate::lease::Fence;
 use crate::options::Durability;
-use crate::sql::{Kind, Query, Row, Sql, Statement, Value};
+use crate::sql::{Kind, Query, Row, Statement, Value};
 
 /// How long a statement waits for another program that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,7 +42,11 @@ impl ToSql for Value {
 
 impl Sqlite {
     /// Opens the file for the one writer; makes it if it is missing, readable by its owner only.
-    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, DriverError> {
+    pub(crate) fn open(
+        path: &Path,
+        durability: Durability,
+        clock: Option<&Ticks>,
+    ) -> Result<Self, DriverError> {
         fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -51,6 +57,9 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(DriverError::Sqlite)?;
         let sqlite = Self::tuned(connection, path)?;
+        if let Some(clock) = clock {
+            sqlite.tell_time(clock.clone())?;
+        }
         sqlite.pragma("journal_mode", "wal")?;
         sqlite.pragma(
             "synchronous",
@@ -75,7 +84,19 @@ impl Sqlite {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         let sqlite = Self { connection, path: path.to_owned() };
         sqlite.pragma("cache_size", "-1024")?;
+        sqlite.tell_time(wall_clock())?;
         Ok(sqlite)
+    }
+
+    /// The clock of this database, for leases.
+    fn tell_time(&self, clock: Ticks) -> Result<(), DriverError> {
+        let told = self.connection.create_scalar_function(
+            "fleetfoot_now",
+            0,
+            FunctionFlags::SQLITE_UTF8,
+            move |_| Ok(clock.now()),
+        );
+        told.map_err(DriverError::Sqlite)
     }
 
     fn pragma(&self, name: &str, value: &str) -> Result<(), DriverError> {
@@ -86,13 +107,12 @@ impl Sqlite {
     pub(crate) fn write(
         &mut self,
         statements: &[Statement],
-        lease: Option<&Lease>,
-        sql: &Sql,
+        fences: &[Fence],
     ) -> Result<(), WriteFailure> {
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("store.transaction.before");
         self.begin().map_err(WriteFailure::before_commit)?;
-        if let Err(error) = self.run_all(statements, lease, sql) {
+        if let Err(error) = self.run_all(statements, fences) {
             self.roll_back();
             return Err(WriteFailure::before_commit(error));
         }
@@ -129,16 +149,11 @@ impl Sqlite {
         statement.execute([]).map(|_| ()).map_err(DriverError::Sqlite)
     }
 
-    fn run_all(
-        &mut self,
-        statements: &[Statement],
-        lease: Option<&Lease>,
-        sql: &Sql,
-    ) -> Result<(), DriverError> {
-        if let Some(lease) = lease
-            && self.execute(&lease.fence(sql))? != 1
-        {
-            return Err(DriverError::LeaseLost);
+    fn run_all(&mut self, statements: &[Statement], fences: &[Fence]) -> Result<(), DriverError> {
+        for fence in fences {
+            if self.execute(&fence.statement)? != 1 {
+                return Err(DriverError::Fenced(fence.pool.clone()));
+            }
         }
         for statement in statements {
             self.execute(statement)?;
@@ -257,6 +272,13 @@ impl Sqlite {
             tracing::warn!(%error, "store did not close cleanly");
         }
     }
+}
+
+fn wall_clock() -> Ticks {
+    Ticks::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    })
 }
 
 /// Makes the finished copy durable under its final name.

@@ -1,0 +1,90 @@
+//! What a controller among several knows of its own part: which pools it owns, in which epoch, until when.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fleetfoot_core::{PoolName, Span};
+use tokio::sync::watch;
+
+use crate::fleet::{Fleet, Membership};
+use crate::shared::locked;
+
+/// Owned pools with their epochs.
+pub(crate) type Owned = BTreeMap<PoolName, i64>;
+
+/// This controller's part.
+pub(crate) struct Member {
+    pub(crate) me: Membership,
+    owned: Mutex<Arc<Owned>>,
+    nothing: Arc<Owned>,
+    /// The leases last until then, by our own clock.
+    until: AtomicI64,
+    /// What we last said of ourselves, as it stands in our row.
+    pub(crate) said: Mutex<String>,
+    pub(crate) fleet: watch::Sender<Arc<Fleet>>,
+}
+
+impl Member {
+    pub(crate) fn new(me: Membership) -> Self {
+        Self {
+            me,
+            owned: Mutex::default(),
+            nothing: Arc::default(),
+            until: AtomicI64::new(i64::MIN),
+            said: Mutex::default(),
+            fleet: watch::Sender::default(),
+        }
+    }
+
+    /// What is left of the leases, by our own clock; nothing or less when they lapsed.
+    pub(crate) fn left(&self) -> Span {
+        Span(self.until.load(Ordering::Acquire).saturating_sub(self.me.clock.now()))
+    }
+
+    /// A heartbeat that was sent at `sent` was answered.
+    pub(crate) fn beaten(&self, sent: i64) {
+        self.until.fetch_max(sent.saturating_add(self.me.valid.0), Ordering::AcqRel);
+    }
+
+    /// What is owned, whether or not the leases lapsed.
+    pub(crate) fn owned(&self) -> Arc<Owned> {
+        Arc::clone(&locked(&self.owned))
+    }
+
+    /// What may be written now: nothing, once the leases lapsed.
+    pub(crate) fn writable(&self) -> Arc<Owned> {
+        if self.left() > Span::ZERO { self.owned() } else { Arc::clone(&self.nothing) }
+    }
+
+    pub(crate) fn gain(&self, pool: &PoolName, epoch: i64) {
+        Arc::make_mut(&mut locked(&self.owned)).insert(pool.clone(), epoch);
+    }
+
+    pub(crate) fn lose(&self, pool: &PoolName) {
+        let mut owned = locked(&self.owned);
+        if owned.contains_key(pool) {
+            Arc::make_mut(&mut owned).remove(pool);
+        }
+    }
+
+    /// Drops what `fleet` says is another one's, out of what was owned before it was read.
+    pub(crate) fn compare(&self, before: &Owned, fleet: &Fleet) -> Vec<PoolName> {
+        let mut owned = locked(&self.owned);
+        let ours = |pool: &PoolName, epoch: i64| {
+            fleet.pools.get(pool).is_some_and(|row| {
+                row.epoch == epoch && row.owner.as_deref() == Some(self.me.controller.as_str())
+            })
+        };
+        let lost: Vec<PoolName> = before
+            .iter()
+            .filter(|(pool, epoch)| owned.get(*pool) == Some(*epoch) && !ours(pool, **epoch))
+            .map(|(pool, _)| pool.clone())
+            .collect();
+        if !lost.is_empty() {
+            let owned = Arc::make_mut(&mut owned);
+            owned.retain(|pool, _| !lost.contains(pool));
+        }
+        lost
+    }
+}

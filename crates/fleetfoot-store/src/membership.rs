@@ -1,0 +1,311 @@
+//! The store among several controllers: heartbeats, taking pools and letting them go, wishes for owners.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleetfoot_core::{PoolName, PoolState, Span};
+use tokio::sync::{oneshot, watch};
+
+use crate::driver::Driver;
+use crate::error::ReadError;
+use crate::fault::DriverError;
+use crate::fleet::{Beat, Candidacy, Fleet, Membership, Said, Taken, Wish};
+use crate::lease;
+use crate::member::{Member, Owned};
+use crate::reads::Reads;
+use crate::schema;
+use crate::shared::{Shared, locked};
+use crate::sql::Sql;
+use crate::store::Store;
+use crate::writer::{Errand, Task, Writer};
+
+/// More changed pools of others than this are read all at once.
+const ONE_BY_ONE_MAX: usize = 8;
+
+impl Member {
+    /// Says what there is to say, as far as it is new.
+    fn say(&self, pools: &BTreeMap<PoolName, Candidacy>) -> (String, bool) {
+        let pools = pools.iter().map(|(name, it)| (name.to_string(), it.clone())).collect();
+        let Membership { host, version, .. } = &self.me;
+        let said = lease::said(&Said { host: host.clone(), version: version.clone(), pools });
+        let changed = *locked(&self.said) != said;
+        (said, changed)
+    }
+
+    pub(crate) async fn join(&self, driver: &mut Driver) -> Result<(), DriverError> {
+        let (said, _) = self.say(&BTreeMap::new());
+        lease::join(driver, &self.me, &said).await?;
+        *locked(&self.said) = said;
+        Ok(())
+    }
+
+    /// One heartbeat, and a look at everybody.
+    async fn beat(
+        &self,
+        driver: &mut Driver,
+        pools: &BTreeMap<PoolName, Candidacy>,
+    ) -> Result<(Arc<Owned>, Fleet), DriverError> {
+        let owned = self.owned();
+        let (said, changed) = self.say(pools);
+        let sent = self.me.clock.now();
+        lease::beat(driver, &self.me, &said, changed).await?;
+        self.beaten(sent);
+        *locked(&self.said) = said;
+        Ok((owned, lease::read(driver).await?))
+    }
+}
+
+/// The pools of others that changed since `seen`.
+fn changed(me: &Membership, seen: &Fleet, now: &Fleet) -> Vec<PoolName> {
+    let news = |pool: &&PoolName| {
+        let (before, after) = (seen.pools.get(*pool), now.pools.get(*pool));
+        let ours = after.is_some_and(|row| row.owner.as_deref() == Some(me.controller.as_str()));
+        before != after && !ours
+    };
+    let names = seen.pools.keys().chain(now.pools.keys()).filter(news);
+    let names: std::collections::BTreeSet<&PoolName> = names.collect();
+    names.into_iter().cloned().collect()
+}
+
+/// Reads these pools as their owners wrote them.
+async fn read_pools(
+    driver: &mut Driver,
+    sql: &Sql,
+    names: Vec<PoolName>,
+) -> Result<Vec<(PoolName, Option<Arc<PoolState>>)>, DriverError> {
+    if names.len() > ONE_BY_ONE_MAX {
+        let mut all = schema::load(driver, sql).await?.pools;
+        return Ok(names.into_iter().map(|name| (name.clone(), all.remove(&name))).collect());
+    }
+    let mut states = Vec::with_capacity(names.len());
+    for name in names {
+        let state = schema::load_pool(driver, sql, &name).await?.pools.remove(&name);
+        states.push((name, state));
+    }
+    Ok(states)
+}
+
+async fn beat(
+    shared: &Shared,
+    driver: &mut Driver,
+    sql: &Sql,
+    pools: &BTreeMap<PoolName, Candidacy>,
+) -> Result<Beat, DriverError> {
+    let Some(member) = &shared.member else {
+        return Ok(Beat { fleet: Arc::default(), lost: Vec::new() });
+    };
+    let (owned, fleet) = member.beat(driver, pools).await?;
+    let lost = member.compare(&owned, &fleet);
+    let seen = member.fleet.borrow().clone();
+    let others = read_pools(driver, sql, changed(&member.me, &seen, &fleet)).await?;
+    shared.show(others);
+    let fleet = Arc::new(fleet);
+    member.fleet.send_replace(fleet.clone());
+    Ok(Beat { fleet, lost })
+}
+
+async fn take(writer: &mut Writer, pool: &PoolName, host: bool) -> Result<Taken, DriverError> {
+    let shared = writer.shared.clone();
+    let Some(member) = &shared.member else {
+        return Ok(Taken::Yes { epoch: 0, before: None });
+    };
+    let taken = lease::take(&mut writer.driver, &member.me, pool, host).await?;
+    if let Taken::Yes { epoch, .. } = &taken {
+        // Nobody else can write these rows any more: what is read now is the truth.
+        let mut present = schema::load_pool(&mut writer.driver, &writer.sql, pool).await?;
+        writer.names.extend(present.closed);
+        shared.gain(pool, *epoch, present.pools.remove(pool));
+    }
+    Ok(taken)
+}
+
+async fn let_go(writer: &mut Writer, pool: &PoolName) -> Result<(), DriverError> {
+    let shared = writer.shared.clone();
+    let Some(member) = &shared.member else { return Ok(()) };
+    let Some(epoch) = member.owned().get(pool).copied() else { return Ok(()) };
+    member.lose(pool);
+    let statement = lease::let_go(&writer.driver, &member.me, pool, epoch);
+    writer.driver.execute(&statement).await.map(|_| ())
+}
+
+impl Store {
+    fn member(&self) -> Option<&Member> {
+        self.inner.shared.member.as_ref()
+    }
+
+    /// This controller's part among several; nothing if it is alone.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.member().map(|member| &member.me)
+    }
+
+    /// The pool may be changed here. Always, if this controller is alone.
+    #[must_use]
+    pub fn owns(&self, pool: &PoolName) -> bool {
+        self.lease_left(pool).is_some_and(|left| left > Span::ZERO)
+    }
+
+    /// What is left of the lease on a pool, by our own clock; nothing if it is not ours. Without end, if this
+    /// controller is alone.
+    #[must_use]
+    pub fn lease_left(&self, pool: &PoolName) -> Option<Span> {
+        let Some(member) = self.member() else { return Some(Span(i64::MAX)) };
+        member.owned().contains_key(pool).then(|| member.left())
+    }
+
+    /// The pools that are ours as far as we know, whether or not the leases lapsed.
+    #[must_use]
+    pub fn owned_pools(&self) -> Vec<PoolName> {
+        self.member().map(|member| member.owned().keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Everybody, as of the last heartbeat.
+    #[must_use]
+    pub fn fleet(&self) -> Arc<Fleet> {
+        self.member().map(|member| member.fleet.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Ticks with every heartbeat.
+    #[must_use]
+    pub fn fleet_changes(&self) -> Option<watch::Receiver<Arc<Fleet>>> {
+        self.member().map(|member| member.fleet.subscribe())
+    }
+
+    /// Reads everybody from the database.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn read_fleet(&self) -> Result<Fleet, ReadError> {
+        self.on_connection(
+            |driver| crate::driver::poll_now(lease::read(driver)),
+            |server, _| async move { lease::read(&mut Driver::Server(server)).await },
+        )
+        .await
+    }
+
+    /// One heartbeat: keeps every pool that is ours, tells which ones are not any more, and reads what others
+    /// wrote. `pools` is what this controller can serve.
+    ///
+    /// # Errors
+    /// When the database did not take it: the leases go on to lapse.
+    pub async fn beat(&self, pools: &BTreeMap<PoolName, Candidacy>) -> Result<Beat, ReadError> {
+        if let Reads::Server(server) = &self.inner.reads {
+            // Not behind the writer: a commit that hangs must not cost the leases.
+            let mut driver = Driver::Server(server.clone());
+            let beaten = beat(&self.inner.shared, &mut driver, &self.inner.sql, pools).await;
+            return beaten.map_err(|error| self.read_error(error));
+        }
+        let pools = pools.clone();
+        self.errand(|reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let shared = writer.shared.clone();
+                    let sql = writer.sql.clone();
+                    let _ = reply.send(beat(&shared, &mut writer.driver, &sql, &pools).await);
+                })
+            })
+        })
+        .await
+    }
+
+    /// Asks for a pool: it is given if nobody living has it. Its rows are then read anew.
+    ///
+    /// # Errors
+    /// When the database did not answer; the pool may be ours by then, and asking again is harmless.
+    pub async fn take(&self, pool: &PoolName, host_bound: bool) -> Result<Taken, ReadError> {
+        let pool = pool.clone();
+        self.errand(move |reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let _ = reply.send(take(writer, &pool, host_bound).await);
+                })
+            })
+        })
+        .await
+    }
+
+    /// Lets a pool go, after everything that was handed in before.
+    ///
+    /// # Errors
+    /// When the database did not answer: the pool is not ours any more all the same, and free when the lease
+    /// ends.
+    pub async fn let_go(&self, pool: &PoolName) -> Result<(), ReadError> {
+        let pool = pool.clone();
+        self.errand(move |reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let _ = reply.send(let_go(writer, &pool).await);
+                })
+            })
+        })
+        .await
+    }
+
+    /// Leaves word for the owner of a pool.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn wish(&self, wish: Wish) -> Result<(), ReadError> {
+        self.errand(move |reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let statement = lease::put_wish(&writer.driver, &wish);
+                    let _ = reply.send(writer.driver.execute(&statement).await.map(|_| ()));
+                })
+            })
+        })
+        .await
+    }
+
+    /// A wish was seen to.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn wish_done(&self, id: i64) -> Result<(), ReadError> {
+        self.errand(move |reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let statement = lease::wish_done(&writer.driver, id);
+                    let _ = reply.send(writer.driver.execute(&statement).await.map(|_| ()));
+                })
+            })
+        })
+        .await
+    }
+
+    /// Lets everything go and leaves, as far as the database still answers.
+    pub(crate) async fn leave(&self) {
+        if self.member().is_none() {
+            return;
+        }
+        let left = self
+            .errand(|reply| {
+                Box::new(move |writer| {
+                    Box::pin(async move {
+                        let shared = writer.shared.clone();
+                        let Some(member) = &shared.member else { return };
+                        for pool in member.owned().keys() {
+                            member.lose(pool);
+                        }
+                        let _ = reply.send(lease::leave(&mut writer.driver, &member.me).await);
+                    })
+                })
+            })
+            .await;
+        if let Err(error) = left
+            && !matches!(error, ReadError::Closed)
+        {
+            tracing::warn!(%error, "leases were not given back, they lapse by themselves");
+        }
+    }
+
+    async fn errand<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, DriverError>>) -> Errand,
+    ) -> Result<T, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_in(Task::Errand(make(reply))).await;
+        let done = answer.await.map_err(|_| ReadError::Closed)?;
+        done.map_err(|error| self.read_error(error))
+    }
+}
