@@ -1,0 +1,33 @@
+//! How the release is linked: relocations packed and identical functions folded, which spares a daemon's
+//! resident memory 0.7 of 13.6 MiB (decision 0006). Only where the linker and the C library are known to
+//! take part; elsewhere the program is the same, somewhat larger.
+
+use std::process::Command;
+
+/// The first C library that reads packed relocations.
+const PACKED_SINCE: (u32, u32) = (2, 36);
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    // The one target on which rustc links with its own lld.
+    let known = variable("TARGET") == "x86_64-unknown-linux-gnu"
+        && variable("TARGET") == variable("HOST")
+        && variable("PROFILE") == "release";
+    if !known {
+        return;
+    }
+    println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+    if libc_version().is_some_and(|version| version >= PACKED_SINCE) {
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// This machine's C library: the program is linked against it.
+fn libc_version() -> Option<(u32, u32)> {
+    #[expect(clippy::disallowed_methods, reason = "only the C library itself knows its version")]
+    let said = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
+    let said = String::from_utf8(said.stdout).ok()?;
+    let (major, minor) = said.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+}
