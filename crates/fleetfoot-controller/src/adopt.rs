@@ -8,7 +8,7 @@ use fleetfoot_store::{Store, Txn, UpdateError};
 
 use crate::clock::Clock;
 use crate::executor::chain;
-use crate::pool::{Backend, PoolContext, Shared, stopped};
+use crate::pool::{Backend, Shared, told};
 use crate::settings::{ControllerSettings, PoolSettings};
 
 /// A pool's row as the configuration has it.
@@ -20,20 +20,34 @@ struct Row {
     connection: String,
 }
 
+impl Row {
+    fn of(pool: &PoolSettings) -> Self {
+        Self {
+            name: pool.name.clone(),
+            url: pool.connection.url().as_str().to_owned(),
+            group: pool.runner_group.clone().unwrap_or_default(),
+            credential: pool.credential_reference.clone(),
+            connection: pool.provisioner.connection().to_owned(),
+        }
+    }
+}
+
 /// Pools that were moved to another URL while instances of the old one live are left out: asked at the new
 /// one, GitHub would know none of their runners, and the gate would take that for consent (11.3).
 pub(crate) fn without_moved(store: &Store, pools: Vec<PoolSettings>) -> Vec<PoolSettings> {
-    let stays = |pool: &PoolSettings| {
-        let Some(state) = store.pool(&pool.name) else { return true };
-        let (from, to) = (state.pool.config_url.as_str(), pool.connection.url().as_str());
-        let moved = !from.is_empty() && from != to && !state.instances.is_empty();
-        if moved {
-            let instances = state.instances.len();
-            tracing::error!(pool = %pool.name, from, to, instances, "url of a pool changed while instances of the old one are left, not serving it: put the old url back until they are gone");
-        }
-        !moved
-    };
-    pools.into_iter().filter(stays).collect()
+    pools.into_iter().filter(|pool| !is_moved(store, pool)).collect()
+}
+
+/// A pool was moved to another URL while instances of the old one live; said here.
+pub(crate) fn is_moved(store: &Store, pool: &PoolSettings) -> bool {
+    let Some(state) = store.pool(&pool.name) else { return false };
+    let (from, to) = (state.pool.config_url.as_str(), pool.connection.url().as_str());
+    let moved = !from.is_empty() && from != to && !state.instances.is_empty();
+    if moved {
+        let instances = state.instances.len();
+        tracing::error!(pool = %pool.name, from, to, instances, "url of a pool changed while instances of the old one are left, not serving it: put the old url back until they are gone");
+    }
+    moved
 }
 
 /// Pools that have instances and that nobody serves.
@@ -43,31 +57,16 @@ pub(crate) fn orphans(store: &Store, pools: &[PoolSettings]) -> BTreeSet<PoolNam
     left.filter(|name| !pools.iter().any(|pool| pool.name == **name)).cloned().collect()
 }
 
-/// Every backend of these pools, once.
-pub(crate) fn backends<'a>(
-    pools: impl IntoIterator<Item = &'a Arc<PoolContext>>,
-) -> Vec<Arc<Backend>> {
-    let mut backends: Vec<Arc<Backend>> = Vec::new();
-    for pool in pools {
-        if !backends.iter().any(|known| Arc::ptr_eq(known, &pool.backend)) {
-            backends.push(pool.backend.clone());
-        }
-    }
-    backends
-}
-
 /// Waits until every backend was looked at after a lost store, then lets the store forget the loss (11.4).
 pub(crate) async fn strays_seen(shared: Arc<Shared>, backends: Vec<Arc<Backend>>) {
-    let mut stop = shared.stop.clone();
+    let mut stop = shared.stop.subscribe();
     for backend in backends {
-        let mut swept = backend.swept.subscribe();
-        let seen = tokio::select! {
+        let (mut swept, mut unused) = (backend.swept.subscribe(), backend.unused.subscribe());
+        tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
-            seen = swept.wait_for(|swept| *swept) => seen.is_ok(),
-        };
-        if !seen {
-            return;
+            () = told(&mut stop) => return,
+            () = told(&mut swept) => {}
+            () = told(&mut unused) => {}
         }
     }
     if let Err(error) = shared.store.strays_seen().await {
@@ -84,18 +83,9 @@ pub(crate) async fn record_pools(
     clock: &Clock,
 ) -> Result<(), UpdateError> {
     let now = clock.now();
-    let row = |pool: &PoolSettings| Row {
-        name: pool.name.clone(),
-        url: pool.connection.url().as_str().to_owned(),
-        group: pool.runner_group.clone().unwrap_or_default(),
-        credential: pool.credential_reference.clone(),
-        connection: pool.provisioner.connection().to_owned(),
-    };
-    let rows: Vec<Row> = pools.iter().filter(|pool| !pool.removed).map(row).collect();
-    // Their environments ended with the host, whatever identity they remember (11.13).
-    let ends = |pool: &&PoolSettings| pool.provisioner.capabilities().ends_with_host;
+    let rows: Vec<Row> = pools.iter().filter(|pool| !pool.removed).map(Row::of).collect();
     let ended_with_host: Vec<PoolName> =
-        pools.iter().filter(ends).map(|pool| pool.name.clone()).collect();
+        pools.iter().filter(|pool| ends_with_host(pool)).map(|pool| pool.name.clone()).collect();
     let boot = settings.boot_id.clone();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.pools.before");
@@ -120,6 +110,35 @@ pub(crate) async fn record_pools(
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.pools.after");
     recorded
+}
+
+/// The row of one pool that begins while the controller runs, or that gets other settings.
+pub(crate) async fn record_pool(
+    shared: &Shared,
+    pool: &PoolSettings,
+    begins: bool,
+) -> Result<(), UpdateError> {
+    let (row, now, removed) = (Row::of(pool), shared.clock.now(), pool.removed);
+    let boot = shared.settings.boot_id.clone().filter(|_| ends_with_host(pool));
+    shared
+        .store
+        .update(move |txn| {
+            let name = row.name.clone();
+            if begins {
+                resume(txn, &name, boot.as_deref(), now);
+            }
+            if !removed {
+                configure(txn, row, now);
+            } else if let Some(row) = txn.pool_mut(&name) {
+                row.intent = Intent::Removed;
+            }
+        })
+        .await
+}
+
+/// Its environments ended with the host, whatever identity they remember (11.13).
+fn ends_with_host(pool: &PoolSettings) -> bool {
+    pool.provisioner.capabilities().ends_with_host
 }
 
 fn resume(txn: &mut Txn<'_>, name: &PoolName, boot: Option<&str>, now: fleetfoot_core::Timestamp) {

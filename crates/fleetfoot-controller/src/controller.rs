@@ -1,22 +1,20 @@
-//! The supervisor: starts the tasks of every pool, and stops them.
+//! The supervisor: starts the tasks of every pool, changes what is served, and stops all.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use fleetfoot_core::{Health, InstanceName, Phase, PoolHealth, PoolName};
+use fleetfoot_core::{Health, InstanceName, Phase, PoolName};
 use fleetfoot_store::{Store, UpdateError};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
-use crate::dependency::DependencyCell;
-use crate::host::HostDesk;
-use crate::pool::{Backend, Github, PoolContext, Shared};
+use crate::host::{HostDesk, HostLimits};
+use crate::pool::{PoolContext, Shared};
+use crate::roster::Roster;
 use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
-use crate::verify::RunnerList;
-use crate::{adopt, listener, reconciler, shift, sweeper};
+use crate::{adopt, shift};
 
 /// Sessions are closed and calls in flight are waited for within this.
 const STOP_BOUND: Duration = Duration::from_secs(8);
@@ -44,8 +42,6 @@ pub struct Stopped {
 #[derive(Debug)]
 pub struct Controller {
     shared: Arc<Shared>,
-    pools: BTreeMap<PoolName, Arc<PoolContext>>,
-    stop: watch::Sender<bool>,
     health: watch::Receiver<Health>,
 }
 
@@ -76,21 +72,15 @@ impl Controller {
     ) -> Result<Self, StartError> {
         let pools = adopt::without_moved(&store, pools);
         adopt::record_pools(&store, &pools, &settings, &clock).await.map_err(StartError::Store)?;
-        let (stop, stop_seen) = watch::channel(false);
         let now = clock.now();
         let (health_told, health) = watch::channel(Health {
             ready: pools.is_empty(),
             started_at: now,
             last_pass_at: now,
-            pools: pools
-                .iter()
-                .map(|pool| (pool.name.clone(), Arc::new(PoolHealth::default())))
-                .collect(),
             ..Health::default()
         });
         let orphans = adopt::orphans(&store, &pools);
         let shared = Arc::new(Shared {
-            orphans,
             installation: store.installation().clone(),
             host: HostDesk::new(settings.host.clone()),
             store,
@@ -99,40 +89,57 @@ impl Controller {
             settings,
             health: health_told,
             tasks: Tasks::default(),
-            stop: stop_seen,
+            stop: watch::Sender::new(false),
             ages_count_from: AtomicI64::new((now + pace.ages_grace).0),
+            roster: watch::Sender::new(Roster::new(orphans)),
+            changing: Semaphore::new(1),
             unpolled: std::sync::Mutex::new(pools.iter().map(|pool| pool.name.clone()).collect()),
         });
-        let pools = connect(&shared, pools);
-        for group in by_connection(&pools) {
-            let Some(first) = group.values().next() else { continue };
-            let (backend, group) = (first.backend.clone(), Arc::new(group.clone()));
-            let parts = (shared.clone(), backend.clone(), group.clone());
-            shared.tasks.keep("sweeper", move || {
-                let (shared, backend, group) = parts.clone();
-                sweeper::run(shared, backend, group)
-            });
-            let parts = (shared.clone(), backend, group);
-            shared.tasks.keep("watch", move || {
-                let (shared, backend, group) = parts.clone();
-                sweeper::watch(shared, backend, group)
-            });
-        }
-        for pool in pools.values() {
-            let (one, other) = (pool.clone(), pool.clone());
-            shared.tasks.keep("reconciler", move || reconciler::run(one.clone()));
-            shared.tasks.keep("listener", move || listener::run(other.clone()));
-        }
+        let none = pools.is_empty();
+        shared.enlist(pools);
         let parts = shared.clone();
         shared.tasks.keep("clock", move || shift::run(parts.clone()));
         if shared.settings.careful {
-            let backends = adopt::backends(pools.values());
+            let backends = shared.roster.borrow().backends();
             shared.tasks.spawn("careful pass", adopt::strays_seen(shared.clone(), backends));
         }
-        if pools.is_empty() {
+        if none {
             tracing::info!("ready");
         }
-        Ok(Self { shared, pools, stop, health })
+        Ok(Self { shared, health })
+    }
+
+    /// Serves a pool from now on; one that is served already gets these settings. What it has from before is
+    /// adopted first, then its session is opened. A pool that moves to another URL or backend is drained
+    /// where it is and begins anew after that.
+    ///
+    /// # Errors
+    /// [`StartError`] when the store does not take the pool in; nothing has changed then.
+    pub async fn start_pool(&self, pool: PoolSettings) -> Result<(), StartError> {
+        self.shared.start_pool(pool).await.map_err(StartError::Store)
+    }
+
+    /// Serves a pool no longer, so that another controller can: its session is closed, what is not launched is
+    /// given back, its tasks end. Rows and environments stay as they are, and the sweep leaves them alone.
+    ///
+    /// True when it was served and all its tasks ended in time.
+    pub async fn stop_pool(&self, pool: &PoolName) -> bool {
+        self.shared.stop_pool(pool).await
+    }
+
+    /// Serves exactly these pools under these limits of the host. A pool that is not among them is drained, and
+    /// served until its last instance closes (11.8). What does not change is not touched; nothing that runs is.
+    ///
+    /// # Errors
+    /// [`StartError`] when the store does not take a pool in; what was applied before it stays applied, and the
+    /// same call again does the rest.
+    pub async fn apply(
+        &self,
+        pools: Vec<PoolSettings>,
+        host: HostLimits,
+    ) -> Result<(), StartError> {
+        self.shared.host.limit(host);
+        self.shared.apply(pools).await.map_err(StartError::Store)
     }
 
     /// What it tells about itself.
@@ -146,23 +153,23 @@ impl Controller {
     /// # Errors
     /// One line that says why there are none.
     pub async fn logs(&self, name: &InstanceName, lines: usize) -> Result<String, String> {
-        log_source(&self.pools, name, lines).await
+        log_source(&self.shared, name, lines).await
     }
 
     /// A handle that reads logs and outlives borrows of the controller.
     #[must_use]
     pub fn log_reader(&self) -> LogReader {
-        LogReader { pools: Arc::new(self.pools.clone()) }
+        LogReader { shared: self.shared.clone() }
     }
 
     /// Stops: commits no more names, closes all sessions, leaves what runs (11.14).
     pub async fn stop(self) -> Stopped {
         self.shared.health.send_modify(|health| health.stopping = true);
-        self.stop.send_replace(true);
+        self.shared.stop_all();
         let clean = self.shared.tasks.wait(STOP_BOUND).await;
         let mut stopped = Stopped { idle: 0, running: 0, clean };
-        for name in self.pools.keys() {
-            let Some(state) = self.shared.store.pool(name) else { continue };
+        for pool in self.shared.roster.borrow().pools.values() {
+            let Some(state) = pool.state() else { continue };
             for instance in state.instances.values() {
                 match instance.phase {
                     Phase::Running => stopped.running += 1,
@@ -175,10 +182,18 @@ impl Controller {
     }
 }
 
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // Pools hold what they share, and that holds the pools.
+        self.shared.stop_all();
+        self.shared.roster.send_replace(Roster::default());
+    }
+}
+
 /// Reads instances' output.
 #[derive(Debug, Clone)]
 pub struct LogReader {
-    pools: Arc<BTreeMap<PoolName, Arc<PoolContext>>>,
+    shared: Arc<Shared>,
 }
 
 impl LogReader {
@@ -187,20 +202,17 @@ impl LogReader {
     /// # Errors
     /// One line that says why there are none.
     pub async fn read(&self, name: &InstanceName, lines: usize) -> Result<String, String> {
-        log_source(&self.pools, name, lines).await
+        log_source(&self.shared, name, lines).await
     }
 }
 
-async fn log_source(
-    pools: &BTreeMap<PoolName, Arc<PoolContext>>,
-    name: &InstanceName,
-    lines: usize,
-) -> Result<String, String> {
-    let owner = pools
-        .values()
-        .find(|pool| pool.state().is_some_and(|state| state.instances.contains_key(name)))
-        .ok_or_else(|| format!("no live instance is named `{name}`"))?;
-    let provisioner = &owner.settings.provisioner;
+async fn log_source(shared: &Shared, name: &InstanceName, lines: usize) -> Result<String, String> {
+    let has = |pool: &&Arc<PoolContext>| {
+        pool.state().is_some_and(|state| state.instances.contains_key(name))
+    };
+    let owner = shared.roster.borrow().pools.values().find(has).cloned();
+    let owner = owner.ok_or_else(|| format!("no live instance is named `{name}`"))?;
+    let provisioner = &owner.settings().provisioner.clone();
     if !provisioner.capabilities().logs {
         return Err(format!("the backend of pool `{}` keeps no logs", owner.name()));
     }
@@ -210,50 +222,4 @@ async fn log_source(
         Ok(Err(error)) => Err(crate::executor::chain(&error)),
         Err(_) => Err("the backend did not answer in time".to_owned()),
     }
-}
-
-/// Gives every pool its shared parts: one backend per connection, one GitHub per credential.
-fn connect(shared: &Arc<Shared>, pools: Vec<PoolSettings>) -> BTreeMap<PoolName, Arc<PoolContext>> {
-    let mut backends: BTreeMap<String, Arc<Backend>> = BTreeMap::new();
-    let mut githubs: BTreeMap<(String, String), Arc<Github>> = BTreeMap::new();
-    let mut contexts = BTreeMap::new();
-    for settings in pools {
-        let backend =
-            backends.entry(settings.provisioner.connection().to_owned()).or_insert_with(|| {
-                Arc::new(Backend {
-                    provisioner: settings.provisioner.clone(),
-                    reach: DependencyCell::default(),
-                    starts: DependencyCell::default(),
-                    identity: std::sync::Mutex::default(),
-                    calls: Semaphore::new(settings.backend_concurrency.max(1)),
-                    look: Notify::new(),
-                    swept: watch::Sender::new(false),
-                })
-            });
-        let credential =
-            (settings.connection.url().as_str().to_owned(), settings.credential_reference.clone());
-        let github = githubs.entry(credential).or_insert_with(|| {
-            Arc::new(Github {
-                reach: DependencyCell::default(),
-                starts: DependencyCell::default(),
-                runners: RunnerList::default(),
-            })
-        });
-        let (backend, github) = (backend.clone(), github.clone());
-        let name = settings.name.clone();
-        contexts
-            .insert(name, Arc::new(PoolContext::new(shared.clone(), settings, backend, github)));
-    }
-    contexts
-}
-
-fn by_connection(
-    pools: &BTreeMap<PoolName, Arc<PoolContext>>,
-) -> Vec<BTreeMap<PoolName, Arc<PoolContext>>> {
-    let mut groups: BTreeMap<String, BTreeMap<PoolName, Arc<PoolContext>>> = BTreeMap::new();
-    for (name, pool) in pools {
-        let connection = pool.settings.provisioner.connection().to_owned();
-        groups.entry(connection).or_default().insert(name.clone(), pool.clone());
-    }
-    groups.into_values().collect()
 }

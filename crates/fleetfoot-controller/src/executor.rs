@@ -33,14 +33,13 @@ pub(crate) async fn execute(pool: &Arc<PoolContext>, actions: Vec<Action>) {
         match action {
             Action::Remove { name, deregister, delete } => {
                 if let Some(flight) = pool.take_off(&name) {
-                    pool.shared
-                        .tasks
+                    pool.tasks
                         .spawn("remove instance", removing::remove(flight, deregister, delete));
                 }
             }
             Action::Verify { name } => {
                 if let Some(flight) = pool.take_off(&name) {
-                    pool.shared.tasks.spawn("verify runner", verify::verify(flight));
+                    pool.tasks.spawn("verify runner", verify::verify(flight));
                 }
             }
             Action::Create { .. }
@@ -77,10 +76,11 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
             | Action::Verify { .. } => {}
         }
     }
+    let settings = pool.settings();
     let writer = Writer {
         pool: pool.name().clone(),
-        late_binding: pool.settings.provisioner.capabilities().late_binding,
-        max_runners: pool.settings.spec.max_runners,
+        late_binding: settings.provisioner.capabilities().late_binding,
+        max_runners: settings.spec.max_runners,
         boot_id: pool.shared.settings.boot_id.clone(),
         backend_identity: pool.backend.identity().map(|identity| identity.to_string()),
         now: pool.now(),
@@ -103,12 +103,12 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
         match follow_up {
             FollowUp::Make(name) => {
                 if let Some(flight) = take(&mut flights, &name) {
-                    pool.shared.tasks.spawn("start instance", start::make(flight));
+                    pool.tasks.spawn("start instance", start::make(flight));
                 }
             }
             FollowUp::Launch(name) => {
                 if let Some(flight) = take(&mut flights, &name) {
-                    pool.shared.tasks.spawn("launch instance", start::launch(flight));
+                    pool.tasks.spawn("launch instance", start::launch(flight));
                 }
             }
             FollowUp::Retired(instance, reason) => {

@@ -32,12 +32,12 @@ const DISK_CHECK_PERIOD: Span = Span::seconds(5);
 /// Grants host room to pools.
 #[derive(Debug, Default)]
 pub(crate) struct HostDesk {
-    limits: HostLimits,
     desk: Mutex<Desk>,
 }
 
 #[derive(Debug, Default)]
 struct Desk {
+    limits: HostLimits,
     claims: BTreeMap<PoolName, Claim>,
     wakers: BTreeMap<PoolName, Arc<Notify>>,
     last_served: Option<PoolName>,
@@ -45,6 +45,26 @@ struct Desk {
 }
 
 impl Desk {
+    fn is_full(&mut self, path: &Path, now: Timestamp) -> bool {
+        let Some(floor) = self.limits.min_free_disk else { return false };
+        if let Some((at, full)) = self.disks.get(path)
+            && *at <= now
+            && at.age(now) < DISK_CHECK_PERIOD
+        {
+            return *full;
+        }
+        let full = free_space(path).is_some_and(|(free, total)| match floor {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a share of a disk needs no exact bytes"
+            )]
+            DiskFloor::Percent(percent) => (free as f64) < (total as f64) * percent / 100.0,
+            DiskFloor::Bytes(bytes) => free < bytes,
+        });
+        self.disks.insert(path.to_owned(), (now, full));
+        full
+    }
+
     fn wake_others(&self, pool: &PoolName) {
         for (name, waker) in &self.wakers {
             let waits = self.claims.get(name).is_some_and(|claim| claim.missing > 0);
@@ -68,7 +88,16 @@ impl HostDesk {
     /// A desk with these limits.
     #[must_use]
     pub(crate) fn new(limits: HostLimits) -> Self {
-        Self { limits, desk: Mutex::default() }
+        Self { desk: Mutex::new(Desk { limits, ..Desk::default() }) }
+    }
+
+    /// Other limits from now on; whoever waits for room looks again.
+    pub(crate) fn limit(&self, limits: HostLimits) {
+        let mut desk = self.lock();
+        desk.limits = limits;
+        for waker in desk.wakers.values() {
+            waker.notify_one();
+        }
     }
 
     /// Tells whom to wake when room becomes free, and what the pool occupies already.
@@ -88,19 +117,19 @@ impl HostDesk {
         now: Timestamp,
     ) -> Grant {
         let mut desk = self.lock();
-        if claim.missing > 0 && storage.is_some_and(|path| self.disk_is_full(&mut desk, path, now))
-        {
+        if claim.missing > 0 && storage.is_some_and(|path| desk.is_full(path, now)) {
             desk.claims.insert(pool.clone(), claim);
             return Grant { room: 0, cause: Some(Cause::DiskFull) };
         }
-        if self.limits.budget.is_unlimited() {
+        if desk.limits.budget.is_unlimited() {
+            desk.claims.insert(pool.clone(), claim);
             return Grant { room: u32::MAX, cause: None };
         }
         let before = desk.claims.insert(pool.clone(), claim);
         let room = if claim.missing == 0 {
             0
         } else {
-            let grants = self.limits.budget.deal(&desk.claims, desk.last_served.as_ref());
+            let grants = desk.limits.budget.deal(&desk.claims, desk.last_served.as_ref());
             grants.get(pool).copied().unwrap_or(0)
         };
         if room > 0 {
@@ -121,12 +150,12 @@ impl HostDesk {
     /// Instances of `pool`'s footprint the host could still take beside the `occupying` ones of it, what
     /// was granted to it and not used yet included.
     pub(crate) fn free_room(&self, pool: &PoolName, occupying: u32) -> u32 {
-        if self.limits.budget.is_unlimited() {
+        let desk = self.lock();
+        if desk.limits.budget.is_unlimited() {
             return u32::MAX;
         }
-        let desk = self.lock();
         let own = desk.claims.get(pool).copied().unwrap_or_default();
-        let room = self.limits.budget.room(&desk.claims, own.footprint);
+        let room = desk.limits.budget.room(&desk.claims, own.footprint);
         room.saturating_add(own.occupying.saturating_sub(occupying))
     }
 
@@ -136,26 +165,6 @@ impl HostDesk {
         desk.claims.remove(pool);
         desk.wakers.remove(pool);
         desk.wake_others(pool);
-    }
-
-    fn disk_is_full(&self, desk: &mut Desk, path: &Path, now: Timestamp) -> bool {
-        let Some(floor) = self.limits.min_free_disk else { return false };
-        if let Some((at, full)) = desk.disks.get(path)
-            && *at <= now
-            && at.age(now) < DISK_CHECK_PERIOD
-        {
-            return *full;
-        }
-        let full = free_space(path).is_some_and(|(free, total)| match floor {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a share of a disk needs no exact bytes"
-            )]
-            DiskFloor::Percent(percent) => (free as f64) < (total as f64) * percent / 100.0,
-            DiskFloor::Bytes(bytes) => free < bytes,
-        });
-        desk.disks.insert(path.to_owned(), (now, full));
-        full
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Desk> {

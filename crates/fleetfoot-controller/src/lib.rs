@@ -23,6 +23,7 @@ mod dependency;
 mod executor;
 mod host;
 mod listener;
+mod live;
 mod messages;
 #[cfg(feature = "faults")]
 mod points;
@@ -30,6 +31,7 @@ mod pool;
 mod reconciler;
 mod record;
 mod removal;
+mod roster;
 mod settings;
 mod shift;
 #[cfg(test)]

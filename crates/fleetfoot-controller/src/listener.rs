@@ -11,6 +11,7 @@ mod session;
 mod trouble;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fleetfoot_core::{
@@ -21,8 +22,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::executor::chain;
+use crate::live::same_session;
 use crate::messages::{log_message, record_message};
-use crate::pool::{PoolContext, stopped};
+use crate::pool::{Course, PoolContext, stopped};
+use crate::settings::PoolSettings;
 
 use session::{CLOSE_BOUND, delete_old_session, forget_scale_set, forget_session, open};
 use trouble::Trouble;
@@ -42,27 +45,33 @@ enum End {
     Failed(Trouble),
 }
 
-/// Runs until the controller stops.
+/// Runs until the pool is served no longer.
 pub(crate) async fn run(pool: Arc<PoolContext>) {
-    let mut stop = pool.shared.stop.clone();
+    let mut course = pool.course.subscribe();
     tokio::select! {
         biased;
-        () = stopped(&mut stop) => return,
+        () = stopped(&mut course) => return,
         () = adopted(&pool) => {}
     }
     let mut failures: u32 = 0;
-    while !pool.shared.stopping() {
+    while !pool.stopping() {
         if !wants_jobs(&pool) {
+            let mut course = pool.course.subscribe();
             pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Closed);
             pool.shared.polled(pool.name());
             delete_old_session(&pool).await;
-            await_change(&pool).await;
+            if !pool.let_go.swap(true, Ordering::AcqRel) {
+                pool.wake.notify_one();
+            }
+            await_change(&pool, &mut course).await;
             continue;
         }
-        let Some(session) = open_or_stop(&pool, &mut stop).await else { break };
+        pool.let_go.store(false, Ordering::Release);
+        let settings = pool.settings();
+        let Some(session) = open_or_stop(&pool, &settings, &mut course).await else { break };
         let trouble = match session {
             Ok(session) => {
-                let end = serve(&pool, &session, &mut failures).await;
+                let end = serve(&pool, &settings, &session, &mut failures).await;
                 forget_session(&pool, &session).await;
                 match end {
                     End::Wanted => continue,
@@ -80,13 +89,14 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
 /// Opens a session. At a stop, one that is just being opened is closed again; `None` then.
 async fn open_or_stop(
     pool: &PoolContext,
-    stop: &mut watch::Receiver<bool>,
+    settings: &PoolSettings,
+    course: &mut watch::Receiver<Course>,
 ) -> Option<Result<Session, Trouble>> {
     // On the heap, and only while it opens: the task of an idle pool stays small.
-    let mut opening = Box::pin(open(pool));
+    let mut opening = Box::pin(open(pool, settings));
     tokio::select! {
         biased;
-        () = stopped(stop) => {}
+        () = stopped(course) => {}
         opened = &mut opening => return Some(opened),
     }
     if let Ok(Ok(session)) = timeout(CLOSE_BOUND, opening).await {
@@ -101,9 +111,9 @@ async fn adopted(pool: &PoolContext) {
     if fleetfoot_faults::Defect::AdoptAfterSession.is_planted() {
         return;
     }
-    let mut swept = pool.backend.swept.subscribe();
-    let first = swept.wait_for(|swept| *swept);
-    if timeout(SWEEP_BOUND, first).await.is_err() {
+    let mut done = pool.backend.done.subscribe();
+    let adopted = done.wait_for(|done| *done >= pool.adopted_by);
+    if timeout(SWEEP_BOUND, adopted).await.is_err() {
         tracing::warn!(pool = %pool.name(), "backend did not list in time, opening the session all the same");
     }
 }
@@ -112,21 +122,23 @@ fn wants_jobs(pool: &PoolContext) -> bool {
     pool.state().is_some_and(|state| state.pool.intent == Intent::Active)
 }
 
-/// The pool still wants jobs, and of the scale set that the session belongs to.
-fn is_of_use(pool: &PoolContext, session: &Session) -> bool {
+/// The pool still wants jobs, of the scale set that the session belongs to, and as it was opened.
+fn is_of_use(pool: &PoolContext, settings: &PoolSettings, session: &Session) -> bool {
+    if !same_session(settings, &pool.settings()) {
+        return false;
+    }
     let set = pool.state().and_then(|state| state.pool.scale_set_id);
     wants_jobs(pool) && set == Some(ScaleSetId(session.set_id()))
 }
 
-async fn await_change(pool: &PoolContext) {
+async fn await_change(pool: &PoolContext, course: &mut watch::Receiver<Course>) {
     let mut changes = pool.shared.store.changes(pool.name());
-    let mut stop = pool.shared.stop.clone();
     if wants_jobs(pool) {
         return;
     }
     tokio::select! {
         biased;
-        () = stopped(&mut stop) => {}
+        _ = course.changed() => {}
         _ = changes.changed() => {}
     }
 }
@@ -150,10 +162,14 @@ async fn pause(pool: &PoolContext, trouble: &Trouble, failures: u32) {
             told.listener = ListenerState::Backoff { until, detail: detail.clone() }
         });
     }
-    let mut stop = pool.shared.stop.clone();
+    // Other settings may mend it: a token that was replaced is tried at once.
+    let mut course = pool.course.subscribe();
+    if pool.stopping() || !wants_jobs(pool) {
+        return;
+    }
     tokio::select! {
         biased;
-        () = stopped(&mut stop) => {}
+        _ = course.changed() => {}
         () = tokio::time::sleep(wait) => {}
     }
 }
@@ -169,16 +185,22 @@ pub(crate) fn standby_since(pool: &PoolContext) -> Option<fleetfoot_core::Timest
 }
 
 /// Polls until the session ends or is not wanted any more.
-async fn serve(pool: &Arc<PoolContext>, session: &Session, failures: &mut u32) -> End {
+async fn serve(
+    pool: &Arc<PoolContext>,
+    settings: &PoolSettings,
+    session: &Session,
+    failures: &mut u32,
+) -> End {
     let mut last = None;
     let mut bad: u32 = 0;
-    let mut stop = pool.shared.stop.clone();
+    let mut course = pool.course.subscribe();
     let mut changes = pool.shared.store.changes(pool.name());
     loop {
         // A change between the opening and the first look is seen here.
-        if !is_of_use(pool, session) {
+        if pool.stopping() || !is_of_use(pool, settings, session) {
             return End::Wanted;
         }
+        let limit = pool.settings().spec.max_runners;
         let capacity = capacity(pool);
         pool.shared.tell(pool.name(), |told| {
             told.listener = ListenerState::Connected;
@@ -191,10 +213,18 @@ async fn serve(pool: &Arc<PoolContext>, session: &Session, failures: &mut u32) -
             loop {
                 tokio::select! {
                     biased;
-                    () = stopped(&mut stop) => return End::Wanted,
+                    _ = course.changed() => {
+                        if pool.stopping() || !is_of_use(pool, settings, session) {
+                            return End::Wanted;
+                        }
+                        // Another limit is told at once, not when this poll ends.
+                        if pool.settings().spec.max_runners != limit {
+                            break Ok(None);
+                        }
+                    }
                     polled = &mut poll => break polled,
                     changed = changes.changed() => {
-                        if changed.is_err() || !is_of_use(pool, session) {
+                        if changed.is_err() || !is_of_use(pool, settings, session) {
                             return End::Wanted;
                         }
                     }
@@ -277,5 +307,5 @@ fn capacity(pool: &PoolContext) -> u32 {
     let impaired = circuit.is_open(now) || pool.backend_down_longer_than(IMPAIRED_AFTER);
     let occupying = state.occupying();
     let room = pool.shared.host.free_room(pool.name(), occupying);
-    advertised_capacity(&pool.settings.spec, occupying, room, impaired)
+    advertised_capacity(&pool.settings().spec, occupying, room, impaired)
 }

@@ -1,7 +1,7 @@
 //! What the tasks of one pool share: its settings, what is in flight, and whom to wake.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::Clock;
 use crate::dependency::DependencyCell;
 use crate::host::HostDesk;
+use crate::roster::Roster;
 use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
 use crate::verify::RunnerList;
@@ -33,20 +34,18 @@ pub(crate) struct Shared {
     pub(crate) health: watch::Sender<Health>,
     pub(crate) tasks: Tasks,
     /// True once the controller is to stop.
-    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) stop: watch::Sender<bool>,
     /// Since this time ages of running things count (11.11).
     pub(crate) ages_count_from: AtomicI64,
-    /// Pools of the store that have instances and that nobody serves (11.8).
-    pub(crate) orphans: BTreeSet<PoolName>,
-    /// Pools whose first poll is not open yet.
+    /// Who is served at this moment.
+    pub(crate) roster: watch::Sender<Roster>,
+    /// One change of the roster at a time; held over the commit that belongs to it.
+    pub(crate) changing: Semaphore,
+    /// Pools of the start whose first poll is not open yet.
     pub(crate) unpolled: Mutex<BTreeSet<PoolName>>,
 }
 
 impl Shared {
-    pub(crate) fn stopping(&self) -> bool {
-        *self.stop.borrow()
-    }
-
     /// Since when ages of running things count.
     pub(crate) fn ages_count_from(&self) -> Timestamp {
         Timestamp(self.ages_count_from.load(Ordering::SeqCst))
@@ -62,10 +61,10 @@ impl Shared {
         }
     }
 
-    /// Changes what is told about a pool; watchers hear of it only if it did change.
+    /// Changes what is told about a pool that is served; watchers hear of it only if it did change.
     pub(crate) fn tell(&self, pool: &PoolName, change: impl FnOnce(&mut PoolHealth)) {
         self.health.send_if_modified(|health| {
-            let entry = health.pools.entry(pool.clone()).or_default();
+            let Some(entry) = health.pools.get_mut(pool) else { return false };
             let mut told = PoolHealth::clone(entry);
             change(&mut told);
             let changed = told != **entry;
@@ -79,6 +78,11 @@ impl Shared {
     /// The pool's first poll is open. Logs `ready` once all are.
     pub(crate) fn polled(&self, pool: &PoolName) {
         self.tell(pool, |told| told.polled = true);
+        self.awaits_no_longer(pool);
+    }
+
+    /// The start waits for this pool no longer: it is polled, or gone.
+    pub(crate) fn awaits_no_longer(&self, pool: &PoolName) {
         let mut unpolled = self.unpolled.lock().unwrap_or_else(PoisonError::into_inner);
         let last = unpolled.remove(pool) && unpolled.is_empty();
         drop(unpolled);
@@ -104,9 +108,30 @@ pub(crate) struct Backend {
     pub(crate) look: Notify,
     /// True once the first sweep after the start was made.
     pub(crate) swept: watch::Sender<bool>,
+    /// How many sweeps began.
+    pub(crate) begun: AtomicU64,
+    /// The number of the last one that was made wholly.
+    pub(crate) done: watch::Sender<u64>,
+    /// True once no pool uses it any more.
+    pub(crate) unused: watch::Sender<bool>,
 }
 
 impl Backend {
+    pub(crate) fn new(provisioner: Arc<dyn Provisioner>, concurrency: usize) -> Self {
+        Self {
+            provisioner,
+            reach: DependencyCell::default(),
+            starts: DependencyCell::default(),
+            identity: Mutex::default(),
+            calls: Semaphore::new(concurrency.max(1)),
+            look: Notify::new(),
+            swept: watch::Sender::new(false),
+            begun: AtomicU64::new(0),
+            done: watch::Sender::new(0),
+            unused: watch::Sender::new(false),
+        }
+    }
+
     /// Which backend answered last; `None` until one did.
     pub(crate) fn identity(&self) -> Option<Arc<str>> {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -134,7 +159,7 @@ impl Backend {
 }
 
 /// One way to GitHub, shared by the pools of a credential.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Github {
     /// It answers look-ups and removals.
     pub(crate) reach: DependencyCell,
@@ -143,13 +168,28 @@ pub(crate) struct Github {
     pub(crate) runners: RunnerList,
 }
 
+/// What a pool's tasks follow; each change of it wakes them.
+#[derive(Debug)]
+pub(crate) struct Course {
+    pub(crate) settings: Arc<PoolSettings>,
+    pub(crate) github: Arc<Github>,
+    /// Its tasks are to end; rows and environments stay.
+    pub(crate) stop: bool,
+}
+
 /// One pool.
 #[derive(Debug)]
 pub(crate) struct PoolContext {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) settings: PoolSettings,
+    name: PoolName,
     pub(crate) backend: Arc<Backend>,
-    pub(crate) github: Arc<Github>,
+    pub(crate) course: watch::Sender<Course>,
+    /// Everything that acts for it.
+    pub(crate) tasks: Tasks,
+    /// The sweep of its backend that adopts what it has from before; its session waits for that.
+    pub(crate) adopted_by: u64,
+    /// Its listener holds no session and left none behind.
+    pub(crate) let_go: AtomicBool,
     /// GitHub refuses this pool's registrations; other pools need not notice.
     pub(crate) refused: DependencyCell,
     /// Wakes the reconciler.
@@ -164,17 +204,58 @@ impl PoolContext {
         backend: Arc<Backend>,
         github: Arc<Github>,
     ) -> Self {
+        let name = settings.name.clone();
         let wake = Arc::new(Notify::new());
         // What runs from before counts from the first moment.
-        let occupying = shared.store.pool(&settings.name).map_or(0, |state| state.occupying());
+        let state = shared.store.pool(&name);
+        let occupying = state.as_ref().map_or(0, |state| state.occupying());
         let claim = Claim { footprint: settings.footprint, occupying, missing: 0 };
-        shared.host.join(&settings.name, wake.clone(), claim);
-        let refused = DependencyCell::default();
-        Self { shared, settings, backend, github, refused, wake, in_flight: Mutex::default() }
+        shared.host.join(&name, wake.clone(), claim);
+        let empty = state.is_none_or(|state| state.instances.is_empty());
+        let adopted_by = if empty && *backend.swept.borrow() {
+            0
+        } else {
+            backend.begun.load(Ordering::Relaxed) + 1
+        };
+        let tasks = Tasks::within(&shared.tasks);
+        let course =
+            watch::Sender::new(Course { settings: Arc::new(settings), github, stop: false });
+        Self {
+            shared,
+            name,
+            backend,
+            course,
+            tasks,
+            adopted_by,
+            let_go: AtomicBool::new(false),
+            refused: DependencyCell::default(),
+            wake,
+            in_flight: Mutex::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &PoolName {
-        &self.settings.name
+        &self.name
+    }
+
+    /// Its settings as they are now: whoever needs two of them that fit together asks once.
+    pub(crate) fn settings(&self) -> Arc<PoolSettings> {
+        self.course.borrow().settings.clone()
+    }
+
+    /// Its way to GitHub as it is now.
+    pub(crate) fn github(&self) -> Arc<Github> {
+        self.course.borrow().github.clone()
+    }
+
+    /// Its tasks are to end.
+    pub(crate) fn stopping(&self) -> bool {
+        self.course.borrow().stop
+    }
+
+    /// Ends its tasks; what it has outside stays.
+    pub(crate) fn stop(&self) {
+        self.course.send_modify(|course| course.stop = true);
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -203,7 +284,8 @@ impl PoolContext {
 
     /// GitHub, as far as this pool needs it.
     pub(crate) fn github_state(&self) -> Dependency {
-        let cells = [&self.github.reach, &self.github.starts, &self.refused];
+        let github = self.github();
+        let cells = [&github.reach, &github.starts, &self.refused];
         self.shared.shifted(DependencyCell::worst(cells))
     }
 
@@ -254,8 +336,12 @@ impl Drop for Flight {
     }
 }
 
-/// Waits until the controller is to stop.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A controller that is gone stops as well.
-    let _ = stop.wait_for(|stop| *stop).await.is_ok();
+/// Waits until it is true, or nobody is left to say so.
+pub(crate) async fn told(flag: &mut watch::Receiver<bool>) {
+    let _ = flag.wait_for(|told| *told).await.is_ok();
+}
+
+/// Waits until a pool's tasks are to end.
+pub(crate) async fn stopped(course: &mut watch::Receiver<Course>) {
+    let _ = course.wait_for(|course| course.stop).await.is_ok();
 }

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_core::host::Claim;
-use fleetfoot_core::{Action, InstanceName, Plan, PoolState, Snapshot, Span, Timestamp, plan};
+use fleetfoot_core::{
+    Action, InstanceName, Intent, Plan, PoolState, Snapshot, Span, Timestamp, plan,
+};
 use tokio::time::Instant;
 
 use crate::executor;
+use crate::live::finish;
 use crate::pool::PoolContext;
 use crate::shift::UNSTEADY_PAUSE;
 
@@ -18,14 +21,15 @@ use crate::shift::UNSTEADY_PAUSE;
 const PERIOD_BUSY: Duration = Duration::from_secs(30);
 const PERIOD_IDLE: Duration = Duration::from_secs(300);
 
-/// Runs until the controller stops, or until a removed pool has nothing left.
+/// Runs until the pool is served no longer: at a stop, or once a removed one has nothing left.
 pub(crate) async fn run(pool: Arc<PoolContext>) {
     let mut changes = pool.shared.store.changes(pool.name());
-    let mut stop = pool.shared.stop.clone();
+    let mut course = pool.course.subscribe();
     let mut swept = pool.backend.swept.subscribe();
     loop {
         changes.mark_unchanged();
-        if pool.shared.stopping() {
+        course.mark_unchanged();
+        if pool.stopping() {
             return;
         }
         // Before the store is read: what ends in between is left for the pass that its end asks for.
@@ -35,6 +39,10 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
             pool.shared.host.leave(pool.name());
             return;
         };
+        if state.pool.intent == Intent::Removed && state.instances.is_empty() && finish(&pool).await
+        {
+            return;
+        }
         let now = pool.now();
         // Times of the rows and this time are of two clocks: nothing is decided on that.
         if steady.is_none_or(|steady| !pool.shared.clock.is_still(steady)) {
@@ -48,7 +56,7 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
         executor::execute(&pool, plan.actions).await;
         tokio::select! {
             biased;
-            _ = stop.changed() => {}
+            _ = course.changed() => {}
             changed = changes.changed() => if changed.is_err() { return },
             () = pool.wake.notified() => {}
             Ok(()) = swept.changed() => {}
@@ -69,7 +77,7 @@ fn pass(
     in_flight: &BTreeSet<InstanceName>,
     now: Timestamp,
 ) -> Plan {
-    let settings = &pool.settings;
+    let settings = pool.settings();
     let budget = settings.connection.budget();
     let jit_until = budget.resume_at.map(|at| {
         let ahead = at.saturating_duration_since(Instant::now()).as_millis();
@@ -133,6 +141,6 @@ fn tell(pool: &PoolContext, plan: &Plan) {
     pool.shared.tell(pool.name(), |told| {
         told.sizing = plan.sizing;
         told.causes.clone_from(&plan.causes);
-        told.max_runners = pool.settings.spec.max_runners;
+        told.max_runners = pool.settings().spec.max_runners;
     });
 }

@@ -70,9 +70,9 @@ async fn deregister_runner(flight: &Flight, instance: &Instance, steady: Option<
         Registration::None | Registration::Gone => return true,
     };
     let Some(id) = found else { return true };
-    match bounded(pool.call_bound(), pool.settings.connection.remove_runner(id.0)).await {
+    match bounded(pool.call_bound(), pool.settings().connection.remove_runner(id.0)).await {
         Ok(Removal::Gone) => {
-            pool.github.reach.answered();
+            pool.github().reach.answered();
             let mut observations = vec![Observation::Deregistered];
             if ended && !instance.had_job() && instance.reason.is_none() {
                 let detail = early_exit(instance);
@@ -98,7 +98,7 @@ async fn deregister_runner(flight: &Flight, instance: &Instance, steady: Option<
 
 /// Busy with a living environment: it runs. Busy with an ended one: ask again, for hours.
 async fn busy(pool: &PoolContext, instance: &Instance, ended: bool) -> bool {
-    pool.github.reach.answered();
+    pool.github().reach.answered();
     if ended {
         observe(pool, &instance.name, vec![Observation::Busy]).await;
         retry(pool, instance, "github still calls its runner busy", Backoff::BUSY).await;
@@ -145,14 +145,15 @@ async fn lookup(
     instance: &Instance,
     id: Option<RunnerId>,
 ) -> Result<Option<RunnerId>, ()> {
-    let connection = &pool.settings.connection;
+    let settings = pool.settings();
+    let connection = &settings.connection;
     let found = match id {
         Some(id) => bounded(pool.call_bound(), connection.runner_by_id(id.0)).await,
         None => bounded(pool.call_bound(), connection.runner_by_name(instance.name.as_str())).await,
     };
     match found {
         Ok(found) => {
-            pool.github.reach.answered();
+            pool.github().reach.answered();
             Ok(found.map(|runner| RunnerId(runner.id)))
         }
         Err(failure) => {
@@ -177,9 +178,10 @@ fn early_exit(instance: &Instance) -> String {
 
 /// Deletes what is ours of that name, and what the original program left under it.
 async fn delete_all(pool: &PoolContext, name: &InstanceName) -> Result<(), BackendError> {
-    pool.settings.provisioner.delete(name).await?;
-    if pool.settings.takeover {
-        pool.settings.provisioner.delete_legacy(name).await?;
+    let settings = pool.settings();
+    settings.provisioner.delete(name).await?;
+    if settings.takeover {
+        settings.provisioner.delete_legacy(name).await?;
     }
     Ok(())
 }
@@ -191,7 +193,7 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
         return true;
     }
     let Ok(_permit) = pool.backend.calls.acquire().await else { return false };
-    let bound = pool.settings.spec.stop_timeout.to_std();
+    let bound = pool.settings().spec.stop_timeout.to_std();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.delete.before");
     let deleted = bounded(bound, delete_all(pool, &flight.name)).await;

@@ -38,6 +38,23 @@ pub struct PoolSettings {
     pub takeover: bool,
 }
 
+impl PoolSettings {
+    /// The same in everything, down to the very connection and backend.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.spec == other.spec
+            && self.labels == other.labels
+            && self.runner_group == other.runner_group
+            && self.connection.is(&other.connection)
+            && self.credential_reference == other.credential_reference
+            && Arc::ptr_eq(&self.provisioner, &other.provisioner)
+            && self.backend_concurrency == other.backend_concurrency
+            && self.footprint == other.footprint
+            && self.removed == other.removed
+            && self.takeover == other.takeover
+    }
+}
+
 /// What concerns the controller as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct ControllerSettings {

@@ -16,7 +16,7 @@ use fleetfoot_core::{Health, ListenerState, PoolHealth, PoolName, Timestamp};
 use fleetfoot_store::{Event, Txn};
 
 use crate::executor::chain;
-use crate::pool::{Shared, stopped};
+use crate::pool::{Shared, told};
 
 /// The wall clock may be off by as much before stored times are shifted.
 const TOLERANCE_MS: u64 = 5_000;
@@ -26,12 +26,12 @@ pub(crate) const UNSTEADY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Holds the wall clock against ours until the controller stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut stop = shared.stop.clone();
+    let mut stop = shared.stop.subscribe();
     let mut shifted = false;
     loop {
         tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
+            () = told(&mut stop) => return,
             () = tokio::time::sleep(shared.pace.clock_check) => {}
         }
         if std::mem::take(&mut shifted) {
@@ -46,8 +46,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// The pools whose rows this controller writes.
 fn served(shared: &Shared) -> BTreeSet<PoolName> {
-    let told = shared.health.borrow().pools.keys().cloned().collect::<BTreeSet<_>>();
-    told.into_iter().chain(shared.orphans.iter().cloned()).collect()
+    let roster = shared.roster.borrow();
+    roster.pools.keys().chain(&roster.orphans).cloned().collect()
 }
 
 /// Shifts the clock and all stored times of live rows. False if the store did not take it.

@@ -16,7 +16,7 @@ use crate::record::{Recorded, commit};
 
 /// Makes the environment of a name that was begun; single step, registers it before.
 pub(crate) async fn make(flight: Flight) {
-    if flight.pool.settings.provisioner.capabilities().late_binding {
+    if flight.pool.settings().provisioner.capabilities().late_binding {
         make_late(&flight).await;
     } else if let Some(jit) = register(&flight).await {
         make_single(&flight, jit).await;
@@ -27,11 +27,12 @@ async fn make_late(flight: &Flight) {
     let pool = &flight.pool;
     let Ok(_permit) = pool.backend.calls.acquire().await else { return };
     let spec = pool.environment_spec(&flight.name);
-    let bound = pool.settings.spec.create_timeout.to_std();
+    let settings = pool.settings();
+    let bound = settings.spec.create_timeout.to_std();
     let began = tokio::time::Instant::now();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.create.before");
-    let made = bounded(bound, pool.settings.provisioner.create(&spec, None)).await;
+    let made = bounded(bound, settings.provisioner.create(&spec, None)).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.create.after");
     match made {
@@ -53,10 +54,11 @@ pub(crate) async fn launch(flight: Flight) {
     let handle = pool.state().and_then(|state| state.instances.get(&flight.name)?.handle.clone());
     let spec = pool.environment_spec(&flight.name);
     let handle = Handle(handle.unwrap_or_default());
-    let bound = pool.settings.spec.create_timeout.to_std();
+    let settings = pool.settings();
+    let bound = settings.spec.create_timeout.to_std();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.launch.before");
-    let launch = pool.settings.provisioner.launch(&spec, &handle, &jit.config);
+    let launch = settings.provisioner.launch(&spec, &handle, &jit.config);
     let answer = bounded(bound, launch).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.launch.after");
@@ -70,10 +72,11 @@ async fn make_single(flight: &Flight, jit: Registered) {
     let pool = &flight.pool;
     let Some(_permit) = launch_begun(flight, jit.runner).await else { return };
     let spec = pool.environment_spec(&flight.name);
-    let bound = pool.settings.spec.create_timeout.to_std();
+    let settings = pool.settings();
+    let bound = settings.spec.create_timeout.to_std();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.create_and_launch.before");
-    let made = bounded(bound, pool.settings.provisioner.create(&spec, Some(&jit.config))).await;
+    let made = bounded(bound, settings.provisioner.create(&spec, Some(&jit.config))).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.create_and_launch.after");
     match made {
@@ -103,10 +106,11 @@ async fn register(flight: &Flight) -> Option<Registered> {
     let pool = &flight.pool;
     let state = pool.state()?;
     let set = state.instances.get(&flight.name)?.scale_set_id?;
-    let call = pool.settings.connection.jit_config(set.0, flight.name.as_str());
+    let settings = pool.settings();
+    let call = settings.connection.jit_config(set.0, flight.name.as_str());
     match bounded(pool.call_bound(), call).await {
         Ok(jit) => {
-            pool.github.starts.answered();
+            pool.github().starts.answered();
             pool.refused.answered();
             let runner = RunnerId(jit.runner_id);
             #[cfg(feature = "faults")]
@@ -131,7 +135,7 @@ async fn register(flight: &Flight) -> Option<Registered> {
 async fn launch_begun<'a>(flight: &'a Flight, runner: RunnerId) -> Option<SemaphorePermit<'a>> {
     let pool = &flight.pool;
     let registered = Observation::Registered { runner };
-    if pool.shared.stopping() {
+    if pool.stopping() {
         // Not launched yet: give the registration back (11.14).
         observe(
             pool,
@@ -157,7 +161,7 @@ async fn launch_begun<'a>(flight: &'a Flight, runner: RunnerId) -> Option<Semaph
 
 async fn withdraw(pool: &PoolContext, name: &InstanceName, runner: RunnerId) {
     let removed =
-        bounded(Duration::from_secs(3), pool.settings.connection.remove_runner(runner.0)).await;
+        bounded(Duration::from_secs(3), pool.settings().connection.remove_runner(runner.0)).await;
     if matches!(removed, Ok(fleetfoot_github::Removal::Gone)) {
         observe(pool, name, vec![Observation::Deregistered]).await;
     }
@@ -264,12 +268,12 @@ async fn register_failed(
 /// Whose failure it was: this pool's alone, or that of the way to GitHub for all pools of the credential.
 async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failure<GithubError>) {
     let Failure::Failed(error) = failure else {
-        pool.github.starts.failed("github did not answer in time", None, pool.unshifted());
+        pool.github().starts.failed("github did not answer in time", None, pool.unshifted());
         return;
     };
     #[cfg(feature = "faults")]
     if fleetfoot_faults::Defect::BlameEveryPool.is_planted() {
-        pool.github.starts.failed(&error.to_string(), asked(error), pool.now());
+        pool.github().starts.failed(&error.to_string(), asked(error), pool.now());
     }
     match error.kind() {
         // The next name is another one; and the budget has learned by itself how long to wait.
@@ -296,7 +300,7 @@ async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failur
         | GithubKind::Clock { .. }
         | GithubKind::Credentials
         | GithubKind::Settings => {
-            pool.github.starts.failed(&error.to_string(), asked(error), pool.unshifted());
+            pool.github().starts.failed(&error.to_string(), asked(error), pool.unshifted());
         }
     }
 }
@@ -331,7 +335,7 @@ pub(crate) fn github_failed(pool: &PoolContext, failure: &Failure<GithubError>) 
     let now = pool.unshifted();
     match failure {
         Failure::Unanswered => {
-            pool.github.reach.failed("github did not answer in time", None, now);
+            pool.github().reach.failed("github did not answer in time", None, now);
         }
         Failure::Failed(error) => {
             let own = matches!(
@@ -339,7 +343,7 @@ pub(crate) fn github_failed(pool: &PoolContext, failure: &Failure<GithubError>) 
                 GithubKind::ScaleSetGone | GithubKind::RunnerExists | GithubKind::NotFound
             );
             if !own {
-                pool.github.reach.failed(&error.to_string(), asked(error), now);
+                pool.github().reach.failed(&error.to_string(), asked(error), now);
             }
         }
     }

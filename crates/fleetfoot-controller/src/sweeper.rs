@@ -9,6 +9,7 @@ mod stray;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fleetfoot_core::{
@@ -16,10 +17,12 @@ use fleetfoot_core::{
 };
 use fleetfoot_provisioner::{EnvironmentInfo, Event, Listing};
 use futures_util::StreamExt;
+use tokio::sync::watch;
 
 use crate::executor::chain;
-use crate::pool::{Backend, PoolContext, Shared, stopped};
+use crate::pool::{Backend, Shared, told};
 use crate::record::observe;
+use crate::roster::{Pools, Roster};
 use crate::shift::UNSTEADY_PAUSE;
 
 use finding::{Finding, View, finding};
@@ -27,16 +30,16 @@ use finding::{Finding, View, finding};
 /// Pauses between attempts to follow exits; what is missed meanwhile the sweep finds.
 const WATCH_WAITS: Backoff = Backoff { first: Span::seconds(1), longest: Span::seconds(5) };
 
-/// The pools whose environments live at one connection.
-pub(crate) type Pools = Arc<BTreeMap<PoolName, Arc<PoolContext>>>;
-
-/// Sweeps one connection until the controller stops.
-pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>, pools: Pools) {
-    let mut stop = shared.stop.clone();
+/// Sweeps one connection for as long as a pool uses it.
+pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>) {
+    let mut unused = backend.unused.subscribe();
+    let mut roster = shared.roster.subscribe();
+    roster.mark_changed();
     let mut sweep = Sweep {
         shared,
         backend,
-        pools,
+        roster,
+        pools: Pools::new(),
         strays: BTreeSet::new(),
         left_alone: BTreeSet::new(),
         elsewhere: BTreeSet::new(),
@@ -45,25 +48,25 @@ pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>, pools: Pools
     loop {
         let pause = tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
+            () = told(&mut unused) => return,
             pause = sweep.once() => pause,
         };
         let backend = sweep.backend.clone();
         tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
+            () = told(&mut unused) => return,
             () = backend.look.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Follows the connection's exits until the controller stops.
-pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>, pools: Pools) {
+/// Follows the connection's exits for as long as a pool uses it.
+pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>) {
     if !backend.provisioner.capabilities().watch {
         return;
     }
-    let mut stop = shared.stop.clone();
+    let mut unused = backend.unused.subscribe();
     let mut failures: u32 = 0;
     loop {
         let follow = async {
@@ -84,7 +87,7 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>, pools: Poo
             };
             while let Some(event) = events.next().await {
                 match event {
-                    Event::Ended { name, exit } => ended(&shared, &pools, &name, exit).await,
+                    Event::Ended { name, exit } => ended(&shared, &name, exit).await,
                     Event::Resynced => backend.look.notify_one(),
                 }
             }
@@ -92,20 +95,20 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>, pools: Poo
         };
         failures = tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
+            () = told(&mut unused) => return,
             failures = follow => failures,
         };
         backend.look.notify_one();
         tokio::select! {
             biased;
-            () = stopped(&mut stop) => return,
+            () = told(&mut unused) => return,
             () = tokio::time::sleep(WATCH_WAITS.wait(failures).to_std()) => {}
         }
     }
 }
 
-async fn ended(shared: &Shared, pools: &Pools, name: &InstanceName, exit: Exit) {
-    let Some(pool) = owner(shared, pools, name) else { return };
+async fn ended(shared: &Shared, name: &InstanceName, exit: Exit) {
+    let Some(pool) = owner(shared, name) else { return };
     let now = shared.clock.now();
     tracing::debug!(%pool, instance = %name, code = exit.code, "environment ended");
     let (pool_name, instance) = (pool.clone(), name.clone());
@@ -124,19 +127,19 @@ async fn ended(shared: &Shared, pools: &Pools, name: &InstanceName, exit: Exit) 
     }
 }
 
-/// The pool that has a live row of that name.
-fn owner(shared: &Shared, pools: &Pools, name: &InstanceName) -> Option<PoolName> {
-    pools
-        .keys()
-        .find(|pool| {
-            shared.store.pool(pool).is_some_and(|state| state.instances.contains_key(name))
-        })
-        .cloned()
+/// The pool of ours that has a live row of that name.
+fn owner(shared: &Shared, name: &InstanceName) -> Option<PoolName> {
+    let has = |pool: &&PoolName| {
+        shared.store.pool(pool).is_some_and(|state| state.instances.contains_key(name))
+    };
+    shared.roster.borrow().pools.keys().find(has).cloned()
 }
 
 struct Sweep {
     shared: Arc<Shared>,
     backend: Arc<Backend>,
+    roster: watch::Receiver<Roster>,
+    /// The pools of this connection, as of this sweep.
     pools: Pools,
     /// Things without a row seen by the last sweep: only what is seen twice is taken up.
     strays: BTreeSet<InstanceName>,
@@ -150,8 +153,12 @@ struct Sweep {
 impl Sweep {
     async fn once(&mut self) -> Duration {
         let pace = self.shared.pace;
+        if self.roster.has_changed().unwrap_or(true) {
+            self.pools = self.roster.borrow_and_update().at(&self.backend);
+        }
+        let number = self.backend.begun.fetch_add(1, Ordering::Relaxed) + 1;
         if !self.backend.provisioner.capabilities().list {
-            self.swept();
+            self.swept(number);
             return pace.sweep * 20;
         }
         let Some(steady) = self.shared.clock.steady() else { return UNSTEADY_PAUSE };
@@ -201,7 +208,7 @@ impl Sweep {
             );
             return Duration::from_secs(1).min(pace.sweep_urgent);
         }
-        self.swept();
+        self.swept(number);
         if settled { pace.sweep } else { pace.sweep_urgent }
     }
 
@@ -209,8 +216,12 @@ impl Sweep {
     async fn legacy(&self) -> Result<Vec<EnvironmentInfo>, String> {
         let bound = self.shared.pace.call_bound.to_std();
         let mut found = Vec::new();
-        for pool in self.pools.values().filter(|pool| pool.settings.takeover) {
-            let asked = pool.settings.provisioner.legacy(pool.name());
+        for pool in self.pools.values() {
+            let settings = pool.settings();
+            if !settings.takeover {
+                continue;
+            }
+            let asked = settings.provisioner.legacy(pool.name());
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("controller.backend.legacy.before");
             let listed = tokio::time::timeout(bound, asked).await;
@@ -225,7 +236,8 @@ impl Sweep {
         Ok(found)
     }
 
-    fn swept(&self) {
+    fn swept(&self, number: u64) {
+        self.backend.done.send_replace(number);
         self.backend.swept.send_if_modified(|swept| !std::mem::replace(swept, true));
     }
 
@@ -284,7 +296,8 @@ impl Sweep {
         if has_orphans {
             self.close_orphans().await;
         }
-        let strays: Vec<EnvironmentInfo> = listed.into_values().cloned().collect();
+        let strays: Vec<EnvironmentInfo> =
+            listed.into_values().filter(|info| !self.is_anothers(info)).cloned().collect();
         settled & self.take_up(strays, &listing.identity).await
     }
 

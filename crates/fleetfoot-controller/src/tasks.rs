@@ -23,24 +23,52 @@ pub struct Tasks {
 struct Inner {
     live: Mutex<usize>,
     ended: Notify,
+    /// These count there, too.
+    within: Option<Arc<Inner>>,
+}
+
+impl Inner {
+    fn live(&self) -> std::sync::MutexGuard<'_, usize> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) {
+        *self.live() += 1;
+        if let Some(outer) = &self.within {
+            outer.begin();
+        }
+    }
+
+    fn end(&self) {
+        *self.live() -= 1;
+        self.ended.notify_waiters();
+        if let Some(outer) = &self.within {
+            outer.end();
+        }
+    }
 }
 
 struct Guard(Arc<Inner>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        *self.0.live.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.ended.notify_waiters();
+        self.0.end();
     }
 }
 
 impl Tasks {
+    /// Tasks that can be waited for by themselves, and that `outer` waits for as well.
+    pub(crate) fn within(outer: &Self) -> Self {
+        let within = Some(outer.inner.clone());
+        Self { inner: Arc::new(Inner { within, ..Inner::default() }) }
+    }
+
     /// Spawns `task`. A panic in it is logged and ends only it.
     pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        *self.inner.live.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.inner.begin();
         let guard = Guard(self.inner.clone());
         #[expect(clippy::disallowed_methods, reason = "the tracked spawn itself")]
         tokio::spawn(async move {
@@ -84,7 +112,7 @@ impl Tasks {
         let all = async {
             loop {
                 let ended = self.inner.ended.notified();
-                if *self.inner.live.lock().unwrap_or_else(PoisonError::into_inner) == 0 {
+                if *self.inner.live() == 0 {
                     return;
                 }
                 ended.await;
@@ -111,6 +139,20 @@ mod tests {
         });
         assert!(tasks.wait(Duration::from_secs(60)).await);
         assert_eq!(runs.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn tasks_within_others_are_waited_for_alone_and_with_them() {
+        let outer = Tasks::default();
+        let (one, other) = (Tasks::within(&outer), Tasks::within(&outer));
+        let go = Arc::new(Notify::new());
+        let seen = go.clone();
+        one.spawn("short", async move { seen.notified().await });
+        other.spawn("for ever", std::future::pending());
+        assert!(!one.wait(Duration::from_millis(1)).await);
+        go.notify_one();
+        assert!(one.wait(Duration::from_secs(60)).await);
+        assert!(!outer.wait(Duration::from_millis(1)).await, "the other one is left");
     }
 
     #[tokio::test]

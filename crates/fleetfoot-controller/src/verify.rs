@@ -105,7 +105,8 @@ pub(crate) async fn verify(flight: Flight) {
         return;
     };
     let Registration::Registered(id) = instance.registration else { return };
-    let observation = match pool.github.runners.get(&pool.settings.connection, id.0).await {
+    let (settings, github) = (pool.settings(), pool.github());
+    let observation = match github.runners.get(&settings.connection, id.0).await {
         Ok(list) => match list.get(&id.0) {
             Some(Status { busy: true, .. }) => Observation::Busy,
             Some(Status { online: true, .. }) => Observation::Online,
@@ -129,7 +130,7 @@ pub(crate) async fn verify(flight: Flight) {
             }
         }
     };
-    pool.github.reach.answered();
+    github.reach.answered();
     if observation == Observation::Online && instance.phase == fleetfoot_core::Phase::Starting {
         tracing::info!(pool = %pool.name(), instance = %flight.name, "instance idle");
     }
@@ -137,7 +138,7 @@ pub(crate) async fn verify(flight: Flight) {
 }
 
 async fn by_id(pool: &PoolContext, instance: &Instance, id: i64) -> Option<Observation> {
-    match bounded(pool.call_bound(), pool.settings.connection.runner_by_id(id)).await {
+    match bounded(pool.call_bound(), pool.settings().connection.runner_by_id(id)).await {
         Ok(Some(_)) => Some(Observation::StillRegistered),
         Ok(None) => Some(Observation::RunnerGone),
         Err(failure) => {

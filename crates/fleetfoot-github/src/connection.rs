@@ -58,6 +58,12 @@ impl Connection {
         })
     }
 
+    /// The very same one, or a clone of it: what was opened over one may go on over the other.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Its configuration URL.
     #[must_use]
     pub fn url(&self) -> &ConfigUrl {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::executor::chain;
 use crate::messages::statistics;
 use crate::pool::PoolContext;
+use crate::settings::PoolSettings;
 
 use super::trouble::Trouble;
 
@@ -19,13 +20,13 @@ pub(super) const CLOSE_BOUND: Duration = Duration::from_secs(3);
 const DEFAULT_GROUP: i64 = 1;
 
 /// Makes sure of the scale set, removes our own old session, opens a new one, and commits its level.
-pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
+pub(super) async fn open(pool: &PoolContext, settings: &PoolSettings) -> Result<Session, Trouble> {
     let was_standby = super::standby_since(pool).is_some();
     if !was_standby {
         pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Opening);
     }
-    let set = ensure_scale_set(pool).await?;
-    let connection = &pool.settings.connection;
+    let set = ensure_scale_set(pool, settings).await?;
+    let connection = &settings.connection;
     let old = pool.state().and_then(|state| state.pool.session_id.clone());
     if let Some(old) = old {
         // Exactly the session that a predecessor of ours committed (11.9).
@@ -85,26 +86,29 @@ pub(super) async fn open(pool: &PoolContext) -> Result<Session, Trouble> {
         forget_session(pool, &session).await;
         return Err(Trouble::Store(chain(&error)));
     }
-    pool.github.reach.answered();
-    let max_runners = pool.settings.spec.max_runners;
+    pool.github().reach.answered();
+    let max_runners = settings.spec.max_runners;
     tracing::info!(pool = %pool.name(), max_runners, session = session.id(), "listening");
     pool.shared.tell(pool.name(), |told| told.listener = ListenerState::Connected);
     Ok(session)
 }
 
 /// Looks the scale set up by name, creates it if it is absent, and brings its labels up to date.
-async fn ensure_scale_set(pool: &PoolContext) -> Result<ScaleSetId, Trouble> {
-    let connection = &pool.settings.connection;
+async fn ensure_scale_set(
+    pool: &PoolContext,
+    settings: &PoolSettings,
+) -> Result<ScaleSetId, Trouble> {
+    let connection = &settings.connection;
     let name = pool.name();
     tracing::info!(pool = %name, "looking for scale set");
-    let group_id = match &pool.settings.runner_group {
+    let group_id = match &settings.runner_group {
         None => DEFAULT_GROUP,
         Some(group) => match connection.runner_group(group).await? {
             Some(group) => group.id,
             None => return Err(Trouble::NoSuchGroup(group.clone())),
         },
     };
-    let labels = &pool.settings.labels;
+    let labels = &settings.labels;
     let set = match connection.scale_set(group_id, name.as_str()).await? {
         Some(set) if labels_differ(labels, &set.labels) => {
             tracing::info!(pool = %name, "updating scale set labels");
@@ -150,7 +154,9 @@ pub(super) async fn delete_old_session(pool: &PoolContext) {
     let (Some(set), Some(old)) = (state.pool.scale_set_id, state.pool.session_id.clone()) else {
         return;
     };
-    let deleted = timeout(CLOSE_BOUND, pool.settings.connection.delete_session(set.0, &old)).await;
+    let settings = pool.settings();
+    let connection = &settings.connection;
+    let deleted = timeout(CLOSE_BOUND, connection.delete_session(set.0, &old)).await;
     if !matches!(deleted, Ok(Ok(()))) {
         tracing::warn!(pool = %pool.name(), "old session could not be deleted, it lapses by itself");
         return;

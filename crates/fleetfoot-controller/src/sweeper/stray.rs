@@ -102,11 +102,21 @@ impl Sweep {
         }
     }
 
+    /// It belongs to a pool that has a row and that this sweep does not serve: one that has just begun, or that
+    /// goes on elsewhere. Whoever serves it looks after it.
+    pub(super) fn is_anothers(&self, info: &EnvironmentInfo) -> bool {
+        let Some(pool) = &info.pool else { return false };
+        !self.pools.contains_key(pool)
+            && self.shared.store.pool(pool).is_some()
+            && !self.shared.roster.borrow().orphans.contains(pool)
+    }
+
     /// Pools whose rows nobody serves, at this connection.
     pub(super) fn orphans(&self) -> Vec<(PoolName, std::sync::Arc<PoolState>)> {
         let connection = self.backend.provisioner.connection();
-        let pools = self.shared.orphans.iter();
-        let states = pools.filter_map(|name| Some((name.clone(), self.shared.store.pool(name)?)));
+        let pools = self.shared.roster.borrow().orphans.clone();
+        let states =
+            pools.into_iter().filter_map(|name| self.shared.store.pool(&name).map(|it| (name, it)));
         states.filter(|(_, state)| state.pool.backend_connection == connection).collect()
     }
 

@@ -1,7 +1,7 @@
 //! A box, an engine whose environments run stand-in runners, a store in a directory, and controllers that
 //! come and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +16,7 @@ use fleetfoot_core::{
     Span, Timestamp,
 };
 use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
+use fleetfoot_provisioner::Provisioner;
 use fleetfoot_provisioner::simulated::{Binding, SimulatedEngine, SimulatedProvisioner};
 use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, QueueJobs, Settings};
 use fleetfoot_store::{ClosedFilter, Durability, Location, Options, Store};
@@ -35,6 +36,11 @@ pub(crate) struct PoolPlan {
     pub(crate) binding: Binding,
     pub(crate) spec: PoolSpec,
     pub(crate) removed: bool,
+    pub(crate) labels: Vec<&'static str>,
+    /// Another edition is another provisioner at the same engine: another image, as it were.
+    pub(crate) edition: usize,
+    /// Another token with the same rights.
+    pub(crate) token: usize,
 }
 
 /// A pool of `max_runners`, single step.
@@ -46,7 +52,17 @@ pub(crate) fn pool(name: &'static str, max_runners: u32) -> PoolPlan {
         idle_timeout: Span::seconds(2),
         ..PoolSpec::default()
     };
-    PoolPlan { name, scope: "acme", engine: 0, binding: Binding::SingleStep, spec, removed: false }
+    PoolPlan {
+        name,
+        scope: "acme",
+        engine: 0,
+        binding: Binding::SingleStep,
+        spec,
+        removed: false,
+        labels: vec![name],
+        edition: 0,
+        token: 0,
+    }
 }
 
 impl PoolPlan {
@@ -66,7 +82,15 @@ impl PoolPlan {
     }
 }
 
+/// What pools of one controller share.
+struct Parts {
+    http: Http,
+    connections: BTreeMap<(&'static str, usize), Connection>,
+    provisioners: BTreeMap<(usize, bool, usize), Arc<dyn Provisioner>>,
+}
+
 struct Running {
+    parts: Parts,
     runtime: Runtime,
     controller: Controller,
     store: Store,
@@ -150,9 +174,13 @@ impl Bed {
     pub(crate) async fn start(&mut self, pools: &[PoolPlan]) {
         assert!(self.running.is_none(), "one at a time");
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let http = Http::new(HttpSettings::default()).unwrap();
+        let mut parts = Parts {
+            http: Http::new(HttpSettings::default()).unwrap(),
+            connections: BTreeMap::new(),
+            provisioners: BTreeMap::new(),
+        };
         let pools: Vec<PoolSettings> =
-            pools.iter().map(|plan| self.pool_settings(plan, &http)).collect();
+            pools.iter().map(|plan| self.pool_settings(plan, &mut parts)).collect();
         let path = self.directory.path().join("store.db");
         let (mut settings, pace, lost) = (self.settings.clone(), self.pace, self.lost);
         let step = self.wall_step.clone();
@@ -167,7 +195,7 @@ impl Bed {
             (store, controller)
         });
         let (store, controller) = started.await.unwrap();
-        self.running = Some(Running { runtime, controller, store });
+        self.running = Some(Running { parts, runtime, controller, store });
     }
 
     /// A start whose sessions are open.
@@ -177,22 +205,54 @@ impl Bed {
         tokio::time::timeout(SOON, health.wait_for(|health| health.ready)).await.unwrap().unwrap();
     }
 
-    fn pool_settings(&self, plan: &PoolPlan, http: &Http) -> PoolSettings {
+    /// Other pools, or other settings, while it runs.
+    pub(crate) async fn apply(&mut self, pools: &[PoolPlan]) {
+        let pools = self.with_parts(|bed, parts| {
+            pools.iter().map(|plan| bed.pool_settings(plan, parts)).collect::<Vec<_>>()
+        });
+        let host = self.settings.host.clone();
+        self.running().controller.apply(pools, host).await.unwrap();
+    }
+
+    pub(crate) async fn start_pool(&mut self, plan: &PoolPlan) {
+        let pool = self.with_parts(|bed, parts| bed.pool_settings(plan, parts));
+        self.running().controller.start_pool(pool).await.unwrap();
+    }
+
+    pub(crate) async fn stop_pool(&self, name: &str) -> bool {
+        self.running().controller.stop_pool(&named(name)).await
+    }
+
+    fn with_parts<T>(&mut self, make: impl FnOnce(&Self, &mut Parts) -> T) -> T {
+        let mut running = self.running.take().expect("a controller runs");
+        let made = {
+            let _runtime = running.runtime.enter();
+            make(self, &mut running.parts)
+        };
+        self.running = Some(running);
+        made
+    }
+
+    fn pool_settings(&self, plan: &PoolPlan, parts: &mut Parts) -> PoolSettings {
         let url = ConfigUrl::parse(&self.github.config_url(plan.scope)).unwrap();
-        let token = TokenSource::fixed("test", DEFAULT_TOKEN.into());
-        let provisioner = SimulatedProvisioner::remote(
-            &self.engines[plan.engine].socket,
-            installation(),
-            plan.binding,
-        );
+        let connection = parts.connections.entry((plan.scope, plan.token)).or_insert_with(|| {
+            let token = TokenSource::fixed("test", DEFAULT_TOKEN.into());
+            Connection::new(&parts.http, &url, &Credentials::Token(token)).unwrap()
+        });
+        let late = matches!(plan.binding, Binding::LateBinding);
+        let provisioner =
+            parts.provisioners.entry((plan.engine, late, plan.edition)).or_insert_with(|| {
+                let socket = &self.engines[plan.engine].socket;
+                Arc::new(SimulatedProvisioner::remote(socket, installation(), plan.binding))
+            });
         PoolSettings {
             name: named(plan.name),
             spec: plan.spec.clone(),
-            labels: vec![plan.name.to_owned()],
+            labels: plan.labels.iter().map(|&label| label.to_owned()).collect(),
             runner_group: None,
-            connection: Connection::new(http, &url, &Credentials::Token(token)).unwrap(),
-            credential_reference: "test".into(),
-            provisioner: Arc::new(provisioner),
+            connection: connection.clone(),
+            credential_reference: format!("test {}", plan.token),
+            provisioner: provisioner.clone(),
             backend_concurrency: 200,
             footprint: Footprint::default(),
             removed: plan.removed,
@@ -210,7 +270,7 @@ impl Bed {
 
     /// The controller is gone from one moment to the next; everything else stays.
     pub(crate) fn crash(&mut self) {
-        let Running { runtime, controller, store } =
+        let Running { runtime, controller, store, .. } =
             self.running.take().expect("a controller runs");
         runtime.shutdown_background();
         drop((controller, store));
@@ -218,7 +278,7 @@ impl Bed {
 
     /// The controller stops as after SIGTERM.
     pub(crate) async fn stop(&mut self) -> Stopped {
-        let Running { runtime, controller, store } =
+        let Running { runtime, controller, store, .. } =
             self.running.take().expect("a controller runs");
         let stopped = controller.stop().await;
         store.close().await;
@@ -251,6 +311,10 @@ impl Bed {
 
     pub(crate) fn health(&self, pool: &str) -> Arc<PoolHealth> {
         self.running().controller.health().borrow().pools[&named(pool)].clone()
+    }
+
+    pub(crate) fn is_served(&self, pool: &str) -> bool {
+        self.running().controller.health().borrow().pools.contains_key(&named(pool))
     }
 
     pub(crate) fn waits_for(&self, pool: &str, code: &str) -> bool {

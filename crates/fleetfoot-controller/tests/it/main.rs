@@ -21,6 +21,7 @@ mod failures;
 mod gate;
 mod landings;
 mod levels;
+mod live;
 mod sessions;
 mod starts;
 mod strays;

@@ -1,0 +1,190 @@
+//! Changes while the controller runs: pools begin, end, move, and get other settings.
+//!
+//! ```text
+//!                 ┌── start ──▶ row committed ─▶ adopted ─▶ session open
+//! not served ─────┤
+//!                 └◀─ stop ──── session closed, tasks ended; rows and environments stay
+//! served ── other settings ──▶ seen by the next step; another session only if it needs one
+//! served ── removed ──▶ drained ─▶ last instance closed ─▶ row gone ─▶ not served
+//! served ── other url or backend ──▶ removed, and started anew with the new settings after that
+//! ```
+//!
+//! Nothing that runs is touched by any of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fleetfoot_core::{Intent, PoolName, PoolSpec};
+use fleetfoot_store::UpdateError;
+
+use crate::adopt;
+use crate::executor::chain;
+use crate::pool::{PoolContext, Shared};
+use crate::settings::PoolSettings;
+
+/// A pool's session is closed and its calls are waited for within this.
+const STOP_BOUND: Duration = Duration::from_secs(8);
+
+impl Shared {
+    /// Serves a pool with these settings, whether it is served already or not.
+    pub(crate) async fn start_pool(
+        self: &Arc<Self>,
+        settings: PoolSettings,
+    ) -> Result<(), UpdateError> {
+        let Ok(_turn) = self.changing.acquire().await else { return Ok(()) };
+        self.start_in_turn(settings).await
+    }
+
+    async fn start_in_turn(self: &Arc<Self>, settings: PoolSettings) -> Result<(), UpdateError> {
+        let served = self.served(&settings.name);
+        let Some(pool) = served else {
+            if adopt::is_moved(&self.store, &settings) {
+                return Ok(());
+            }
+            adopt::record_pool(self, &settings, true).await?;
+            self.enlist(vec![settings]);
+            return Ok(());
+        };
+        let name = settings.name.clone();
+        let drained = pool.state().is_some_and(|state| state.pool.intent == Intent::Removed);
+        if pool.settings().is(&settings) && drained == settings.removed {
+            return Ok(());
+        }
+        if moves(&pool.settings(), &settings) {
+            tracing::info!(pool = %name, "pool moves: it is drained where it is, then begins anew");
+            self.roster.send_if_modified(|roster| {
+                roster.successors.insert(name, settings);
+                false
+            });
+            return self.remove_in_turn(&pool).await;
+        }
+        self.roster.send_if_modified(|roster| {
+            roster.successors.remove(&name);
+            false
+        });
+        adopt::record_pool(self, &settings, false).await?;
+        self.instruct(&pool, settings);
+        Ok(())
+    }
+
+    /// Serves a pool no longer and leaves everything it has; true if it was served and ended in time.
+    pub(crate) async fn stop_pool(&self, name: &PoolName) -> bool {
+        let pool = {
+            let Ok(_turn) = self.changing.acquire().await else { return false };
+            let Some(pool) = self.served(name) else { return false };
+            // It ends here: what was to follow it follows where it goes on.
+            let _ = self.dismiss(&pool);
+            pool
+        };
+        pool.tasks.wait(STOP_BOUND).await
+    }
+
+    /// Serves exactly these pools; the others that are served are drained.
+    pub(crate) async fn apply(
+        self: &Arc<Self>,
+        pools: Vec<PoolSettings>,
+    ) -> Result<(), UpdateError> {
+        let Ok(_turn) = self.changing.acquire().await else { return Ok(()) };
+        let wanted: BTreeSet<PoolName> = pools.iter().map(|pool| pool.name.clone()).collect();
+        let served: Vec<_> = self.roster.borrow().pools.values().cloned().collect();
+        for pool in served.into_iter().filter(|pool| !wanted.contains(pool.name())) {
+            self.roster.send_if_modified(|roster| {
+                roster.successors.remove(pool.name());
+                false
+            });
+            self.remove_in_turn(&pool).await?;
+        }
+        for settings in pools {
+            self.start_in_turn(settings).await?;
+        }
+        Ok(())
+    }
+
+    /// Drains a pool; it is served until its last instance closes (11.8).
+    async fn remove_in_turn(&self, pool: &Arc<PoolContext>) -> Result<(), UpdateError> {
+        let name = pool.name().clone();
+        if pool.settings().removed {
+            return Ok(());
+        }
+        self.store
+            .update(move |txn| {
+                if let Some(row) = txn.pool_mut(&name) {
+                    row.intent = Intent::Removed;
+                }
+            })
+            .await?;
+        let settings = PoolSettings::clone(&pool.settings());
+        let spec = PoolSpec { max_runners: 0, ..settings.spec.clone() };
+        self.instruct(pool, PoolSettings { removed: true, spec, ..settings });
+        Ok(())
+    }
+
+    fn served(&self, name: &PoolName) -> Option<Arc<PoolContext>> {
+        self.roster.borrow().pools.get(name).cloned()
+    }
+}
+
+/// The end of a removed pool that has nothing left. True if it is over.
+pub(crate) async fn finish(pool: &Arc<PoolContext>) -> bool {
+    // Its session first: nobody would know of it afterwards.
+    if !pool.let_go.load(Ordering::Acquire) {
+        return false;
+    }
+    let shared = &pool.shared;
+    let Ok(_turn) = shared.changing.acquire().await else { return true };
+    if pool.stopping() {
+        return true;
+    }
+    let name = pool.name().clone();
+    let gone = shared
+        .store
+        .update(move |txn| {
+            let removed = txn.pool(&name).map(|state| state.pool.intent == Intent::Removed);
+            match removed {
+                Some(true) => txn.remove_pool(&name).is_ok(),
+                Some(false) => false,
+                None => true,
+            }
+        })
+        .await;
+    match gone {
+        Ok(true) => {}
+        Ok(false) => return false,
+        Err(error) => {
+            tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused the end of a pool");
+            return false;
+        }
+    }
+    tracing::info!(pool = %pool.name(), "pool removed, nothing of it is left");
+    if let Some(settings) = shared.dismiss(pool) {
+        begin_anew(shared.clone(), settings);
+    }
+    true
+}
+
+fn begin_anew(shared: Arc<Shared>, settings: PoolSettings) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn("move pool", async move {
+        let name = settings.name.clone();
+        if let Err(error) = shared.start_pool(settings).await {
+            tracing::error!(pool = %name, error = %chain(&error), "store did not take a moved pool in");
+        }
+    });
+}
+
+/// What a pool has at the old place cannot be reached with the new settings.
+fn moves(old: &PoolSettings, new: &PoolSettings) -> bool {
+    let shape = |of: &PoolSettings| of.provisioner.capabilities().late_binding;
+    old.connection.url().as_str() != new.connection.url().as_str()
+        || old.provisioner.connection() != new.provisioner.connection()
+        || shape(old) != shape(new)
+}
+
+/// A session opened with `old` goes on serving with `new`.
+pub(crate) fn same_session(old: &PoolSettings, new: &PoolSettings) -> bool {
+    old.labels == new.labels
+        && old.runner_group == new.runner_group
+        && old.connection.is(&new.connection)
+}
