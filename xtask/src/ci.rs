@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{find_program, is_interrupted, run_loud};
 use crate::tests_run::{self, Count};
-use crate::{conformance, tidy};
+use crate::{conformance, crash, tidy};
 
 enum Verdict {
     Passed,
@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<()> {
         count = counted;
         result
     }));
+    steps.push(step("crash", || crash::run(&crash::Args::for_ci())));
     steps.push(step("conformance", conformance::run));
     finish(&steps, count)
 }

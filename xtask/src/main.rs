@@ -15,6 +15,7 @@
 mod ci;
 mod components;
 mod conformance;
+mod crash;
 mod defects;
 mod process;
 mod tests_run;
@@ -50,6 +51,8 @@ enum Task {
     Conformance,
     /// Check that simulated worlds find every defect that was planted
     Defects(defects::Args),
+    /// End the real binary at every crash point, start it again, and check that nothing was lost
+    Crash(crash::Args),
     /// Run every step of the gate
     Ci,
     /// Start the real components that tests drive, and print what tests are told
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Tidy { update } => tidy::run(update),
         Task::Conformance => conformance::run(),
         Task::Defects(args) => defects::run(&args),
+        Task::Crash(args) => crash::run(&args),
         Task::Ci => ci::run(),
         Task::Components(args) => components_task(&args),
     });

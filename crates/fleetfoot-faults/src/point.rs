@@ -1,10 +1,13 @@
 //! Crash points: places where a test may end the program.
 //!
 //! In a process of its own the environment chooses one (`FLEETFOOT_CRASH_AT=name` or `name#pass`), and the
-//! process ends there by SIGKILL. In a simulated world a hook of the thread decides.
+//! process ends there by SIGKILL. `FLEETFOOT_POINTS_TO=file` has each passed point written to a file, the
+//! one that ended the process with a `!` behind it. In a simulated world a hook of the thread decides.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Hears of each point that its thread passes.
@@ -16,6 +19,9 @@ thread_local! {
 
 /// The variable that names the point to crash at.
 const VARIABLE: &str = "FLEETFOOT_CRASH_AT";
+
+/// The variable that names the file for passed points.
+const TRACE: &str = "FLEETFOOT_POINTS_TO";
 
 /// Calls `hook` at each point that this thread passes from now on; it may panic to unwind the caller.
 pub fn hook(hook: Option<Box<dyn FnMut(&'static str)>>) {
@@ -35,14 +41,30 @@ pub fn point(name: &'static str) {
         }
         return;
     }
+    trace(name, "\n");
     let Some((wanted, pass)) = chosen() else { return };
     if wanted == name && passes(name) >= *pass {
+        trace(name, "!\n");
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         // The signal ends the process before anything after the point is done.
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// Writes a line for whoever watches this process from outside.
+fn trace(name: &str, end: &str) {
+    static FILE: OnceLock<Option<File>> = OnceLock::new();
+    let open = || {
+        let path = std::env::var_os(TRACE)?;
+        File::options().create(true).append(true).open(path).ok()
+    };
+    if let Some(mut file) = FILE.get_or_init(open).as_ref() {
+        // One write, so that lines of several threads and processes stay whole. Who watches does without
+        // a line that cannot be written.
+        let _ = file.write_all(format!("{name}{end}").as_bytes());
     }
 }
 

@@ -4,6 +4,7 @@
 //! long files may only get shorter. [`snapshots`]: no snapshot without its test. And the table of
 //! planted defects is that of the sources.
 
+mod crash_points;
 mod ratchet;
 mod rooms;
 mod snapshots;
@@ -26,6 +27,7 @@ pub(crate) fn run(update: bool) -> Result<()> {
     findings.extend(sources::check(&root, &files)?);
     findings.extend(ratchet::check(&root, &files)?);
     findings.extend(snapshots::check(&root, &files)?);
+    findings.extend(crash_points::check(&root)?);
     findings.extend(crate::defects::check(&root)?);
     for finding in &findings {
         println!("{finding}");

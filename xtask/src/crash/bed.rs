@@ -1,0 +1,353 @@
+//! One case's surroundings: its directory, box, configuration and daemon.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::Backend;
+use super::engine::{Engine, IMAGE, RUNNER};
+use super::github::Github;
+use super::scenario::Scenario;
+use crate::process::{end, is_interrupted, processes_naming, run_quiet};
+
+/// How often a level is looked at.
+const LOOK: Duration = Duration::from_millis(60);
+
+/// What all cases of one backend share.
+#[derive(Clone)]
+pub(super) struct Ground {
+    pub(super) binary: PathBuf,
+    pub(super) dir: PathBuf,
+    pub(super) backend: Backend,
+    pub(super) engine: Option<Engine>,
+}
+
+/// A pool of a case.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    pub(super) name: String,
+    pub(super) limit: usize,
+    pub(super) lines: String,
+}
+
+/// One case.
+pub(super) struct Bed {
+    pub(super) github: Github,
+    pub(super) pools: Vec<Pool>,
+    ground: Ground,
+    dir: PathBuf,
+    daemon: Option<Child>,
+    /// `point#pass` for the daemon that is tested, until it ended there.
+    crash: Option<String>,
+    trace: PathBuf,
+    starts: u32,
+    /// The daemon that is tested ended at the point.
+    pub(super) crashed: bool,
+    /// More of a pool lived at once than its limit.
+    pub(super) above: Option<String>,
+    /// Everything is left where it is, to be looked at.
+    pub(super) keep: bool,
+}
+
+impl Bed {
+    /// A box and a directory of its own; `number` tells them from those of other cases.
+    pub(super) fn new(ground: &Ground, number: usize, scenario: Scenario) -> Result<Self> {
+        let dir = ground.dir.join(format!("c{number}"));
+        std::fs::create_dir(&dir)?;
+        let github = Github::start(plain(&ground.binary, &dir), &scenario.settings(&ground.dir)?)?;
+        std::fs::write(dir.join("token"), &github.token)?;
+        std::fs::write(dir.join("token.other"), &github.token)?;
+        let trace = dir.join("points");
+        let ground = ground.clone();
+        let mut bed = Self {
+            github,
+            pools: Vec::new(),
+            ground,
+            dir,
+            daemon: None,
+            crash: None,
+            trace,
+            starts: 0,
+            crashed: false,
+            above: None,
+            keep: false,
+        };
+        bed.make_runners()?;
+        bed.pools = scenario.pools(&bed, number);
+        Ok(bed)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn backend(&self) -> Backend {
+        self.ground.backend
+    }
+
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        self.ground.engine.as_ref()
+    }
+
+    pub(super) fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    pub(super) fn instances(&self) -> PathBuf {
+        self.state_dir().join("instances")
+    }
+
+    /// A runner's directory and an archive of it: a script that becomes the stand-in runner.
+    fn make_runners(&self) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if self.ground.backend == Backend::Docker {
+            return Ok(());
+        }
+        let runner = self.dir.join("runner");
+        std::fs::create_dir(&runner)?;
+        let script = runner.join("run.sh");
+        let binary = self.ground.binary.display();
+        std::fs::write(&script, format!("#!/bin/sh\nexec {binary} __runner \"$@\"\n"))?;
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(&runner).arg("-czf").arg(self.dir.join("runner.tar.gz")).arg(".");
+        run_quiet(&mut tar).map(|_| ())
+    }
+
+    /// The lines that make a pool's instances; `second` is another way to make them.
+    pub(super) fn backend_lines(&self, second: bool) -> String {
+        let dir = self.dir.display();
+        match (&self.ground.engine, second) {
+            (Some(engine), _) => format!(
+                "    docker:\n      image: {IMAGE}\n      host: unix://{}\n      pull: never\n      network: host\n      runner_cmd: {RUNNER}\n",
+                engine.socket.display()
+            ),
+            (None, false) => format!("    process:\n      runner_dir: {dir}/runner\n"),
+            (None, true) => format!("    process:\n      runner_archive: {dir}/runner.tar.gz\n"),
+        }
+    }
+
+    /// Writes a configuration with these of its pools.
+    pub(super) fn configure(&self, credential: &str, pools: &[usize]) -> Result<()> {
+        self.configure_labeled(credential, pools, "crash")
+    }
+
+    /// The same with another label on each pool.
+    pub(super) fn configure_labeled(
+        &self,
+        credential: &str,
+        pools: &[usize],
+        label: &str,
+    ) -> Result<()> {
+        let mut text = format!(
+            "url: {}\n{credential}\nstate_dir: {}\ntakeover: true\nlog:\n  format: json\n  level: debug\nrunners:\n",
+            self.github.config_url,
+            self.state_dir().display(),
+        );
+        for pool in pools.iter().filter_map(|at| self.pools.get(*at)) {
+            let _ = write!(
+                text,
+                "  {}:\n    labels: [{}, {label}]\n    max_runners: {}\n    idle_timeout: 1s\n    boot_timeout: 6s\n{}",
+                pool.name, pool.name, pool.limit, pool.lines
+            );
+        }
+        std::fs::write(self.dir.join("fleetfoot.yml"), text)?;
+        Ok(())
+    }
+
+    /// The token file as the configuration's credential.
+    pub(super) fn token(&self) -> String {
+        format!("token_file: {}", self.dir.join("token").display())
+    }
+
+    /// Starts the daemon that is tested: it ends at `crash`, if it comes there.
+    pub(super) fn start_tested(&mut self, crash: Option<String>) -> Result<()> {
+        self.crash = crash;
+        let trace = self.trace.clone();
+        self.spawn(|command, crash| {
+            command.env("FLEETFOOT_POINTS_TO", trace);
+            if let Some(crash) = crash {
+                command.env("FLEETFOOT_CRASH_AT", crash);
+            }
+        })
+    }
+
+    /// Starts a daemon that no point ends.
+    pub(super) fn start_plain(&mut self) -> Result<()> {
+        self.spawn(|_, _| {})
+    }
+
+    fn spawn(&mut self, more: impl FnOnce(&mut Command, Option<&str>)) -> Result<()> {
+        self.starts += 1;
+        let log = File::create(self.dir.join(format!("log.{}", self.starts)))?;
+        let mut command = plain(&self.ground.binary, &self.dir);
+        command.arg("run").arg("--config").arg(self.dir.join("fleetfoot.yml"));
+        // What may land late is waited for by its call's bound, twice: short, or a case takes minutes.
+        command.env("FLEETFOOT_CALL_BOUND_MS", "2500");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        more(&mut command, self.crash.as_deref());
+        self.daemon = Some(command.spawn().context("cannot start the daemon")?);
+        Ok(())
+    }
+
+    /// A crash that the case itself makes.
+    pub(super) fn kill_daemon(&mut self) -> Result<()> {
+        let mut daemon = self.daemon.take().context("no daemon runs")?;
+        daemon.kill()?;
+        daemon.wait()?;
+        Ok(())
+    }
+
+    /// Looks after the daemon: one that ended at the point is started again, any other end is an error.
+    fn tend(&mut self) -> Result<()> {
+        ensure!(!is_interrupted(), "interrupted");
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        let Some(status) = daemon.try_wait()? else { return self.count_processes() };
+        self.daemon = None;
+        let at_point = status.signal() == Some(Signal::KILL.as_raw()) && self.crash.is_some();
+        ensure!(at_point, "the daemon ended by itself: {status}");
+        self.crashed = true;
+        self.crash = None;
+        self.start_plain()
+    }
+
+    /// Waits for a level while it looks after the daemon.
+    pub(super) fn until(
+        &mut self,
+        what: &str,
+        bound: Duration,
+        mut level: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.tend()?;
+            if level(self)? {
+                return Ok(());
+            }
+            if begun.elapsed() > bound {
+                bail!("not within {} s: {what}", bound.as_secs());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Runs one of the binary's commands; its standard output, or `None` if it failed.
+    pub(super) fn command(&self, words: &[&str]) -> Result<Option<String>> {
+        let mut command = plain(&self.ground.binary, &self.dir);
+        command.args(words).arg("--state-dir").arg(self.state_dir());
+        let output = command.stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(output.status.success().then_some(text))
+    }
+
+    /// What `status` says; `None` if it cannot say.
+    pub(super) fn status(&self) -> Result<Option<Value>> {
+        let said = self.command(&["status", "--output", "json"])?;
+        said.map(|text| serde_json::from_str(&text).context("status is not JSON")).transpose()
+    }
+
+    /// Ends the daemon with SIGTERM; one that comes to the point on its way is started and ended again.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        for _ in 0..2 {
+            let Some(daemon) = &mut self.daemon else { break };
+            if let Some(pid) = rustix::process::Pid::from_raw(daemon.id().cast_signed()) {
+                rustix::process::kill_process(pid, Signal::TERM)?;
+            }
+            let ended = crate::process::wait_until(Duration::from_secs(15), || {
+                !matches!(daemon.try_wait(), Ok(None))
+            });
+            ensure!(ended, "the daemon does not end");
+            if daemon.wait()?.success() {
+                self.daemon = None;
+                return Ok(());
+            }
+            self.tend()?;
+            // Its control socket answers once it can be told to stop in order.
+            self.until("the daemon answers", Duration::from_secs(20), |bed| {
+                Ok(bed.status()?.is_some_and(|status| status["source"] == "daemon"))
+            })?;
+        }
+        bail!("the daemon did not end in order")
+    }
+
+    /// Every point that the tested daemon passed, in order; the last one that ended it has a `!`.
+    pub(super) fn passed(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.trace).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Counts the live instances on disk, twice: only what lives at both looks lived at once.
+    fn count_processes(&mut self) -> Result<()> {
+        if self.ground.backend != Backend::Process {
+            return Ok(());
+        }
+        let alive = |name: &String| {
+            let dir = self.instances().join(name);
+            dir.join("pid").exists() && !dir.join("exit.json").exists()
+        };
+        let names: BTreeSet<String> = directories(&self.instances()).into_iter().collect();
+        let mut names: Vec<String> = names.into_iter().filter(alive).collect();
+        names.retain(alive);
+        for pool in &self.pools {
+            let prefix = format!("{}-", pool.name);
+            let count = names.iter().filter(|name| name.starts_with(&prefix)).count();
+            if count > pool.limit && self.above.is_none() {
+                let limit = pool.limit;
+                self.above = Some(format!("{count} processes of pool {}, not {limit}", pool.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The directories of instances.
+pub(super) fn directories(instances: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(instances) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
+/// The binary with nothing of our environment but what every program needs.
+fn plain(binary: &Path, home: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.env_clear().current_dir(home).env("HOME", home).env("TMPDIR", home);
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.stderr(Stdio::null());
+    command
+}
+
+/// Where a failed case can be looked at.
+pub(super) fn kept(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    format!("/tmp/fleetfoot-crash-{}-{name}", std::process::id()).into()
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        let pools: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
+        if let Some(engine) = &self.ground.engine {
+            engine.clear(&pools);
+        }
+        for pid in processes_naming(&self.dir) {
+            end(pid, Signal::KILL);
+        }
+        if self.keep {
+            // The directory of the run goes with the run.
+            let _ = std::fs::rename(&self.dir, kept(&self.dir));
+        } else {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}

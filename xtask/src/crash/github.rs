@@ -1,0 +1,142 @@
+//! GitHub in a box: started as a process of its own, spoken to by its control API.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::unix_http;
+
+/// The organization of all cases.
+pub(super) const ORG: &str = "acme";
+
+/// A box that runs.
+pub(super) struct Github {
+    child: Child,
+    address: String,
+    /// What a configuration names.
+    pub(super) config_url: String,
+    /// A token that it takes.
+    pub(super) token: String,
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    url: String,
+    config_url: String,
+    token: String,
+}
+
+/// What it knows, as far as a case asks.
+#[derive(Debug, Deserialize)]
+pub(super) struct State {
+    pub(super) jobs: Vec<Job>,
+    pub(super) runners: Vec<Runner>,
+    pub(super) scale_sets: Vec<ScaleSet>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) state: String,
+    pub(super) result: Option<String>,
+    pub(super) starts: u32,
+    pub(super) lost: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Runner {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ScaleSet {
+    pub(super) name: String,
+    pub(super) session_id: Option<String>,
+}
+
+impl State {
+    pub(super) fn job(&self, id: u64) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.id == id)
+    }
+
+    /// Whether the job has come so far.
+    pub(super) fn is(&self, id: u64, state: &str) -> bool {
+        self.job(id).is_some_and(|job| job.state == state)
+    }
+}
+
+impl Github {
+    /// Starts a box. `command` is the binary with a plain environment.
+    pub(super) fn start(mut command: Command, more: &Value) -> Result<Self> {
+        // A runner that is gone is known to be so at once, and a session of a dead client lapses soon.
+        let mut settings = json!({ "groups": [{ "name": "crew" }] });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            settings[key] = value.clone();
+        }
+        command.args(["sim", "serve", "--org", ORG, "--lapse", "1s", "--settings"]);
+        command.arg(settings.to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("cannot start a box")?;
+        let mut line = String::new();
+        let out = child.stdout.take().context("a box without standard output")?;
+        BufReader::new(out).read_line(&mut line)?;
+        let ready: Ready = serde_json::from_str(&line).context("the box did not come up")?;
+        let address = ready.url.trim_start_matches("http://").to_owned();
+        Ok(Self { child, address, config_url: ready.config_url, token: ready.token })
+    }
+
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let mut stream = TcpStream::connect(&self.address).context("the box is not there")?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let body = body.map(|_| ("application/json", text.as_bytes()));
+        let (status, answer) =
+            unix_http::exchange(&mut stream, method, &format!("/_box/{path}"), body)?;
+        ensure!(status < 300, "{method} {path}: {status} {answer}");
+        if answer.is_empty() {
+            return Ok(Value::Null);
+        }
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    pub(super) fn state(&self) -> Result<State> {
+        Ok(serde_json::from_value(self.call("GET", "state", None)?)?)
+    }
+
+    /// Queues jobs for a pool; their numbers.
+    pub(super) fn queue(&self, pool: &str, count: u64, duration_ms: u64) -> Result<Vec<u64>> {
+        let jobs = json!({
+            "scope": ORG, "scale_set": pool, "count": count, "duration_ms": duration_ms,
+        });
+        let queued = self.call("POST", "jobs", Some(&jobs))?;
+        Ok(serde_json::from_value(queued["ids"].clone())?)
+    }
+
+    pub(super) fn cancel(&self, job: u64) -> Result<()> {
+        self.call("POST", &format!("jobs/{job}/cancel"), None).map(|_| ())
+    }
+
+    /// Removes the scale set of a pool, as GitHub does after idle days.
+    pub(super) fn vanish(&self, pool: &str) -> Result<()> {
+        self.call("POST", "vanish", Some(&json!({ "scope": ORG, "scale_set": pool }))).map(|_| ())
+    }
+
+    /// The next request of one kind for a pool is answered otherwise.
+    pub(super) fn fault(&self, endpoint: &str, pool: &str, response: &Value) -> Result<()> {
+        let fault = json!({
+            "endpoint": endpoint, "scale_set": pool, "times": 1, "response": response,
+        });
+        self.call("POST", "faults", Some(&fault)).map(|_| ())
+    }
+}
+
+impl Drop for Github {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,339 @@
+//! `cargo xtask crash`: the real binary, ended by SIGKILL at every named point, and started again.
+//!
+//! ```text
+//! points (read from the sources) ──┐
+//! scenarios, each once uncrashed ──┴▶ cases: backend, scenario, point, pass ─▶ verdicts ─▶ lines, table
+//! ```
+//!
+//! A case has a box, a directory and pools of its own. It runs the daemon with one point to end at,
+//! starts it again without, plays its scenario to the end and holds the books: [`audit`]. Start at
+//! [`run`]; what is played is in [`scenario`].
+
+mod audit;
+mod bed;
+mod case;
+mod engine;
+mod github;
+mod page;
+pub(crate) mod points;
+mod scenario;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::components::{Kind, Set};
+use crate::process::run_loud;
+use crate::tidy;
+
+use bed::Ground;
+use scenario::Scenario;
+
+pub(crate) use page::{PAGE, names_in_page};
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Only on this backend; without it on both
+    #[arg(long)]
+    backend: Option<Backend>,
+    /// Only points whose names contain this, or match it if it has a `*`
+    #[arg(long, value_name = "PATTERN")]
+    points: Option<String>,
+    /// Of the points on Docker only the third that this commit chooses
+    #[arg(long, value_name = "COMMIT")]
+    third: Option<String>,
+    /// The first pass of each point, a later one, or both
+    #[arg(long, default_value = "both")]
+    pass: Pass,
+    /// Cases at once
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    /// How to print; json: one line with everything at the end
+    #[arg(long, default_value = "text")]
+    output: Output,
+    /// Write what came out into docs/crash-points.md
+    #[arg(long)]
+    write_docs: bool,
+    /// Leave the directories of cases that failed
+    #[arg(long)]
+    keep: bool,
+    /// The binary, built with `--features faults`; without it, it is built
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Backend {
+    Process,
+    Docker,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Pass {
+    #[value(name = "1")]
+    One,
+    #[value(name = "2")]
+    Two,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+impl Backend {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+/// A crash at one pass of one point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Case {
+    backend: Backend,
+    scenario: Scenario,
+    point: String,
+    pass: u64,
+}
+
+/// What became of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    /// It crashed there, and nothing was lost.
+    Survived,
+    /// The daemon did not come there.
+    NotReached,
+    /// What is wrong.
+    Lost(String),
+}
+
+#[derive(Debug)]
+struct Outcome {
+    case: Case,
+    verdict: Verdict,
+    took: Duration,
+}
+
+impl Verdict {
+    fn word(&self) -> &str {
+        match self {
+            Self::Survived => "ok",
+            Self::NotReached => "not reached",
+            Self::Lost(_) => "LOST",
+        }
+    }
+}
+
+impl Outcome {
+    /// A later pass that did not come is no loss: the first one did.
+    fn is_failure(&self) -> bool {
+        match self.verdict {
+            Verdict::Survived => false,
+            Verdict::NotReached => self.case.pass == 1,
+            Verdict::Lost(_) => true,
+        }
+    }
+
+    fn print(&self) {
+        let Case { backend, scenario, point, pass } = &self.case;
+        let why = match &self.verdict {
+            Verdict::Lost(why) => format!(": {why}"),
+            Verdict::Survived | Verdict::NotReached => String::new(),
+        };
+        let (backend, took) = (backend.word(), case::seconds(self.took));
+        let (scenario, word) = (scenario.name(), self.verdict.word());
+        println!("{point:48} {backend:8} {scenario:12} #{pass} {took:>6} s  {word}{why}");
+    }
+}
+
+impl Args {
+    /// What the gate asks for: every point on processes and a third of those on Docker, first pass.
+    pub(crate) fn for_ci() -> Self {
+        let head = crate::process::run_quiet(Command::new("git").args(["rev-parse", "HEAD"]));
+        Self {
+            backend: None,
+            points: None,
+            third: Some(head.unwrap_or_default().trim().to_owned()),
+            pass: Pass::One,
+            jobs: 4,
+            output: Output::Text,
+            write_docs: false,
+            keep: false,
+            binary: None,
+        }
+    }
+
+    fn chosen(&self, points: &BTreeMap<String, String>, backend: Backend) -> Vec<String> {
+        let asked = |name: &&String| {
+            self.points.as_ref().is_none_or(|pattern| points::matches(pattern, name))
+        };
+        let of_backend = |name: &&String| match backend {
+            Backend::Process => !name.starts_with("docker."),
+            Backend::Docker => !name.starts_with("process."),
+        };
+        let names: Vec<String> = points.keys().filter(asked).filter(of_backend).cloned().collect();
+        match (&self.third, backend) {
+            (Some(commit), Backend::Docker) => third(names, commit),
+            (Some(_) | None, _) => names,
+        }
+    }
+}
+
+/// Every third name; where it begins, the commit says.
+fn third(names: Vec<String>, commit: &str) -> Vec<String> {
+    let digits = commit.bytes().map(usize::from).sum::<usize>();
+    names.into_iter().enumerate().filter(|(at, _)| (at + digits) % 3 == 0).map(|it| it.1).collect()
+}
+
+/// Runs the cases that are asked for, and fails if something was lost or a point is never passed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let begun = Instant::now();
+    let root = tidy::root();
+    let points = points::read(&root)?;
+    let binary = match &args.binary {
+        Some(binary) => binary.canonicalize()?,
+        None => build(&root)?,
+    };
+    let mut set = Set::new()?;
+    let mut outcomes = Vec::new();
+    let mut passed = BTreeMap::new();
+    let backends = args.backend.map_or(vec![Backend::Process, Backend::Docker], |one| vec![one]);
+    for backend in backends {
+        let chosen = args.chosen(&points, backend);
+        if chosen.is_empty() {
+            continue;
+        }
+        let Some(ground) = ground(&mut set, backend, &binary)? else { continue };
+        let surveys = surveys(&ground, args)?;
+        let seen = surveys.iter().flat_map(|(_, seen)| seen.keys().cloned()).collect();
+        passed.insert(backend, seen);
+        let cases = case::plan(backend, &chosen, &surveys, args.pass);
+        outcomes.extend(case::at_once(&cases, args.jobs, |one| {
+            let outcome = case::run(&ground, one, args.keep);
+            outcome.print();
+            outcome
+        }));
+    }
+    if args.write_docs {
+        page::write(&root, &points, &outcomes)?;
+    }
+    let unpassed = unpassed(args, &points, &passed);
+    finish(args, &outcomes, &unpassed, begun.elapsed())
+}
+
+/// Points that no scenario passes. Of one backend alone only its own room's are known to be missed.
+fn unpassed(
+    args: &Args,
+    points: &BTreeMap<String, String>,
+    passed: &BTreeMap<Backend, BTreeSet<String>>,
+) -> Vec<String> {
+    let missed = |backend: &Backend| {
+        args.chosen(points, *backend)
+            .into_iter()
+            .filter(|name| {
+                let is_own = name.starts_with(&format!("{}.", backend.word()));
+                (is_own || passed.len() == 2) && !passed.values().any(|seen| seen.contains(name))
+            })
+            .collect::<BTreeSet<_>>()
+    };
+    passed.keys().flat_map(missed).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn ground(set: &mut Set, backend: Backend, binary: &Path) -> Result<Option<Ground>> {
+    let dir = set.tests_dir().join(backend.word());
+    std::fs::create_dir(&dir)?;
+    let engine = match backend {
+        Backend::Process => None,
+        Backend::Docker => {
+            set.start(Kind::Docker);
+            let Some(socket) = set.env.get("FLEETFOOT_TEST_DOCKER_SOCKET") else {
+                println!("SKIPPED: needs docker");
+                return Ok(None);
+            };
+            Some(engine::Engine::prepare(Path::new(socket), binary, &dir)?)
+        }
+    };
+    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine }))
+}
+
+/// Every scenario once, without a crash.
+fn surveys(ground: &Ground, args: &Args) -> Result<Vec<(Scenario, BTreeMap<String, u64>)>> {
+    let seen = case::at_once(&Scenario::ALL, args.jobs, |scenario| {
+        let seen = case::survey(ground, *scenario, args.keep);
+        seen.with_context(|| {
+            format!("without a crash, {} on {}", scenario.name(), ground.backend.word())
+        })
+    });
+    Scenario::ALL.into_iter().zip(seen).map(|(scenario, seen)| Ok((scenario, seen?))).collect()
+}
+
+/// The binary with its points. It is built beside the others, so that nothing is compiled twice, and
+/// copied away, because the next build takes its place.
+fn build(root: &Path) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--package", "fleetfoot", "--features", "faults"]).current_dir(root);
+    run_loud(&mut cargo)?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let (built, dir) = (target.join("debug/fleetfoot"), target.join("faults"));
+    std::fs::create_dir_all(&dir)?;
+    let binary = dir.join("fleetfoot");
+    // A program that runs cannot be written over.
+    let _ = std::fs::remove_file(&binary);
+    std::fs::copy(&built, &binary).with_context(|| format!("{} was not built", built.display()))?;
+    Ok(binary.canonicalize()?)
+}
+
+fn finish(args: &Args, outcomes: &[Outcome], unpassed: &[String], took: Duration) -> Result<()> {
+    let failed: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.is_failure()).collect();
+    for outcome in &failed {
+        outcome.print();
+    }
+    for name in unpassed {
+        println!("{name}: no scenario comes there");
+    }
+    if args.output == Output::Json {
+        let told = |outcome: &Outcome| {
+            json!({
+                "point": outcome.case.point, "backend": outcome.case.backend.word(),
+                "scenario": outcome.case.scenario.name(), "pass": outcome.case.pass,
+                "result": outcome.verdict.word(), "seconds": outcome.took.as_secs_f64(),
+            })
+        };
+        let cases: Vec<_> = outcomes.iter().map(told).collect();
+        let line = json!({
+            "cases": cases, "lost": failed.len(), "unpassed": unpassed,
+            "seconds": took.as_secs_f64(),
+        });
+        println!("{line}");
+    }
+    let (cases, took) = (outcomes.len(), case::seconds(took));
+    println!("crash: {cases} cases in {took} s, {} lost", failed.len());
+    if !failed.is_empty() || !unpassed.is_empty() {
+        bail!("{} cases failed, {} points are never passed", failed.len(), unpassed.len());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_commits_choose_everything_once() {
+        let names: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+        let mut all: Vec<String> =
+            ["a", "b", "c"].iter().flat_map(|commit| third(names.clone(), commit)).collect();
+        all.sort();
+        assert_eq!(all, names);
+    }
+}

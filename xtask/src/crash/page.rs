@@ -1,0 +1,86 @@
+//! docs/crash-points.md: every point, and what came out of a crash there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{Backend, Outcome};
+
+/// The page, from the root.
+pub(crate) const PAGE: &str = "docs/crash-points.md";
+
+const HEAD: &str = "# Crash points
+
+Each is a place in the program at which a build for tests (feature `faults`) ends by SIGKILL when it is told to.
+`cargo xtask crash` does so at every one of them with the real binary, on processes and on Docker, on the first pass and on a later one, starts the program again and checks that no job was lost or started twice and that nothing is left over.
+This page is written by `cargo xtask crash --write-docs`; a row without a result was not run since the point was made.
+
+A result is the scenario that comes to the point and what came out of each pass.
+";
+
+/// The cells of a row: one for each backend.
+type Cells = [String; 2];
+
+/// Writes the results into the page. What this run did not try keeps what it had.
+pub(super) fn write(
+    root: &Path,
+    points: &BTreeMap<String, String>,
+    outcomes: &[Outcome],
+) -> Result<()> {
+    let path = root.join(PAGE);
+    let before = rows(&std::fs::read_to_string(&path).unwrap_or_default());
+    let mut text =
+        format!("{HEAD}\n| Point | In | Processes | Docker |\n| --- | --- | --- | --- |\n");
+    for (name, file) in points {
+        let known = before.get(name).cloned().unwrap_or_default();
+        let [process, docker] =
+            [(Backend::Process, 0), (Backend::Docker, 1)].map(|(backend, at)| {
+                cell(name, backend, outcomes).unwrap_or_else(|| known[at].clone())
+            });
+        let file = file.trim_start_matches("crates/");
+        let _ = writeln!(text, "| `{name}` | `{file}` | {process} | {docker} |");
+    }
+    std::fs::write(&path, text).with_context(|| format!("cannot write {PAGE}"))
+}
+
+fn cell(name: &str, backend: Backend, outcomes: &[Outcome]) -> Option<String> {
+    let of_point: Vec<&Outcome> = outcomes
+        .iter()
+        .filter(|outcome| outcome.case.point == name && outcome.case.backend == backend)
+        .collect();
+    let scenario = of_point.first()?.case.scenario.name();
+    let passes: Vec<String> =
+        of_point.iter().map(|it| format!("#{} {}", it.case.pass, it.verdict.word())).collect();
+    Some(format!("{scenario}: {}", passes.join(", ")))
+}
+
+fn rows(text: &str) -> BTreeMap<String, Cells> {
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+        let name = cells.next()?.trim_end_matches('`').to_owned();
+        let _file = cells.next()?;
+        Some((name, [cells.next()?.to_owned(), cells.next()?.to_owned()]))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// The points that the page names.
+pub(crate) fn names_in_page(text: &str) -> BTreeSet<String> {
+    rows(text).into_keys().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_as_they_are_written() {
+        let text =
+            "| Point | In |\n| --- | --- |\n| `a.b.before` | `a/src/b.rs` | load: #1 ok |  |\n";
+        let rows = rows(text);
+        assert_eq!(rows["a.b.before"], ["load: #1 ok".to_owned(), String::new()]);
+        assert_eq!(names_in_page(text).len(), 1);
+    }
+}
