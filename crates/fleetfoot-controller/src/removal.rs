@@ -10,7 +10,7 @@ use fleetfoot_provisioner::BackendError;
 use crate::clock::Steady;
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
-use crate::start::{Failure, bounded, github_failed, observe};
+use crate::start::{Failure, asked, bounded, github_failed, observe};
 
 /// The second look-up of a registration comes this much after the first one's call bound.
 const ABSENT_MARGIN: Span = Span(200);
@@ -242,17 +242,32 @@ async fn failed(
     };
     let attempts = instance.attempts + 1;
     tracing::warn!(pool = %pool.name(), instance = %instance.name, attempts, error = detail, "{phrase}");
-    retry(pool, instance, &detail, Backoff::REMOVAL).await;
+    let asked = match failure {
+        Failure::Unanswered => None,
+        Failure::Failed(error) => asked(error),
+    };
+    let least = asked.unwrap_or(Span::ZERO);
+    retry_after(pool, instance, &detail, Backoff::REMOVAL, least).await;
 }
 
-/// Another attempt after a growing wait, spread by chance; visible meanwhile.
 async fn retry(pool: &PoolContext, instance: &Instance, detail: &str, backoff: Backoff) {
+    retry_after(pool, instance, detail, backoff, Span::ZERO).await;
+}
+
+/// Another attempt after a growing wait, spread by chance, and not before `least`; visible meanwhile.
+async fn retry_after(
+    pool: &PoolContext,
+    instance: &Instance,
+    detail: &str,
+    backoff: Backoff,
+    least: Span,
+) {
     let wait = backoff.wait(instance.attempts + 1);
     #[cfg(feature = "faults")]
     let wait =
         if fleetfoot_faults::Defect::RetryWithoutBackoff.is_planted() { Span(10) } else { wait };
     let spread = Span(wait.0 / 2 + fastrand::i64(0..=wait.0 / 2));
-    let at = pool.now() + spread;
+    let at = pool.now() + spread.max(least);
     let detail = detail.to_owned();
     change(pool, instance, move |row| {
         row.attempts = row.attempts.saturating_add(1);

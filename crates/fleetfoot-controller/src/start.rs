@@ -323,7 +323,8 @@ async fn forget_scale_set(pool: &PoolContext, set: ScaleSetId) {
     }
 }
 
-fn asked(error: &GithubError) -> Option<Span> {
+/// How long GitHub wants to be left alone.
+pub(crate) fn asked(error: &GithubError) -> Option<Span> {
     match error.advice() {
         Advice::Wait(wait) => Some(Span(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))),
         Advice::Retry | Advice::GiveUp => None,
