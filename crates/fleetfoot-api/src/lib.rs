@@ -20,7 +20,7 @@ pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use types::{
     CauseInfo, CircuitInfo, DemandInfo, EventInfo, EventList, ExitInfo, InstanceList,
     InstanceStatus, JobInfo, ListenerInfo, LogTail, PoolList, PoolStatus, Source, Status,
-    StopRequest, TakeoverAnswer,
+    StopRequest, StoreBehind, TakeoverAnswer,
 };
 pub use why::{Subject, Why};
 

@@ -31,10 +31,24 @@ pub struct Status {
     pub ready: bool,
     /// The daemon is stopping.
     pub stopping: bool,
+    /// The store may know less than what is true outside, and not everything was looked at since.
+    #[serde(default)]
+    pub behind: Option<StoreBehind>,
     /// The pools, by name.
     pub pools: Vec<PoolStatus>,
     /// The instances that are not closed, by pool and name.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// Why the store may know less than what is true outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreBehind {
+    /// `lost`, `restored`, `older` or `log_gone`.
+    pub cause: String,
+    /// The same for people.
+    pub message: String,
+    /// When the backup was taken, if it was restored from one that says so.
+    pub taken_at: Option<String>,
 }
 
 /// A list of pools.

@@ -69,8 +69,11 @@ pub(crate) async fn strays_seen(shared: Arc<Shared>, backends: Vec<Arc<Backend>>
             () = told(&mut unused) => {}
         }
     }
-    if let Err(error) = shared.store.strays_seen().await {
-        tracing::error!(error = %chain(&error), "store did not note that its strays were seen");
+    match shared.store.strays_seen().await {
+        Ok(()) => tracing::info!("careful pass is over"),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "store did not note that its strays were seen");
+        }
     }
 }
 
@@ -87,11 +90,16 @@ pub(crate) async fn record_pools(
     let ended_with_host: Vec<PoolName> =
         pools.iter().filter(|pool| ends_with_host(pool)).map(|pool| pool.name.clone()).collect();
     let boot = settings.boot_id.clone();
+    let careful = settings.careful;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.pools.before");
     let recorded = store
         .update(move |txn| {
             for name in txn.pool_names() {
+                if careful {
+                    // No row is sure of what was not done since (11.4).
+                    txn.distrust_pool(&name, now);
+                }
                 let gone = !rows.iter().any(|row| row.name == name);
                 if gone && txn.remove_pool(&name).is_ok() {
                     continue;

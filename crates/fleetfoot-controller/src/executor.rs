@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use fleetfoot_core::{
-    Action, Instance, InstanceName, Observation, Outcome, Reason, ScaleSetId, removal,
+    Action, Instance, InstanceName, Observation, Outcome, Reason, ScaleSetId, naming, removal,
 };
 use fleetfoot_store::Txn;
 
@@ -58,11 +58,11 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
     // Names in flight before their row exists: no other pass may begin them.
     let mut flights: Vec<Flight> = Vec::new();
     let mut names = Vec::new();
+    let mut last_name = None;
     for action in &actions {
         match action {
             Action::Create { count } => {
-                for _ in 0..(*count).min(CREATE_MAX) {
-                    let name = InstanceName::of_pool(pool.name(), fastrand::u32(..));
+                for name in new_names(pool, (*count).min(CREATE_MAX), &mut last_name) {
                     if let Some(flight) = pool.take_off(&name) {
                         names.push(name);
                         flights.push(flight);
@@ -83,6 +83,7 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
         max_runners: settings.spec.max_runners,
         boot_id: pool.shared.settings.boot_id.clone(),
         backend_identity: pool.backend.identity().map(|identity| identity.to_string()),
+        last_name,
         now: pool.now(),
     };
     #[cfg(feature = "faults")]
@@ -148,6 +149,20 @@ fn points_after(follow_ups: &[FollowUp]) {
     }
 }
 
+/// So many names that were never used. Only this pool's one reconciler asks, one commit after the other.
+fn new_names(pool: &PoolContext, count: u32, last: &mut Option<i64>) -> Vec<InstanceName> {
+    let (store, now) = (&pool.shared.store, pool.now());
+    let mut number =
+        last.or_else(|| Some(store.pool(pool.name())?.pool.last_name)).unwrap_or_default();
+    let mut names = Vec::new();
+    for _ in 0..count {
+        number = naming::next_number(number, store.name_floor(), now);
+        names.push(naming::numbered(store.installation(), pool.name(), number));
+    }
+    *last = Some(number);
+    names
+}
+
 fn take(flights: &mut Vec<Flight>, name: &InstanceName) -> Option<Flight> {
     let at = flights.iter().position(|flight| flight.name == *name)?;
     Some(flights.swap_remove(at))
@@ -161,6 +176,8 @@ struct Writer {
     boot_id: Option<String>,
     /// A backend that never answered has no identity; then the first sweep notes it.
     backend_identity: Option<String>,
+    /// The number of the last of the new names.
+    last_name: Option<i64>,
     now: fleetfoot_core::Timestamp,
 }
 
@@ -173,6 +190,9 @@ impl Writer {
     ) -> Vec<FollowUp> {
         let mut follow_ups = Vec::new();
         let mut names = names.into_iter();
+        if let (Some(last), Some(row)) = (self.last_name, txn.pool_mut(&self.pool)) {
+            row.last_name = row.last_name.max(last);
+        }
         for action in actions {
             match action {
                 Action::Create { count } => {

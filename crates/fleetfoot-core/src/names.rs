@@ -77,7 +77,7 @@ name_type!(
 );
 
 impl InstanceName {
-    /// The name of an instance of `pool` with the given random suffix, in the form `<pool>-<8 hex digits>`.
+    /// The name of an instance of `pool` with the given suffix, in the form `<pool>-<8 hex digits>`.
     #[must_use]
     pub fn of_pool(pool: &PoolName, suffix: u32) -> Self {
         Self(Arc::from(format!("{pool}-{suffix:08x}")))

@@ -102,6 +102,8 @@ pub struct Pool {
     pub demand: Demand,
     /// Its failures to start.
     pub circuit: Circuit,
+    /// The number of the last name that was made for it ([`naming`](crate::naming)).
+    pub last_name: i64,
     /// When the row was made.
     pub created_at: Timestamp,
 }
@@ -121,6 +123,7 @@ impl Pool {
             backend_connection: String::new(),
             demand: Demand::default(),
             circuit: Circuit::default(),
+            last_name: 0,
             created_at: now,
         }
     }

@@ -29,6 +29,7 @@ pub fn snapshot(store: &Store, health: Option<Health>, version: &str, now: Times
     Snapshot {
         version: version.to_owned(),
         installation: store.installation().as_str().to_owned(),
+        behind: store.behind(),
         pools: store.pools().as_ref().clone(),
         health,
         now,

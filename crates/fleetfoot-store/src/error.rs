@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fleetfoot_core::{InstallationId, PoolName};
+use fleetfoot_core::{InstallationId, InstanceName, PoolName, Refused};
 
 use crate::fault::{DriverError, Fault, RowError};
 
@@ -299,4 +299,42 @@ fn holder(pid: &Option<u32>) -> String {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
     }
+}
+
+/// An observation was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObserveError {
+    /// No live instance has this name.
+    #[error("no live instance is named `{0}`")]
+    Unknown(InstanceName),
+    /// The core refused it.
+    #[error("{0}")]
+    Refused(#[source] Refused),
+}
+
+/// An instance was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InsertError {
+    /// A live or closed instance has or had this name.
+    #[error("the name `{0}` was used before")]
+    NameTaken(InstanceName),
+    /// Its pool has no row.
+    #[error("the pool `{0}` has no row")]
+    NoPool(PoolName),
+}
+
+/// A pool was not removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RemovePoolError {
+    /// It has no row.
+    #[error("the pool `{0}` has no row")]
+    Unknown(PoolName),
+    /// It has instances that are not closed.
+    #[error("the pool `{pool}` has {instances} instances that are not closed")]
+    NotEmpty {
+        /// The pool.
+        pool: PoolName,
+        /// How many.
+        instances: usize,
+    },
 }

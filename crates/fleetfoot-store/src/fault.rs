@@ -28,6 +28,15 @@ pub enum DriverError {
     /// A pool that was to be written is not ours any more.
     #[error("pool `{0}` is another controller's by now")]
     Fenced(PoolName),
+    /// The check found damage.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<io::Error> for DriverError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 fn sqlite_words(error: &rusqlite::Error) -> String {
@@ -123,6 +132,7 @@ impl DriverError {
             Self::Sqlite(error) => sqlite_fault(error),
             Self::Server(error) => server_fault(error),
             Self::Timeout { .. } => Fault::Unreachable,
+            Self::Damaged(_) => Fault::Corrupt,
             Self::Row(_) | Self::Fenced(_) => Fault::Other,
             Self::Io(error) => io_fault(error.kind()),
         }

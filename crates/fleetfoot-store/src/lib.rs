@@ -31,7 +31,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod batch;
+mod behind;
 mod closures;
+mod compare;
+mod copies;
 mod dialect;
 mod driver;
 mod error;
@@ -43,12 +46,14 @@ mod identity;
 mod lease;
 mod location;
 mod lock;
+mod mark;
 mod member;
 mod membership;
 mod names;
 mod open;
 mod options;
 mod reads;
+mod report;
 mod rows;
 mod schema;
 mod shared;
@@ -62,7 +67,12 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use error::{LockError, OpenError, ReadError, StateDirError, UpdateError};
+pub use behind::Behind;
+pub use copies::{BackedUp, CopyError, PutBack, back_up, put_back};
+pub use error::{
+    InsertError, LockError, ObserveError, OpenError, ReadError, RemovePoolError, StateDirError,
+    UpdateError,
+};
 pub use event::{Event, EventFilter, EventRow};
 pub use fault::{DriverError, Fault, RowError};
 pub use fleet::{
@@ -73,7 +83,8 @@ pub use identity::boot_id;
 pub use location::Location;
 pub use lock::Lock;
 pub use options::{Durability, Execution, Options, Retention};
+pub use report::{Report, inspect};
 pub use shared::{Counters, Pools};
 pub use state_dir::{Search, StateDir, StateDirOpenError};
 pub use store::Store;
-pub use txn::{InsertError, ObserveError, RemovePoolError, Txn};
+pub use txn::Txn;

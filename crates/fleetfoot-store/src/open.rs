@@ -11,6 +11,7 @@ use crate::driver::{Driver, poll_now};
 use crate::error::OpenError;
 use crate::fault::DriverError;
 use crate::location::Location;
+use crate::mark::Mark;
 use crate::options::{Execution, Options};
 use crate::reads::Reads;
 use crate::schema::{self, Identity, MIGRATIONS, Migration};
@@ -37,12 +38,9 @@ impl Store {
         match location {
             Location::Sqlite(path) => match options.execution {
                 Execution::Inline => {
-                    let (writer, identity) = poll_now(prepare(
-                        open_file(&path, &place, &options)?,
-                        &place,
-                        &options,
-                        migrations,
-                    ))?;
+                    let (driver, mark) = open_file(&path, &place, &options)?;
+                    let (writer, identity) =
+                        poll_now(prepare(driver, mark, &place, &options, migrations))?;
                     let access = |writer| Access::Inline(Mutex::new(Some(Box::new(writer))));
                     Ok(Self::assemble(writer, identity, access, Reads::Writer))
                 }
@@ -55,7 +53,7 @@ impl Store {
                 let server = Server::open(kind, &url, lease).await.map_err(failed)?;
                 let driver = Driver::Server(server.clone());
                 let alone = server.lock_schema().await.map_err(failed)?;
-                let prepared = prepare(driver, &place, &options, migrations).await;
+                let prepared = prepare(driver, None, &place, &options, migrations).await;
                 alone.release().await;
                 let (writer, identity) = prepared?;
                 Ok(Self::assemble(writer, identity, queue_to_task, Reads::Server(server)))
@@ -75,8 +73,9 @@ impl Store {
         let at = place.clone();
         let thread = std::thread::Builder::new().name("fleetfoot-store".to_owned());
         let spawned = thread.spawn(move || {
-            let prepared = open_file(&file, &at, &options)
-                .and_then(|driver| poll_now(prepare(driver, &at, &options, migrations)));
+            let prepared = open_file(&file, &at, &options).and_then(|(driver, mark)| {
+                poll_now(prepare(driver, mark, &at, &options, migrations))
+            });
             match prepared {
                 Ok((writer, identity)) => {
                     let sent = opened.send(Ok((
@@ -141,31 +140,41 @@ impl Store {
         if let (Reads::File(connection, _), Driver::Sqlite(sqlite)) = (&reads, driver) {
             *locked(connection) = Some(sqlite);
         }
-        let shared = Arc::new(Shared::new(&place, present.pools, identity.was_lost, None));
+        let shared = Arc::new(Shared::new(&place, present.pools, identity.behind, None));
         let inner = Inner { shared, sql, identity, access: Access::ReadOnly, reads };
         Ok(Self { inner: Arc::new(inner) })
     }
 }
 
-fn open_file(path: &Path, place: &str, options: &Options) -> Result<Driver, OpenError> {
-    Sqlite::open(path, options.durability, options.file_clock.as_ref())
-        .map(Driver::Sqlite)
-        .map_err(|error| OpenError::driver(place, error))
+fn open_file(
+    path: &Path,
+    place: &str,
+    options: &Options,
+) -> Result<(Driver, Option<Mark>), OpenError> {
+    let failed = |error| OpenError::driver(place, error);
+    // Several on one file would each write their own.
+    let alone = options.member.is_none();
+    let mark = Mark::read(path, options.durability).map_err(|error| failed(error.into()))?;
+    let sqlite =
+        Sqlite::open(path, options.durability, options.file_clock.as_ref()).map_err(failed)?;
+    Ok((Driver::Sqlite(sqlite), alone.then_some(mark)))
 }
 
 /// Makes a driver into a writer: schema, identity, the whole present.
 async fn prepare(
     mut driver: Driver,
+    mut mark: Option<Mark>,
     place: &str,
     options: &Options,
     migrations: &[Migration],
 ) -> Result<(Writer, Identity), OpenError> {
     let sql = Arc::new(Sql::new(driver.dialect()));
-    let identity = schema::prepare(&mut driver, &sql, place, options, migrations).await?;
+    let identity =
+        schema::prepare(&mut driver, &sql, place, options, migrations, mark.as_mut()).await?;
     let present =
         schema::load(&mut driver, &sql).await.map_err(|error| OpenError::driver(place, error))?;
     let member = options.member.clone();
-    let shared = Arc::new(Shared::new(place, present.pools, identity.was_lost, member));
+    let shared = Arc::new(Shared::new(place, present.pools, identity.behind, member));
     if let Some(member) = &shared.member {
         let sent = member.me.clock.now();
         let joined = member.join(&mut driver).await;
@@ -176,6 +185,7 @@ async fn prepare(
         driver,
         sql,
         shared,
+        mark,
         names: present.closed,
         retention: options.retention,
         stale: false,

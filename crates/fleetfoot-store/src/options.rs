@@ -61,7 +61,7 @@ pub struct Options {
     /// How much of the past is kept.
     pub retention: Retention,
     /// The identity written beside the store. A new store takes it over, and says that it was lost
-    /// (`Store::was_lost`); an old store that has another one is refused.
+    /// (`Store::behind`); an old store that has another one is refused.
     pub installation: Option<InstallationId>,
     /// The identity of this host, noted in the store.
     pub host: Option<String>,

@@ -13,6 +13,7 @@ use crate::error::ReadError;
 use crate::event::{EventFilter, EventRow};
 use crate::fault::DriverError;
 use crate::history::{self, ClosedFilter, FinishedJob, FinishedJobFilter};
+use crate::options::Options;
 use crate::schema;
 use crate::shared::locked;
 use crate::sql::{Query, Row, Sql};
@@ -156,8 +157,9 @@ impl Store {
             return Err(ReadError::OnServer { place: self.place().to_owned() });
         }
         let to = to.to_owned();
+        let now = schema::now(&Options::default());
         self.on_connection(
-            move |driver| driver.backup(&to).unwrap_or(Ok(())),
+            move |driver| driver.backup(&to, now).unwrap_or(Ok(())),
             |_, _| async { Ok(()) },
         )
         .await

@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use fleetfoot_core::{InstallationId, Phase, PoolName, PoolState, Timestamp};
 
+use crate::behind::Behind;
+use crate::compare;
 use crate::driver::Driver;
 use crate::error::OpenError;
 use crate::fault::{DriverError, RowError};
+use crate::mark::Mark;
 use crate::names::Names;
 use crate::options::Options;
 use crate::rows;
@@ -45,9 +48,10 @@ const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Identity {
     pub(crate) installation: InstallationId,
     pub(crate) created_at: Timestamp,
-    /// The store was made although an identity of before was there, and nobody has yet looked at what
-    /// the lost one left behind.
-    pub(crate) was_lost: bool,
+    /// It may know less than what is true outside, and nobody has yet looked at that.
+    pub(crate) behind: Option<Behind>,
+    /// Names begin at this number, if it is behind.
+    pub(crate) name_floor: i64,
 }
 
 /// Everything of the present.
@@ -56,7 +60,7 @@ pub(crate) struct Present {
     pub(crate) closed: Names,
 }
 
-async fn meta(
+pub(crate) async fn meta(
     driver: &mut Driver,
     sql: &Sql,
 ) -> Result<Option<HashMap<String, String>>, DriverError> {
@@ -83,27 +87,23 @@ async fn meta(
     Ok(Some(found))
 }
 
-fn number(meta: &HashMap<String, String>, name: &str) -> Option<i64> {
+pub(crate) fn number(meta: &HashMap<String, String>, name: &str) -> Option<i64> {
     meta.get(name).and_then(|text| text.parse().ok())
 }
 
-fn put_meta(sql: &Sql, name: &str, content: &str) -> Statement {
+pub(crate) fn put_meta(sql: &Sql, name: &str, content: &str) -> Statement {
     Statement {
         sql: sql.dialect.upsert("fleetfoot_meta", &["name", "content"], 1),
         values: vec![Value::text(name), Value::text(content)],
     }
 }
 
-/// The row that says whether a lost store's strays are still to be looked at.
-const LOST: &str = "lost";
-
-/// Notes whether a lost store's strays are still to be looked at.
-pub(crate) fn put_lost(sql: &Sql, lost: bool) -> Statement {
-    put_meta(sql, LOST, if lost { "yes" } else { "no" })
-}
-
 /// Refuses a schema that this version cannot go on with.
-fn admit(meta: &HashMap<String, String>, place: &str, known: i64) -> Result<i64, OpenError> {
+pub(crate) fn admit(
+    meta: &HashMap<String, String>,
+    place: &str,
+    known: i64,
+) -> Result<i64, OpenError> {
     let found = number(meta, "schema").unwrap_or(0);
     let needs = number(meta, "min_version").unwrap_or(found);
     if found > known && needs > known {
@@ -129,6 +129,7 @@ pub(crate) async fn prepare(
     place: &str,
     options: &Options,
     migrations: &[Migration],
+    mark: Option<&mut Mark>,
 ) -> Result<Identity, OpenError> {
     let failed = |error| OpenError::driver(place, error);
     if let Some(detail) = driver.check().await.map_err(failed)? {
@@ -137,10 +138,10 @@ pub(crate) async fn prepare(
     let known = migrations.last().map_or(0, |last| last.version);
     let found = meta(driver, sql).await.map_err(failed)?.unwrap_or_default();
     let schema = admit(&found, place, known)?;
-    let identity = identity(&found, place, options)?;
+    let mut identity = identity(&found, place, options)?;
     if schema > 0 && schema < known {
         tracing::info!(from = schema, to = known, "migrating store");
-        driver.backup_before_migration(schema).await.map_err(failed)?;
+        driver.backup_before_migration(schema, now(options)).await.map_err(failed)?;
     }
     for migration in migrations.iter().filter(|migration| migration.version > schema) {
         let text = sql.dialect.schema(migration.sql);
@@ -155,7 +156,7 @@ pub(crate) async fn prepare(
             put_meta(sql, "written_by", PROGRAM),
             put_meta(sql, "installation_id", identity.installation.as_str()),
             put_meta(sql, "created_at", &identity.created_at.0.to_string()),
-            put_lost(sql, identity.was_lost),
+            compare::put_behind(sql, identity.behind),
         ];
         driver.change_schema(&steps, &rows).await.map_err(failed)?;
     }
@@ -166,6 +167,9 @@ pub(crate) async fn prepare(
             driver.execute(&row).await.map_err(failed)?;
         }
     }
+    compare::compare(driver, sql, &found, options, mark, &mut identity)
+        .await
+        .map_err(|error| OpenError::driver(place, error))?;
     Ok(identity)
 }
 
@@ -185,7 +189,7 @@ pub(crate) async fn inspect(
     identity(&found, place, &Options::default())
 }
 
-fn now(options: &Options) -> Timestamp {
+pub(crate) fn now(options: &Options) -> Timestamp {
     options.now.unwrap_or_else(|| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp(since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
@@ -203,7 +207,8 @@ fn identity(
         return Ok(Identity {
             installation: options.installation.clone().map_or_else(made, Ok).map_err(malformed)?,
             created_at: now(options),
-            was_lost: options.installation.is_some(),
+            behind: options.installation.is_some().then_some(Behind::Lost),
+            name_floor: 0,
         });
     };
     let store = InstallationId::new(stored).map_err(|error| malformed(place, error.to_string()))?;
@@ -214,7 +219,8 @@ fn identity(
         Some(_) | None => Ok(Identity {
             installation: store,
             created_at: Timestamp(number(meta, "created_at").unwrap_or(0)),
-            was_lost: meta.get(LOST).is_some_and(|word| word == "yes"),
+            behind: compare::put_back(meta).or_else(|| compare::behind(meta)),
+            name_floor: 0,
         }),
     }
 }
@@ -295,7 +301,7 @@ async fn load_where(
     Ok(Present { pools, closed })
 }
 
-fn orphan(table: &'static str, row: &str) -> DriverError {
+pub(crate) fn orphan(table: &'static str, row: &str) -> DriverError {
     DriverError::Row(RowError::Malformed {
         table,
         row: row.to_owned(),

@@ -1,13 +1,14 @@
 //! The published present: what everyone reads, and who is told when it changes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fleetfoot_core::{PoolName, PoolState};
 use tokio::sync::watch;
 
 use crate::batch::Working;
+use crate::behind::Behind;
 use crate::fleet::Membership;
 use crate::lease::{self, Fence};
 use crate::member::{Member, Owned};
@@ -33,7 +34,7 @@ pub(crate) struct Shared {
     watchers: Mutex<BTreeMap<PoolName, watch::Sender<u64>>>,
     /// This controller's part among several; nothing if it is alone.
     pub(crate) member: Option<Member>,
-    lost: AtomicBool,
+    behind: Mutex<Option<Behind>>,
     updates: AtomicU64,
     commits: AtomicU64,
 }
@@ -44,14 +45,19 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(place: &str, pools: Pools, lost: bool, member: Option<Membership>) -> Self {
+    pub(crate) fn new(
+        place: &str,
+        pools: Pools,
+        behind: Option<Behind>,
+        member: Option<Membership>,
+    ) -> Self {
         Self {
             place: Arc::from(place),
             pools: RwLock::new(Arc::new(pools)),
             all: watch::Sender::new(0),
             watchers: Mutex::default(),
             member: member.map(Member::new),
-            lost: AtomicBool::new(lost),
+            behind: Mutex::new(behind),
             updates: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         }
@@ -102,12 +108,12 @@ impl Shared {
         }
     }
 
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    pub(crate) fn behind(&self) -> Option<Behind> {
+        *locked(&self.behind)
     }
 
-    pub(crate) fn found_again(&self) {
-        self.lost.store(false, Ordering::Relaxed);
+    pub(crate) fn caught_up(&self) {
+        *locked(&self.behind) = None;
     }
 
     pub(crate) fn watch(&self, name: &PoolName) -> watch::Receiver<u64> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use fleetfoot_core::{InstallationId, Instance, InstanceName, PoolName, PoolState, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::behind::Behind;
 use crate::driver::poll_now;
 use crate::error::{ReadError, UpdateError};
 use crate::reads::Reads;
@@ -84,7 +85,7 @@ impl Store {
                     .as_mut()
                     .is_some_and(|writer| poll_now(writer.serve(vec![task])).is_break());
                 if ended && let Some(writer) = writer.take() {
-                    poll_now(writer.driver.close());
+                    poll_now(writer.close());
                 }
             }
             Access::Queue(tasks) => drop(tasks.send(task).await),
@@ -116,14 +117,27 @@ impl Store {
         self.inner.identity.created_at
     }
 
-    /// The store was made although an identity of before was there: what it knew is lost, and what carries
-    /// our label may be running (11.4). So until [`Store::strays_seen`], over restarts, too.
+    /// The store may know less than what is true outside: what carries our label may be running without a
+    /// row, and rows may be of the past (11.4). So until [`Store::strays_seen`], over restarts, too.
     #[must_use]
-    pub fn was_lost(&self) -> bool {
-        self.inner.shared.is_lost()
+    pub fn behind(&self) -> Option<Behind> {
+        self.inner.shared.behind()
     }
 
-    /// One full pass over what a lost store left behind is done: [`Store::was_lost`] is over.
+    /// The store is [behind](Store::behind), for whatever cause.
+    #[must_use]
+    pub fn was_lost(&self) -> bool {
+        self.behind().is_some()
+    }
+
+    /// New names have this number at least, because the store may not know of all names that were given;
+    /// see [`naming`](fleetfoot_core::naming).
+    #[must_use]
+    pub fn name_floor(&self) -> i64 {
+        self.inner.identity.name_floor
+    }
+
+    /// One full pass over what is outside is done: [`Store::behind`] is over.
     ///
     /// # Errors
     /// When the database cannot be written.

@@ -8,52 +8,15 @@ use std::sync::Arc;
 
 use fleetfoot_core::{
     Instance, InstanceName, Job, JobId, JobState, Observation, Phase, Pool, PoolName, PoolState,
-    Refused, Timestamp,
+    Timestamp,
 };
 
 use crate::batch::{Amendment, Past, Working};
+use crate::error::{InsertError, ObserveError, RemovePoolError};
 use crate::event::Event;
 use crate::history::FinishedJob;
 use crate::names::Names;
 use crate::told::observed;
-
-/// An observation was not taken in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ObserveError {
-    /// No live instance has this name.
-    #[error("no live instance is named `{0}`")]
-    Unknown(InstanceName),
-    /// The core refused it.
-    #[error("{0}")]
-    Refused(#[source] Refused),
-}
-
-/// An instance was not taken in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InsertError {
-    /// A live or closed instance has or had this name.
-    #[error("the name `{0}` was used before")]
-    NameTaken(InstanceName),
-    /// Its pool has no row.
-    #[error("the pool `{0}` has no row")]
-    NoPool(PoolName),
-}
-
-/// A pool was not removed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RemovePoolError {
-    /// It has no row.
-    #[error("the pool `{0}` has no row")]
-    Unknown(PoolName),
-    /// It has instances that are not closed.
-    #[error("the pool `{pool}` has {instances} instances that are not closed")]
-    NotEmpty {
-        /// The pool.
-        pool: PoolName,
-        /// How many.
-        instances: usize,
-    },
-}
 
 /// The working copy, as one closure sees it.
 pub struct Txn<'a> {
@@ -304,6 +267,13 @@ impl<'a> Txn<'a> {
             instance.phase_since = since;
         }
         Some(result)
+    }
+
+    /// Takes back what a pool's rows are sure of: the store may be behind what is true outside.
+    pub fn distrust_pool(&mut self, pool: &PoolName, now: Timestamp) {
+        if let Some(state) = self.state_mut(pool) {
+            fleetfoot_core::doubt::distrust_pool(state, now);
+        }
     }
 
     /// Moves a closed instance into the history; the instance, wherever it is now.

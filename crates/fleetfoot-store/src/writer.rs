@@ -10,10 +10,13 @@ use std::sync::Arc;
 use fleetfoot_core::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::batch::Working;
 use crate::closures::Batch;
+use crate::compare;
 use crate::driver::{Driver, poll_now};
 use crate::error::UpdateError;
 use crate::fault::DriverError;
+use crate::mark::Mark;
 use crate::names::Names;
 use crate::options::Retention;
 use crate::schema;
@@ -86,6 +89,8 @@ pub(crate) struct Writer {
     pub(crate) sql: Arc<Sql>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) names: Names,
+    /// The file beside a SQLite store that outlives it.
+    pub(crate) mark: Option<Mark>,
     pub(crate) retention: Retention,
     /// Memory may be behind the database: read it anew before anything else.
     pub(crate) stale: bool,
@@ -108,11 +113,11 @@ impl Writer {
                 Task::StraysSeen(reply) => {
                     #[cfg(feature = "faults")]
                     fleetfoot_faults::point("store.strays_seen.before");
-                    let noted = self.driver.execute(&schema::put_lost(&self.sql, false)).await;
+                    let noted = self.driver.execute(&compare::put_behind(&self.sql, None)).await;
                     #[cfg(feature = "faults")]
                     fleetfoot_faults::point("store.strays_seen.after");
                     if noted.is_ok() {
-                        self.shared.found_again();
+                        self.shared.caught_up();
                     }
                     let _ = reply.send(noted.map(|_| ()));
                 }
@@ -170,6 +175,9 @@ impl Writer {
             if statements.is_empty() {
                 return Ok(());
             }
+            if let Err(error) = self.reserve_names(&batch.working) {
+                return Err(UpdateError::write(&self.shared.place, DriverError::Io(error)));
+            }
             let fences = self.shared.fences(&self.sql, &batch.working);
             let failure = match self.driver.write(&statements, &fences).await {
                 Ok(()) => {
@@ -186,6 +194,24 @@ impl Writer {
             self.shared.lost(&pool);
             batch.refuse(&pool);
         }
+    }
+
+    /// Notes beside the store which names its pools give with this batch: a store that is put back must not
+    /// give them again.
+    fn reserve_names(&mut self, working: &Working) -> std::io::Result<()> {
+        let Some(mark) = &mut self.mark else { return Ok(()) };
+        let given = working.pools.values().flatten().map(|state| state.pool.last_name).max();
+        given.filter(|number| *number > 0).map_or(Ok(()), |number| mark.reserve(number))
+    }
+
+    /// Closes the database in order, and notes beside it that it was closed.
+    pub(crate) async fn close(mut self) {
+        if let Some(mark) = self.mark.as_mut().filter(|mark| mark.is_kept())
+            && let Err(error) = compare::close(&mut self.driver, &self.sql, mark).await
+        {
+            tracing::warn!(%error, "store did not close cleanly");
+        }
+        self.driver.close().await;
     }
 
     /// Reads everything anew if a commit's fate is unknown.
@@ -299,7 +325,7 @@ pub(crate) fn run_on_thread(mut writer: Writer, mut tasks: mpsc::Receiver<Task>)
             break;
         }
     }
-    poll_now(writer.driver.close());
+    poll_now(writer.close());
 }
 
 /// The same as a task, for servers.
@@ -310,7 +336,7 @@ pub(crate) async fn run_as_task(mut writer: Writer, mut tasks: mpsc::Receiver<Ta
             break;
         }
     }
-    writer.driver.close().await;
+    writer.close().await;
 }
 
 /// What has arrived together with `first`.

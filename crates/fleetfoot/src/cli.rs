@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::bench::BenchArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::sim::SimArgs;
+use crate::commands::store::StoreArgs;
 use crate::exit::{CommandError, Exit};
 
 /// Runs GitHub Actions jobs on machines you own: one fresh environment for each job, gone afterwards.
@@ -51,6 +52,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// End an instance
     Stop(StopArgs),
+    /// Look through the store, copy it, put a copy back
+    Store(StoreArgs),
     /// A GitHub in a box, for trials and tests
     Sim(SimArgs),
     /// Measure, each row beside the bare minimum of the same work

@@ -17,6 +17,7 @@ pub mod schema;
 pub mod sim;
 pub mod status;
 pub mod stop;
+pub mod store;
 pub mod version;
 pub mod why;
 
@@ -65,6 +66,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Drain(args) => drain::run(args).await,
         Command::Resume(args) => resume::run(args).await,
         Command::Stop(args) => stop::run(args).await,
+        Command::Store(args) => store::run(args).await,
         Command::Sim(args) => Ok(sim::run(args).await?),
         Command::Bench(args) => Ok(bench::run(args).await?),
         Command::Version(args) => version::run(args),

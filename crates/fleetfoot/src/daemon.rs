@@ -109,6 +109,12 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     };
     let location = Location::Sqlite(state_dir.store_file());
     let store = state_dir.open_store(location, Options::default()).await?;
+    if let Some(behind) = store.behind() {
+        tracing::warn!(
+            cause = behind.as_str(),
+            "{behind}, looking at everything outside before making anything"
+        );
+    }
     let stopped = serve(&options, &state_dir, store.clone(), wishes).await;
     store.close().await;
     drop(lock);

@@ -13,8 +13,10 @@ pub mod time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleetfoot_api::{InstanceStatus, PoolStatus, Source, Status};
+use fleetfoot_api::{InstanceStatus, PoolStatus, Source, Status, StoreBehind};
 use fleetfoot_core::{Health, Instance, InstanceName, PoolHealth, PoolName, PoolState, Timestamp};
+
+use fleetfoot_store::Behind;
 
 pub use event::event_info;
 pub use instance::{closed_status, instance_status, outcome, outcome_word};
@@ -28,12 +30,22 @@ pub struct Snapshot {
     pub version: String,
     /// The installation's identity.
     pub installation: String,
+    /// The store may know less than what is true outside.
+    pub behind: Option<Behind>,
     /// The pools as the store has them.
     pub pools: BTreeMap<PoolName, Arc<PoolState>>,
     /// What the controller says; nothing when none runs.
     pub health: Option<Health>,
     /// The time.
     pub now: Timestamp,
+}
+
+fn behind_info(behind: Behind) -> StoreBehind {
+    let taken_at = match behind {
+        Behind::Restored { taken_at } => taken_at.map(time::rfc3339),
+        Behind::Lost | Behind::Older | Behind::LogGone => None,
+    };
+    StoreBehind { cause: behind.as_str().to_owned(), message: behind.to_string(), taken_at }
 }
 
 impl Snapshot {
@@ -81,6 +93,7 @@ impl Snapshot {
         Status {
             version: self.version.clone(),
             installation: self.installation.clone(),
+            behind: self.behind.map(behind_info),
             source: if health.is_some() { Source::Daemon } else { Source::Store },
             at: time::rfc3339(self.now),
             started_at: health.map(|health| time::rfc3339(health.started_at)),

@@ -89,6 +89,7 @@ fn a_snapshot_tells_who_speaks() {
     let mut snapshot = Snapshot {
         version: "1".to_owned(),
         installation: "i".to_owned(),
+        behind: None,
         pools: BTreeMap::from([(state.pool.name.clone(), state)]),
         health: None,
         now: Timestamp(5),

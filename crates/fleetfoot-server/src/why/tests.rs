@@ -43,6 +43,7 @@ fn snapshot(instance: Option<Instance>, job: Option<Job>, causes: Vec<Cause>) ->
     Snapshot {
         version: "1".to_owned(),
         installation: "i".to_owned(),
+        behind: None,
         pools: BTreeMap::from([(pool(), Arc::new(state))]),
         health: Some(Health { pools, ..Health::default() }),
         now: NOW,

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use fleetfoot_core::Timestamp;
+
 use crate::dialect::Dialect;
 use crate::fault::DriverError;
 use crate::lease::Fence;
@@ -91,17 +93,21 @@ impl Driver {
     }
 
     /// Saves what is there before the schema leaves version `from`.
-    pub(crate) async fn backup_before_migration(&mut self, from: i64) -> Result<(), DriverError> {
+    pub(crate) async fn backup_before_migration(
+        &mut self,
+        from: i64,
+        now: Timestamp,
+    ) -> Result<(), DriverError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.backup_before_migration(from),
+            Self::Sqlite(sqlite) => sqlite.backup_before_migration(from, now),
             Self::Server(server) => server.backup_before_migration(from).await,
         }
     }
 
     /// A consistent copy in a file; `None` if this database cannot give one.
-    pub(crate) fn backup(&mut self, to: &Path) -> Option<Result<(), DriverError>> {
+    pub(crate) fn backup(&mut self, to: &Path, now: Timestamp) -> Option<Result<(), DriverError>> {
         match self {
-            Self::Sqlite(sqlite) => Some(sqlite.backup(to)),
+            Self::Sqlite(sqlite) => Some(sqlite.backup(to, now)),
             Self::Server(_) => None,
         }
     }
@@ -111,6 +117,22 @@ impl Driver {
         match self {
             Self::Sqlite(sqlite) => sqlite.check(),
             Self::Server(server) => server.check().await.map(|()| None),
+        }
+    }
+
+    /// Looks for damage everywhere, however long it takes; what it found, one line.
+    pub(crate) async fn check_wholly(&mut self) -> Result<Option<String>, DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.check_wholly(),
+            Self::Server(server) => server.check().await.map(|()| None),
+        }
+    }
+
+    /// Folds the log into the file; `false` if somebody who reads is in the way, or there is no log.
+    pub(crate) fn fold_log(&mut self) -> Result<bool, DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.fold_log(),
+            Self::Server(_) => Ok(false),
         }
     }
 

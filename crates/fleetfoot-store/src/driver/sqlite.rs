@@ -7,11 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fleetfoot_core::Timestamp;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, Value as SqliteValue};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 
 use super::WriteFailure;
+use crate::compare::TAKEN_AT;
 use crate::fault::DriverError;
 use crate::fleet::Ticks;
 use crate::lease::Fence;
@@ -215,20 +217,39 @@ impl Sqlite {
     }
 
     /// A copy beside the file, named after the schema it has.
-    pub(crate) fn backup_before_migration(&mut self, from: i64) -> Result<(), DriverError> {
+    pub(crate) fn backup_before_migration(
+        &mut self,
+        from: i64,
+        now: Timestamp,
+    ) -> Result<(), DriverError> {
         let mut name = OsString::from(self.path.as_os_str());
         name.push(format!(".schema-{from}.bak"));
         let to = PathBuf::from(name);
-        self.backup(&to)
+        self.backup(&to, now)
     }
 
-    /// A consistent copy at `to`, complete or not there at all.
-    pub(crate) fn backup(&mut self, to: &Path) -> Result<(), DriverError> {
+    /// A consistent copy at `to` that says that it was taken now; complete or not there at all.
+    pub(crate) fn backup(&mut self, to: &Path, now: Timestamp) -> Result<(), DriverError> {
+        self.copy_stamped(to, Some(now))
+    }
+
+    /// A copy of a backup at `to`. It was taken when it says, or nobody knows when.
+    pub(crate) fn copy_of_backup(
+        &mut self,
+        to: &Path,
+        taken_at: Option<Timestamp>,
+    ) -> Result<(), DriverError> {
+        self.copy_stamped(to, taken_at)
+    }
+
+    fn copy_stamped(&mut self, to: &Path, taken_at: Option<Timestamp>) -> Result<(), DriverError> {
         let mut partial = OsString::from(to.as_os_str());
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let result =
-            self.copy(&partial).and_then(|()| publish(&partial, to).map_err(DriverError::Io));
+        let result = self
+            .copy(&partial)
+            .and_then(|()| stamp(&partial, taken_at))
+            .and_then(|()| publish(&partial, to).map_err(DriverError::Io));
         if result.is_err() {
             let _ = fs::remove_file(&partial);
         }
@@ -253,11 +274,44 @@ impl Sqlite {
 
     /// Looks for damage.
     pub(crate) fn check(&mut self) -> Result<Option<String>, DriverError> {
-        let found: String = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(DriverError::Sqlite)?;
-        Ok((found != "ok").then(|| found.replace('\n', " ")))
+        self.findings("PRAGMA quick_check(1)").map(|found| found.into_iter().next())
+    }
+
+    /// Looks for damage everywhere, indexes included.
+    pub(crate) fn check_wholly(&mut self) -> Result<Option<String>, DriverError> {
+        let found = self.findings("PRAGMA integrity_check(5)")?;
+        Ok((!found.is_empty()).then(|| found.join("; ")))
+    }
+
+    fn findings(&self, check: &str) -> Result<Vec<String>, DriverError> {
+        let mut statement = self.connection.prepare(check).map_err(DriverError::Sqlite)?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0));
+        let found = rows.and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let mut found = found.map_err(DriverError::Sqlite)?;
+        found.retain(|line| line != "ok");
+        Ok(found.into_iter().map(|line| line.replace('\n', " ")).collect())
+    }
+
+    /// Folds the whole log into the file, durably; `false` if somebody who reads is in the way.
+    pub(crate) fn fold_log(&mut self) -> Result<bool, DriverError> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(FULL)", [], |row| {
+                let (busy, log, folded) =
+                    (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+                Ok(busy == 0 && log == folded)
+            })
+            .map_err(DriverError::Sqlite)
+    }
+
+    /// Bytes of pages that are free to be used again.
+    pub(crate) fn free_bytes(&self) -> Result<u64, DriverError> {
+        let number = |pragma: &str| {
+            self.connection
+                .query_row(pragma, [], |row| row.get::<_, i64>(0))
+                .map(i64::unsigned_abs)
+                .map_err(DriverError::Sqlite)
+        };
+        Ok(number("PRAGMA freelist_count")?.saturating_mul(number("PRAGMA page_size")?))
     }
 
     /// Bounds the file, as a full disk would.
@@ -281,11 +335,29 @@ fn wall_clock() -> Ticks {
     })
 }
 
+/// Writes into a copy that it is a backup.
+fn stamp(copy: &Path, taken_at: Option<Timestamp>) -> Result<(), DriverError> {
+    let connection = Connection::open_with_flags(
+        copy,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(DriverError::Sqlite)?;
+    let taken_at = taken_at.map_or_else(|| "unknown".to_owned(), |at| at.0.to_string());
+    let put = "INSERT OR REPLACE INTO fleetfoot_meta (name, content) VALUES (?, ?)";
+    let put = connection.execute(put, [TAKEN_AT, &taken_at]).map_err(DriverError::Sqlite);
+    put.and_then(|_| connection.close().map_err(|(_, error)| DriverError::Sqlite(error)))
+}
+
 /// Makes the finished copy durable under its final name.
 fn publish(partial: &Path, to: &Path) -> io::Result<()> {
     fs::File::open(partial)?.sync_all()?;
     fs::rename(partial, to)?;
-    match to.parent() {
+    sync_directory(to)
+}
+
+/// Makes the names in the directory of `path` durable.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => fs::File::open(".")?.sync_all(),
         Some(parent) => fs::File::open(parent)?.sync_all(),
         None => Ok(()),

@@ -22,6 +22,7 @@ struct PoolData {
     backend_connection: String,
     demand: DemandData,
     circuit: CircuitData,
+    last_name: i64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -82,6 +83,7 @@ pub(crate) fn values(pool: &Pool) -> Vec<Value> {
         backend_connection,
         demand,
         circuit: Circuit { failures, open_until, allowance, last_failure },
+        last_name,
         created_at,
     } = pool;
     let data = PoolData {
@@ -98,6 +100,7 @@ pub(crate) fn values(pool: &Pool) -> Vec<Value> {
             allowance: *allowance,
             last_failure: last_failure.clone(),
         },
+        last_name: *last_name,
     };
     vec![
         Value::text(name),
@@ -132,6 +135,7 @@ pub(crate) fn from_row(row: Row) -> Result<Pool, RowError> {
             allowance: data.circuit.allowance,
             last_failure: data.circuit.last_failure,
         },
+        last_name: data.last_name,
         created_at,
     })
 }

@@ -183,8 +183,9 @@ pub(crate) fn pool(name: PoolName) -> impl Strategy<Value = Pool> {
     let intents = vec![Intent::Active, Intent::Draining, Intent::Removed];
     let texts = (text(), text(), maybe_text(), text(), text());
     let circuit = (any::<u32>(), maybe_time(), any::<u32>(), text());
-    (proptest::sample::select(intents), texts, any::<Option<i64>>(), demand(), circuit, time())
-        .prop_map(move |(intent, texts, scale_set, demand, circuit, created_at)| Pool {
+    let numbers = (any::<Option<i64>>(), any::<i64>());
+    (proptest::sample::select(intents), texts, numbers, demand(), circuit, time()).prop_map(
+        move |(intent, texts, (scale_set, last_name), demand, circuit, created_at)| Pool {
             name: name.clone(),
             intent,
             config_url: texts.0,
@@ -200,8 +201,10 @@ pub(crate) fn pool(name: PoolName) -> impl Strategy<Value = Pool> {
                 allowance: circuit.2,
                 last_failure: circuit.3,
             },
+            last_name,
             created_at,
-        })
+        },
+    )
 }
 
 /// A job with every field drawn.

@@ -67,6 +67,27 @@ pub fn state_dir(args: &LocateArgs) -> Result<StateDir, CommandError> {
     })
 }
 
+/// The state directory that a store is to be put into: a named one may still be without state.
+///
+/// # Errors
+/// As [`state_dir`], and when the named one cannot be made.
+pub fn state_dir_to_fill(args: &LocateArgs) -> Result<StateDir, CommandError> {
+    let named = named_state_dir(args)?;
+    let search = Search::from_environment(named.clone(), false);
+    match (StateDir::find(&search), named) {
+        (Some(found), _) => Ok(found),
+        (None, Some(_)) => StateDir::resolve(&search)
+            .map_err(|error| CommandError::new(Exit::Failure, error.to_string())),
+        (None, None) => state_dir(args),
+    }
+}
+
+/// Where the store of this state directory is.
+#[must_use]
+pub fn store_location(dir: &StateDir) -> Location {
+    Location::Sqlite(dir.store_file())
+}
+
 /// A client for the daemon, whether or not one runs.
 ///
 /// # Errors
@@ -150,8 +171,7 @@ fn failure(error: &ClientError) -> CommandError {
 /// # Errors
 /// When there is no store, or it cannot be read.
 pub async fn read_store(dir: &StateDir) -> Result<(Store, Snapshot), CommandError> {
-    let location = Location::Sqlite(dir.store_file());
-    let store = Store::open_read_only(location)
+    let store = Store::open_read_only(store_location(dir))
         .await
         .map_err(|error| CommandError::new(Exit::Failure, error.to_string()))?;
     say(&format!("note: no daemon runs; this is what its store in {} says", dir.path().display()));

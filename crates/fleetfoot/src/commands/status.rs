@@ -34,6 +34,11 @@ pub async fn run(args: StatusArgs) -> Result<ExitCode, CommandError> {
 pub fn text(status: &Status) -> String {
     let mut text = headline(status);
     text.push('\n');
+    if let Some(behind) = &status.behind {
+        let of = behind.taken_at.as_ref().map_or_else(String::new, |at| format!(" of {at}"));
+        let message = format!("{}{of}: everything outside is looked at once", behind.message);
+        text.push_str(&format!("{message} before anything new is made\n"));
+    }
     if status.pools.is_empty() {
         text.push_str("no pools\n");
         return text;

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod backups;
 mod bad_input;
 mod broken_engine;
 mod broken_github;
