@@ -138,6 +138,8 @@ pub(crate) async fn finish(pool: &Arc<PoolContext>) -> bool {
         return true;
     }
     let name = pool.name().clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pool_gone.before");
     let gone = shared
         .store
         .update(move |txn| {
@@ -149,6 +151,8 @@ pub(crate) async fn finish(pool: &Arc<PoolContext>) -> bool {
             }
         })
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pool_gone.after");
     match gone {
         Ok(true) => {}
         Ok(false) => return false,

@@ -308,6 +308,8 @@ async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failur
 /// The scale set is gone (11.7): the listener looks it up anew.
 async fn forget_scale_set(pool: &PoolContext, set: ScaleSetId) {
     let name = pool.name().clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.scale_set_refused.before");
     let forgotten = pool
         .shared
         .store
@@ -318,6 +320,8 @@ async fn forget_scale_set(pool: &PoolContext, set: ScaleSetId) {
             }
         })
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.scale_set_refused.after");
     if let Err(error) = forgotten {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a scale set");
     }

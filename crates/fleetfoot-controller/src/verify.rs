@@ -158,11 +158,15 @@ async fn give_up(pool: &PoolContext, instance: &Instance, failure: &Failure<Gith
     tracing::warn!(pool = %pool.name(), instance = %instance.name, error = detail, "runner look-up failed");
     let retry_at = pool.now() + fleetfoot_core::Span::seconds(20 + fastrand::i64(0..20));
     let name = instance.name.clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.look_up_retry.before");
     let changed = pool
         .shared
         .store
         .update(move |txn| txn.modify_instance(&name, move |row| row.retry_at = Some(retry_at)))
         .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.look_up_retry.after");
     if let Err(error) = changed {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a retry");
     }

@@ -37,7 +37,7 @@ pub(crate) async fn launch(
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     #[cfg(feature = "faults")]
-    fleetfoot_faults::point("process.shim.spawn.before");
+    fleetfoot_faults::point("process.launch.spawn.before");
     let mut child = command.spawn().map_err(|error| {
         failed(ErrorKind::Backend, format!("cannot start {}: {error}", shim.display()))
     })?;
@@ -50,10 +50,10 @@ pub(crate) async fn launch(
         serde_json::to_vec(order).map_err(|error| failed(ErrorKind::Backend, error.to_string()))?;
     // Not whole if we are dropped here, and the shim then does nothing.
     #[cfg(feature = "faults")]
-    fleetfoot_faults::point("process.shim.order.before");
+    fleetfoot_faults::point("process.launch.order.before");
     orders.write_all(&text).await.map_err(unanswered)?;
     #[cfg(feature = "faults")]
-    fleetfoot_faults::point("process.shim.order.after");
+    fleetfoot_faults::point("process.launch.order.after");
     drop(orders);
     let mut answer = Vec::new();
     answers.take(ANSWER_MAX).read_to_end(&mut answer).await.map_err(unanswered)?;

@@ -150,7 +150,11 @@ pub async fn set_intent(
     now: Timestamp,
 ) -> Result<(), ApiError> {
     let name = pool.clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("server.commit.intent.before");
     let written = store.update(move |txn| write_intent(txn, &name, intent, now)).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("server.commit.intent.after");
     written.map_err(|error| ApiError::store(&error))?
 }
 
@@ -198,7 +202,11 @@ pub async fn stop(
         });
     }
     let name = instance.clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("server.commit.stop.before");
     let written = store.update(move |txn| write_stop(txn, &name, force, now)).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("server.commit.stop.after");
     written.map_err(|error| ApiError::store(&error))?
 }
 

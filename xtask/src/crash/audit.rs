@@ -12,15 +12,20 @@ use crate::process::wait_until;
 /// How long what ends by itself may take to.
 const LAST: Duration = Duration::from_secs(5);
 
-/// Holds jobs, backend, GitHub and store against what was promised.
-pub(super) fn audit(bed: &Bed, cancelled: &[u64]) -> Result<()> {
+/// Holds jobs, backend, GitHub and store against what was promised. A job whose machine was killed under it
+/// may have failed.
+pub(super) fn audit(bed: &Bed, cancelled: &[u64], machine_killed: bool) -> Result<()> {
     let state = bed.github.state()?;
     for job in &state.jobs {
         ensure!(job.starts <= 1, "job {} was started {} times", job.id, job.starts);
-        ensure!(!job.lost, "job {} is lost", job.id);
+        ensure!(!job.lost || machine_killed, "job {} is lost", job.id);
         let result = job.result.as_deref().unwrap_or(&job.state);
         let well = result == "succeeded" && job.starts == 1;
-        ensure!(well || cancelled.contains(&job.id), "job {} has ended as {result}", job.id);
+        ensure!(
+            well || job.lost || cancelled.contains(&job.id),
+            "job {} has ended as {result}",
+            job.id
+        );
     }
     let runners: Vec<&str> = state.runners.iter().map(|runner| runner.name.as_str()).collect();
     ensure!(runners.is_empty(), "registered at GitHub still: {}", runners.join(", "));

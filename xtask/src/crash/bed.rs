@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Backend;
+use super::case::SHIMS;
 use super::engine::{Engine, IMAGE, RUNNER};
 use super::github::Github;
 use super::scenario::Scenario;
@@ -210,13 +211,27 @@ impl Bed {
     fn tend(&mut self) -> Result<()> {
         ensure!(!is_interrupted(), "interrupted");
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        let Some(status) = daemon.try_wait()? else { return self.count_processes() };
+        let Some(status) = daemon.try_wait()? else {
+            if self.crash.is_some() && self.shim_crashed() {
+                self.crashed = true;
+                self.crash = None;
+                self.kill_daemon()?;
+                return self.start_plain();
+            }
+            return self.count_processes();
+        };
         self.daemon = None;
         let at_point = status.signal() == Some(Signal::KILL.as_raw()) && self.crash.is_some();
         ensure!(at_point, "the daemon ended by itself: {status}");
         self.crashed = true;
         self.crash = None;
         self.start_plain()
+    }
+
+    /// The point was one of a shim's: the daemon lives, and each further shim would end there, too.
+    fn shim_crashed(&self) -> bool {
+        let is_shims = self.crash.as_ref().is_some_and(|crash| crash.starts_with(SHIMS));
+        is_shims && self.passed().iter().any(|point| point.ends_with('!'))
     }
 
     /// Waits for a level while it looks after the daemon.

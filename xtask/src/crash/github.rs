@@ -14,6 +14,9 @@ use crate::unix_http;
 /// The organization of all cases.
 pub(super) const ORG: &str = "acme";
 
+/// The request that lists all runners.
+const LISTING: &str = "rest_get_runners";
+
 /// A box that runs.
 pub(super) struct Github {
     child: Child,
@@ -131,6 +134,20 @@ impl Github {
             "endpoint": endpoint, "scale_set": pool, "times": 1, "response": response,
         });
         self.call("POST", "faults", Some(&fault)).map(|_| ())
+    }
+
+    /// The next listing of all runners fails.
+    pub(super) fn fail_listing(&self) -> Result<()> {
+        let response = json!({ "kind": "status", "status": 500 });
+        let fault = json!({ "endpoint": LISTING, "times": 1, "response": response });
+        self.call("POST", "faults", Some(&fault)).map(|_| ())
+    }
+
+    /// Whether one failed.
+    pub(super) fn listing_failed(&self) -> Result<bool> {
+        let faults = self.call("GET", "faults", None)?;
+        let mut faults = faults.as_array().into_iter().flatten();
+        Ok(faults.any(|fault| fault["endpoint"] == LISTING && fault["struck"] != 0))
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! A case has a box, a directory and pools of its own. It runs the daemon with one point to end at,
 //! starts it again without, plays its scenario to the end and holds the books: [`audit`]. Start at
-//! [`run`]; what is played is in [`scenario`].
+//! [`run`]; what is played is in [`scenario`] and [`story`].
 
 mod audit;
 mod bed;
@@ -17,6 +17,7 @@ mod github;
 mod page;
 pub(crate) mod points;
 mod scenario;
+mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -37,7 +37,12 @@ pub(super) fn main(path: PathBuf) -> ExitCode {
     let Some(shim) = shim else { return ExitCode::FAILURE };
     release_standard_streams();
     let exit = shim.wait();
-    if record(&directory, &exit) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.shim.exit.before");
+    let recorded = record(&directory, &exit);
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("process.shim.exit.after");
+    if recorded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Writes down how it ended. On a full disk the reserve, and if need be the output, makes room for it. What cannot be written at
@@ -90,7 +95,11 @@ impl Shim {
         let signals = Signals::new().refused("cannot handle signals")?;
         let cgroups: Vec<PathBuf> =
             order.groups.iter().map(|group| group.directory.clone()).collect();
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.shim.announce.before");
         announce(directory, cgroups.clone(), order.grace_ms)?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.shim.announce.after");
         match Self::start_runner(directory, &order, signals, cgroups.clone()) {
             Ok(started) => Ok(started),
             Err(refusal) => {
@@ -118,7 +127,11 @@ impl Shim {
             .refused("cannot make a pipe")?;
         let output = Output::new(read, directory.clone(), order.log_max_size)
             .refused("cannot write its output")?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.shim.runner.before");
         let runner = spawn(order, &usable, write.into()).refused("cannot start the runner")?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("process.shim.runner.after");
         let shim = Self {
             signals,
             output,
