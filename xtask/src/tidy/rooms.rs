@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-provisioner-docker", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-process", &["core", "provisioner", "faults"]),
     ("fleetfoot-controller", &["core", "github", "store", "provisioner", "faults"]),
-    ("fleetfoot-server", &["api", "core", "store"]),
+    ("fleetfoot-server", &["api", "core", "store", "faults"]),
     ("fleetfoot-sim", &["core"]),
     ("fleetfoot-world", &["core", "github", "store", "provisioner", "controller", "sim", "faults"]),
     (
