@@ -23,6 +23,6 @@ pub mod views;
 pub mod why;
 
 pub use error::ApiError;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Reload};
 pub use router::{Face, router};
 pub use state::{ControlRequest, LogReader, ServerState, wall_clock};

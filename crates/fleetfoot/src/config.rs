@@ -7,6 +7,7 @@
 //!
 //! Secrets never stand in the file: it names files, and [`credentials`] reads them.
 
+pub mod changes;
 pub mod credentials;
 mod findings;
 mod keys;
@@ -72,6 +73,8 @@ pub struct Loaded {
     pub config: Config,
     /// What was found on the way; warnings only.
     pub report: Report,
+    /// The file as it was read.
+    pub bytes: Vec<u8>,
 }
 
 /// Why a file cannot be used.
@@ -107,7 +110,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
         std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     let (config, report) = parse(&bytes, path, options);
     match config {
-        Some(config) if report.is_ok() => Ok(Loaded { config, report }),
+        Some(config) if report.is_ok() => Ok(Loaded { config, report, bytes }),
         _ => Err(LoadError::Invalid(report)),
     }
 }

@@ -1,8 +1,10 @@
 //! The life of the `run` process: lock, store, pools, faces, signals, and the way out.
 
 mod limits;
+mod reload;
 mod signals;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,9 +18,10 @@ use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::credentials::{Flags, RealSurroundings, resolve};
-use crate::config::{Config, Flavor};
-use crate::wiring::{self, Surroundings, WiringError};
+use crate::config::{Config, Flavor, LoadOptions};
+use crate::wiring::{self, Surroundings, Wiring, WiringError};
 
+use reload::Reloader;
 use signals::Wish;
 
 /// What `run` is asked to do.
@@ -26,6 +29,10 @@ use signals::Wish;
 pub struct DaemonOptions {
     /// The checked configuration.
     pub config: Config,
+    /// The file it was read from, as it was.
+    pub text: Vec<u8>,
+    /// How the file is read again.
+    pub load: LoadOptions,
     /// What the command line adds to it.
     pub flags: Flags,
     /// `--state-dir`, before the configuration's key.
@@ -138,8 +145,9 @@ async fn serve(
         program: std::env::current_exe().map_err(DaemonError::Program)?,
         flavor: options.flavor,
     };
-    let mut pools = wiring::pools(config, resolution, &surroundings).await?;
-    pools.extend(wiring::removed_pools(&store, &pools));
+    let mut wiring = Wiring::new(&surroundings);
+    let mut pools = wiring.pools(config, resolution).await?;
+    pools.extend(wiring::removed_pools(&store, &pools, &BTreeSet::new()));
     let faces = Faces::open(config, state_dir).await?;
     for pool in &pools {
         prepare(pool);
@@ -156,6 +164,9 @@ async fn serve(
     let (faces_stop, faces_stopped) = watch::channel(false);
     let (control, mut requests) = mpsc::channel(4);
     let reader = controller.log_reader();
+    let metrics = Metrics::install();
+    metrics.config_loaded();
+    let reloader = Reloader::new(options, store.clone(), wiring, metrics.clone());
     let state = ServerState {
         store,
         health: controller.health(),
@@ -165,18 +176,21 @@ async fn serve(
         }),
         version: env!("CARGO_PKG_VERSION"),
         control,
-        metrics: Metrics::install(),
+        metrics,
         clock: Arc::new(move || clock.now()),
     };
     let serving = faces.serve(state, &faces_stopped);
     let mut wishes = wishes;
+    let mut hangups = signals::hangups().map_err(DaemonError::Signals)?;
     tokio::select! {
+        biased;
         wish = wishes.next() => match wish {
             Wish::Stop => {}
         },
         Some(request) = requests.recv() => match request {
             ControlRequest::Takeover => tracing::info!("handing over"),
         },
+        never = reloader.serve(&controller, &mut hangups) => match never {},
     }
     wishes.exit_on_the_next();
     let stopped = controller.stop().await;

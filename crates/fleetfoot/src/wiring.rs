@@ -5,7 +5,7 @@ mod backends;
 mod connections;
 mod docker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +98,68 @@ pub struct Surroundings {
     pub flavor: Flavor,
 }
 
-/// Makes the pools of `config`, in the order of their names.
+/// Makes pools of configurations, one after another: what does not change from one to the next is the very
+/// same connection and the very same backend again.
+#[derive(Debug)]
+pub struct Wiring {
+    flavor: Flavor,
+    connections: Connections,
+    backends: Backends,
+}
+
+impl Wiring {
+    /// Nothing is connected yet.
+    #[must_use]
+    pub fn new(surroundings: &Surroundings) -> Self {
+        Self {
+            flavor: surroundings.flavor,
+            connections: Connections::default(),
+            backends: Backends::new(surroundings.clone()),
+        }
+    }
+
+    /// Makes the pools of `config`, in the order of their names.
+    ///
+    /// # Errors
+    /// The first pool that cannot be put together.
+    pub async fn pools(
+        &mut self,
+        config: &Config,
+        resolution: Resolution,
+    ) -> Result<Vec<PoolSettings>, WiringError> {
+        if let Some((runner, source)) = resolution.failures.into_iter().next() {
+            return Err(WiringError::Resolve { runner, source });
+        }
+        let resolved: BTreeMap<&str, &Resolved> =
+            resolution.runners.iter().map(|it| (it.runner.as_str(), it)).collect();
+        let mut pools = Vec::new();
+        for runner in &config.runners {
+            let Some(resolved) = resolved.get(runner.name.as_str()) else { continue };
+            let name = PoolName::new(&runner.name)
+                .map_err(|source| WiringError::Name { runner: runner.name.clone(), source })?;
+            let connection = self.connections.connection(resolved)?;
+            let Made { provisioner, concurrency } = self.backends.backend(runner).await?;
+            pools.push(PoolSettings {
+                name,
+                spec: spec(runner, self.flavor),
+                labels: runner.labels.clone(),
+                runner_group: runner.runner_group.clone(),
+                connection,
+                credential_reference: resolved.source.to_string(),
+                provisioner,
+                backend_concurrency: concurrency,
+                footprint: footprint(&runner.backend),
+                removed: false,
+                takeover: config.takeover,
+            });
+        }
+        self.connections.keep(&resolution.runners);
+        self.backends.keep(&config.runners);
+        Ok(pools)
+    }
+}
+
+/// Makes the pools of one configuration, in the order of their names.
 ///
 /// # Errors
 /// The first pool that cannot be put together.
@@ -107,44 +168,22 @@ pub async fn pools(
     resolution: Resolution,
     surroundings: &Surroundings,
 ) -> Result<Vec<PoolSettings>, WiringError> {
-    if let Some((runner, source)) = resolution.failures.into_iter().next() {
-        return Err(WiringError::Resolve { runner, source });
-    }
-    let resolved: BTreeMap<&str, &Resolved> =
-        resolution.runners.iter().map(|resolved| (resolved.runner.as_str(), resolved)).collect();
-    let mut connections = Connections::default();
-    let mut backends = Backends::new(surroundings.clone());
-    let mut pools = Vec::new();
-    for runner in &config.runners {
-        let Some(resolved) = resolved.get(runner.name.as_str()) else { continue };
-        let name = PoolName::new(&runner.name)
-            .map_err(|source| WiringError::Name { runner: runner.name.clone(), source })?;
-        let connection = connections.connection(resolved)?;
-        let Made { provisioner, concurrency } = backends.make(runner).await?;
-        pools.push(PoolSettings {
-            name,
-            spec: spec(runner, surroundings.flavor),
-            labels: runner.labels.clone(),
-            runner_group: runner.runner_group.clone(),
-            connection,
-            credential_reference: resolved.source.to_string(),
-            provisioner,
-            backend_concurrency: concurrency,
-            footprint: footprint(&runner.backend),
-            removed: false,
-            takeover: config.takeover,
-        });
-    }
-    Ok(pools)
+    Wiring::new(surroundings).pools(config, resolution).await
 }
 
 /// Pools that are not in the configuration any more and still have instances: each lives on with the
-/// backend and the credential of a configured pool that has the same ones (design, 11.8).
+/// backend and the credential of a configured pool that has the same ones (design, 11.8). Those that are
+/// `served` have their own.
 #[must_use]
-pub fn removed_pools(store: &Store, pools: &[PoolSettings]) -> Vec<PoolSettings> {
+pub fn removed_pools(
+    store: &Store,
+    pools: &[PoolSettings],
+    served: &BTreeSet<PoolName>,
+) -> Vec<PoolSettings> {
     let mut removed = Vec::new();
     for (name, state) in store.pools().iter() {
-        if state.instances.is_empty() || pools.iter().any(|pool| pool.name == *name) {
+        let known = served.contains(name) || pools.iter().any(|pool| pool.name == *name);
+        if state.instances.is_empty() || known {
             continue;
         }
         let row = &state.pool;

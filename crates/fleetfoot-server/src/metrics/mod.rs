@@ -47,6 +47,27 @@ impl Leg {
     }
 }
 
+/// What became of a configuration that was read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Applied,
+    /// It was the same.
+    Unchanged,
+    /// It could not be used; nothing changed.
+    Refused,
+}
+
+impl Reload {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Records what happens over time, and renders everything.
 #[derive(Clone)]
 pub struct Metrics {
@@ -92,6 +113,14 @@ impl Metrics {
                 "fleetfoot_queue_to_start_seconds",
                 "From a queued job to its start, by leg."
             );
+            metrics::describe_counter!(
+                "fleetfoot_config_reloads_total",
+                "Times the configuration was read again, by result."
+            );
+            metrics::describe_gauge!(
+                "fleetfoot_config_last_load_time_seconds",
+                "When the configuration in force was read."
+            );
             metrics::describe_histogram!(
                 "fleetfoot_boot_seconds",
                 "From the commit of a name to its runner being online."
@@ -125,6 +154,25 @@ impl Metrics {
             metrics::counter!("fleetfoot_instances_closed_total", "pool" => pool, "outcome" => outcome)
                 .increment(1);
         });
+    }
+
+    /// The configuration was read again.
+    pub fn config_reload(&self, result: Reload) {
+        let word = result.as_str();
+        self.within(|| {
+            metrics::counter!("fleetfoot_config_reloads_total", "result" => word).increment(1)
+        });
+        match result {
+            Reload::Applied | Reload::Unchanged => self.config_loaded(),
+            Reload::Refused => {}
+        }
+    }
+
+    /// The configuration in force was read at this moment.
+    pub fn config_loaded(&self) {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seconds = since.unwrap_or_default().as_secs_f64();
+        self.within(|| metrics::gauge!("fleetfoot_config_last_load_time_seconds").set(seconds));
     }
 
     /// A job started.

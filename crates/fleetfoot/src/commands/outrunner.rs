@@ -72,6 +72,8 @@ fn run(options: Options) -> ExitCode {
     tracing::info!(runners = loaded.config.runners.len(), "configuration loaded");
     let daemon = DaemonOptions {
         config: loaded.config,
+        text: loaded.bytes,
+        load: load_options,
         flags: Flags { url: options.url, token: options.token },
         state_dir: None,
         flavor: Flavor::Outrunner,

@@ -75,6 +75,8 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
     tracing::info!(runners = loaded.config.runners.len(), "configuration loaded");
     let stopped = daemon::run(DaemonOptions {
         config: loaded.config,
+        text: loaded.bytes,
+        load: load_options,
         flags: Flags::default(),
         state_dir: options.state_dir,
         flavor: Flavor::Native,

@@ -118,6 +118,12 @@ impl Report {
         Report { file: file.to_owned(), findings, text }
     }
 
+    /// The text it is about.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The findings that stop the program.
     pub fn errors(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.severity == Severity::Error)

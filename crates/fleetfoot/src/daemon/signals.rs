@@ -26,6 +26,11 @@ pub(super) fn listen() -> io::Result<Wishes> {
     })
 }
 
+/// Begins to receive SIGHUP: the wish to read the configuration again.
+pub(super) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
 impl Wishes {
     /// The next wish.
     pub(super) async fn next(&mut self) -> Wish {

@@ -23,6 +23,7 @@ const PROCESS_CALLS: usize = 8;
 const SIMULATED_CALLS: usize = 4096;
 
 /// A provisioner and how many calls its connection takes at once.
+#[derive(Debug, Clone)]
 pub(super) struct Made {
     pub(super) provisioner: AnyProvisioner,
     pub(super) concurrency: usize,
@@ -35,15 +36,52 @@ pub(super) struct Backends {
     engines: BTreeMap<Option<String>, Arc<DockerEngine>>,
     processes: Option<Arc<ProcessHost>>,
     simulated: Option<SimulatedEngine>,
+    /// What was made of which settings: the same ones make nothing new.
+    made: BTreeMap<String, (Recipe, Made)>,
 }
+
+/// Everything of a runner that its provisioner is made from.
+type Recipe = (Backend, Option<InstanceProxy>, Option<std::path::PathBuf>);
 
 impl Backends {
     pub(super) fn new(surroundings: Surroundings) -> Self {
-        Self { surroundings, engines: BTreeMap::new(), processes: None, simulated: None }
+        Self {
+            surroundings,
+            engines: BTreeMap::new(),
+            processes: None,
+            simulated: None,
+            made: BTreeMap::new(),
+        }
     }
 
-    /// The backend of one runner.
-    pub(super) async fn make(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
+    /// The backend of one runner; the very same one if its settings are.
+    pub(super) async fn backend(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
+        let recipe = (runner.backend.clone(), runner.proxy.clone(), runner.ca_file.clone());
+        if let Some((of, made)) = self.made.get(&runner.name)
+            && *of == recipe
+        {
+            return Ok(made.clone());
+        }
+        let made = self.make(runner).await?;
+        self.made.insert(runner.name.clone(), (recipe, made.clone()));
+        Ok(made)
+    }
+
+    /// Forgets what these runners do not use.
+    pub(super) fn keep(&mut self, runners: &[RunnerConfig]) {
+        self.made.retain(|name, _| runners.iter().any(|runner| runner.name == *name));
+        let hosts = runners.iter().filter_map(|runner| match &runner.backend {
+            Backend::Docker(docker) => Some(&docker.host),
+            Backend::Process(_)
+            | Backend::Simulated(_)
+            | Backend::Libvirt(_)
+            | Backend::Tart(_) => None,
+        });
+        let hosts: std::collections::BTreeSet<_> = hosts.collect();
+        self.engines.retain(|host, _| hosts.contains(host));
+    }
+
+    async fn make(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
         let failed =
             |message: String| WiringError::Backend { runner: runner.name.clone(), message };
         match &runner.backend {

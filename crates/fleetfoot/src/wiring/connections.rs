@@ -6,14 +6,20 @@ use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, T
 
 use crate::config::credentials::{ConnectionKey, Credential, CredentialSource, Resolved};
 
+use secrecy::ExposeSecret;
+use sha2::{Digest as _, Sha256};
+
 use super::WiringError;
 
 /// Makes connections, each once.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     https: BTreeMap<HttpKey, Http>,
-    connections: BTreeMap<ConnectionKey, Connection>,
+    connections: BTreeMap<ConnectionKey, (Digest, Connection)>,
 }
+
+/// Of a credential, to know when it was replaced.
+type Digest = [u8; 32];
 
 /// Runners that reach GitHub the same way share connections of the wire, too.
 type HttpKey = (Option<std::path::PathBuf>, Option<String>, Option<String>);
@@ -21,9 +27,12 @@ type HttpKey = (Option<std::path::PathBuf>, Option<String>, Option<String>);
 impl Connections {
     /// The connection of a resolved runner.
     pub(super) fn connection(&mut self, resolved: &Resolved) -> Result<Connection, WiringError> {
-        if let Some(connection) = self.connections.get(&resolved.connection) {
+        let digest = digest(&resolved.credential);
+        let known = self.connections.get(&resolved.connection);
+        if let Some((_, connection)) = known.filter(|(of, _)| *of == digest) {
             return Ok(connection.clone());
         }
+        let replaced = known.is_some();
         let failed = |source| WiringError::Connection { runner: resolved.runner.clone(), source };
         let url = ConfigUrl::parse(&resolved.url)
             .map_err(|source| WiringError::Url { runner: resolved.runner.clone(), source })?;
@@ -41,10 +50,26 @@ impl Connections {
             }
         };
         let connection = Connection::new(&http, &url, &credentials(resolved)?).map_err(failed)?;
-        tracing::info!(url = resolved.url, "connection created");
-        self.connections.insert(resolved.connection.clone(), connection.clone());
+        if replaced {
+            tracing::info!(url = resolved.url, source = %resolved.source, "credential was replaced");
+        } else {
+            tracing::info!(url = resolved.url, "connection created");
+        }
+        self.connections.insert(resolved.connection.clone(), (digest, connection.clone()));
         Ok(connection)
     }
+
+    /// Forgets what these runners do not use.
+    pub(super) fn keep(&mut self, runners: &[Resolved]) {
+        self.connections.retain(|key, _| runners.iter().any(|it| it.connection == *key));
+    }
+}
+
+fn digest(credential: &Credential) -> Digest {
+    let secret = match credential {
+        Credential::Token(secret) | Credential::App { key: secret, .. } => secret,
+    };
+    Sha256::digest(secret.expose_secret().as_bytes()).into()
 }
 
 /// GitHub derives its API's address from the host, and so does the scale set client: a stated one can
