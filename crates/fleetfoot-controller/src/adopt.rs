@@ -128,7 +128,9 @@ pub(crate) async fn record_pool(
 ) -> Result<(), UpdateError> {
     let (row, now, removed) = (Row::of(pool), shared.clock.now(), pool.removed);
     let boot = shared.settings.boot_id.clone().filter(|_| ends_with_host(pool));
-    shared
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pool.before");
+    let recorded = shared
         .store
         .update(move |txn| {
             let name = row.name.clone();
@@ -141,7 +143,10 @@ pub(crate) async fn record_pool(
                 row.intent = Intent::Removed;
             }
         })
-        .await
+        .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pool.after");
+    recorded
 }
 
 /// Its environments ended with the host, whatever identity they remember (11.13).

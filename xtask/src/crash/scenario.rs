@@ -31,13 +31,15 @@ pub(super) enum Scenario {
     LostStore,
     /// A pool that is gone from the configuration while its job runs, and an operator's stop.
     Removed,
+    /// The configuration changes while the daemon runs: a pool goes and comes back, labels change.
+    Reload,
     /// A pool and its credential are gone from the configuration, and the others have other labels.
     Orphan,
 }
 
 impl Scenario {
     /// All of them, the ones that pass the most first.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Load,
         Self::LostAnswer,
         Self::Enterprise,
@@ -45,6 +47,7 @@ impl Scenario {
         Self::SetGone,
         Self::LostStore,
         Self::Removed,
+        Self::Reload,
         Self::Orphan,
     ];
 
@@ -58,6 +61,7 @@ impl Scenario {
             Self::SetGone => "set gone",
             Self::LostStore => "lost store",
             Self::Removed => "removed",
+            Self::Reload => "reload",
             Self::Orphan => "orphan",
         }
     }
@@ -76,6 +80,7 @@ impl Scenario {
             | Self::SetGone
             | Self::LostStore
             | Self::Removed
+            | Self::Reload
             | Self::Orphan => json!({}),
         })
     }
@@ -121,6 +126,7 @@ impl Scenario {
             | Self::SetGone
             | Self::LostStore
             | Self::Removed
+            | Self::Reload
             | Self::Orphan => bed.token(),
         }
     }
@@ -136,6 +142,7 @@ impl Scenario {
             Self::SetGone => story.set_gone()?,
             Self::LostStore => story.lost_store()?,
             Self::Removed => story.removed()?,
+            Self::Reload => story.reload()?,
             Self::Orphan => story.orphan()?,
         }
         story.end()
