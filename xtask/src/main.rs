@@ -2,8 +2,9 @@
 //!
 //! xtask is for developers and the gate: it starts real components for the tests, checks the
 //! house rules that the compiler does not know, and strings the steps of `.ci/run` together.
-//! It knows no room of fleetfoot; what it says about them it reads from `cargo metadata`, from
-//! their sources and from `docs/`. Start at [`ci`] and follow it to the single steps.
+//! It knows no room of fleetfoot but the core, for what documents take from it; what it says about
+//! the others it reads from `cargo metadata`, from their sources and from `docs/`. Start at [`ci`] and
+//! follow it to the single steps.
 
 #![allow(
     clippy::print_stdout,

@@ -38,6 +38,9 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// The instances that are not closed, by pool and name.
     pub instances: Vec<InstanceStatus>,
+    /// What is disagreed about that belongs to no pool that is served; none without a daemon.
+    #[serde(default)]
+    pub discrepancies: Vec<DiscrepancyInfo>,
 }
 
 /// Why the store may know less than what is true outside.
@@ -106,6 +109,26 @@ pub struct PoolStatus {
     pub causes: Vec<CauseInfo>,
     /// Its memory of failed starts.
     pub circuit: CircuitInfo,
+    /// What GitHub, the backend and the store disagree about; none without a daemon.
+    #[serde(default)]
+    pub discrepancies: Vec<DiscrepancyInfo>,
+}
+
+/// A disagreement between GitHub, a backend and the store that is there now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscrepancyInfo {
+    /// Its kind.
+    pub kind: String,
+    /// Whose; `null` when it is the pool's own.
+    pub instance: Option<String>,
+    /// When it was first seen.
+    pub since: String,
+    /// It lasts longer than its kind should.
+    pub overdue: bool,
+    /// What it is, for people.
+    pub message: String,
+    /// What is done about it.
+    pub remedy: String,
 }
 
 /// What GitHub last stated of a pool.

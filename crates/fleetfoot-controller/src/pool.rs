@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::Clock;
 use crate::dependency::DependencyCell;
 use crate::host::HostDesk;
+use crate::ledger::Ledger;
 use crate::roster::Roster;
 use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
@@ -192,6 +193,8 @@ pub(crate) struct PoolContext {
     pub(crate) let_go: AtomicBool,
     /// GitHub refuses this pool's registrations; other pools need not notice.
     pub(crate) refused: DependencyCell,
+    /// What GitHub, backend and store disagree about.
+    pub(crate) ledger: Ledger,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
     in_flight: Mutex<BTreeSet<InstanceName>>,
@@ -230,6 +233,7 @@ impl PoolContext {
             let_go: AtomicBool::new(false),
             refused: DependencyCell::default(),
             wake,
+            ledger: Ledger::default(),
             in_flight: Mutex::default(),
         }
     }

@@ -11,7 +11,7 @@ use fleetfoot_core::{PoolHealth, PoolName};
 
 use crate::pool::{Backend, Course, Github, PoolContext, Shared};
 use crate::settings::PoolSettings;
-use crate::{listener, reconciler, sweeper};
+use crate::{listener, reconciler, registrations, sweeper};
 
 /// The pools that are served, and what they share.
 #[derive(Debug, Default)]
@@ -99,9 +99,10 @@ impl Shared {
             self.tasks.keep("watch", move || sweeper::watch(other.0.clone(), other.1.clone()));
         }
         for pool in enlisted {
-            let (one, other) = (pool.clone(), pool.clone());
+            let (one, other, third) = (pool.clone(), pool.clone(), pool.clone());
             pool.tasks.keep("reconciler", move || reconciler::run(one.clone()));
             pool.tasks.keep("listener", move || listener::run(other.clone()));
+            pool.tasks.keep("registrations", move || registrations::run(third.clone()));
             pool.backend.look.notify_one();
         }
     }

@@ -79,6 +79,10 @@ pub struct Pace {
     pub sweep_urgent: Duration,
     /// Nothing running ends for age within this time of a start or a shift of the clock (11.11).
     pub ages_grace: Span,
+    /// What a row knows of itself may be on its way for this long before it is told as a disagreement.
+    pub settle: Span,
+    /// Between looks at GitHub's list of runners, while there is anything of ours.
+    pub registrations: Duration,
     /// The wall clock is held against the monotonic one this often (11.11).
     pub clock_check: Duration,
 }
@@ -91,6 +95,8 @@ impl Default for Pace {
             sweep_urgent: Duration::from_secs(3),
             ages_grace: Span::minutes(10),
             clock_check: Duration::from_secs(10),
+            settle: Span::seconds(30),
+            registrations: Duration::from_secs(600),
         }
     }
 }

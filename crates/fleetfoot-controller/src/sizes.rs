@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::pool::{Flight, PoolContext};
-use crate::{listener, reconciler, removal, start, verify};
+use crate::{listener, reconciler, registrations, removal, start, verify};
 
 fn of_pool<F: Future>(_: impl FnOnce(Arc<PoolContext>) -> F) -> usize {
     size_of::<F>()
@@ -18,6 +18,8 @@ fn tasks_of_an_idle_pool_are_small() {
     let (listener, reconciler) = (of_pool(listener::run), of_pool(reconciler::run));
     assert!(listener <= 4096, "listener: {listener} bytes");
     assert!(reconciler <= 4096, "reconciler: {reconciler} bytes");
+    let registrations = of_pool(registrations::run);
+    assert!(registrations <= 1024, "registrations: {registrations} bytes");
     let calls = [
         ("make", of_flight(start::make)),
         ("launch", of_flight(start::launch)),

@@ -4,6 +4,7 @@
 //! a row (in `Stopping`, so that it passes the removal gate), a row without a thing learns that its
 //! environment is gone. Order of a sweep: list first, then view (design, 11.2).
 
+mod disagreements;
 mod finding;
 mod stray;
 
@@ -18,8 +19,10 @@ use fleetfoot_core::{
 use fleetfoot_provisioner::{EnvironmentInfo, Event, Listing};
 use futures_util::StreamExt;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::executor::chain;
+use crate::ledger::Ledger;
 use crate::pool::{Backend, Shared, told};
 use crate::record::observe;
 use crate::roster::{Pools, Roster};
@@ -43,18 +46,21 @@ pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>) {
         strays: BTreeSet::new(),
         left_alone: BTreeSet::new(),
         elsewhere: BTreeSet::new(),
+        others: Vec::new(),
+        others_seen: None,
+        unserved: Ledger::default(),
         first: true,
     };
     loop {
         let pause = tokio::select! {
             biased;
-            () = told(&mut unused) => return,
+            () = told(&mut unused) => return sweep.forget(),
             pause = sweep.once() => pause,
         };
         let backend = sweep.backend.clone();
         tokio::select! {
             biased;
-            () = told(&mut unused) => return,
+            () = told(&mut unused) => return sweep.forget(),
             () = backend.look.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
             () = tokio::time::sleep(pause) => {}
         }
@@ -147,6 +153,11 @@ struct Sweep {
     left_alone: BTreeSet<InstanceName>,
     /// Pools whose instances another backend holds: told once.
     elsewhere: BTreeSet<PoolName>,
+    /// Things of other installations, and when they were last asked for.
+    others: Vec<EnvironmentInfo>,
+    others_seen: Option<Instant>,
+    /// What is disagreed about that belongs to no pool that is served.
+    unserved: Ledger,
     first: bool,
 }
 
@@ -158,6 +169,7 @@ impl Sweep {
         }
         let number = self.backend.begun.fetch_add(1, Ordering::Relaxed) + 1;
         if !self.backend.provisioner.capabilities().list {
+            self.disagreements(None, self.shared.clock.now());
             self.swept(number);
             return pace.sweep * 20;
         }
@@ -198,6 +210,8 @@ impl Sweep {
         if !self.shared.clock.is_still(steady) {
             return UNSTEADY_PAUSE;
         }
+        self.look_for_others().await;
+        self.disagreements(Some(&listing), began);
         let settled = self.compare(&listing, began).await;
         let careful = self.first && self.shared.settings.careful && !self.strays.is_empty();
         self.first = false;

@@ -21,7 +21,7 @@ const FRESH: Duration = Duration::from_secs(5);
 const LIST_BOUND: Duration = Duration::from_secs(60);
 
 /// Runners by their number.
-type Runners = Arc<BTreeMap<i64, Status>>;
+pub(crate) type Runners = Arc<BTreeMap<i64, Status>>;
 
 /// The runners of one scope as GitHub last listed them.
 #[derive(Debug)]
@@ -45,10 +45,12 @@ impl Default for RunnerList {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Status {
-    online: bool,
-    busy: bool,
+/// What GitHub says of a runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) name: Box<str>,
+    pub(crate) online: bool,
+    pub(crate) busy: bool,
 }
 
 impl RunnerList {
@@ -71,6 +73,27 @@ impl RunnerList {
             }
             Some(Listed::Failed(..)) | None => {}
         }
+        self.list(connection).await.map(|(_, list)| list)
+    }
+
+    /// All runners, from a listing that is not older than `fresh`, and when that began.
+    pub(crate) async fn all(
+        &self,
+        connection: &Connection,
+        fresh: Duration,
+    ) -> Result<(Instant, Runners), Failure<GithubError>> {
+        let _turn = self.one_at_a_time.acquire().await;
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match last {
+            Some(Listed::At(began, list)) if began.elapsed() < fresh => Ok((began, list)),
+            Some(Listed::At(..) | Listed::Failed(..)) | None => self.list(connection).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        connection: &Connection,
+    ) -> Result<(Instant, Runners), Failure<GithubError>> {
         let began = Instant::now();
         let runners = match bounded(LIST_BOUND, connection.list_runners()).await {
             Ok(runners) => runners,
@@ -85,11 +108,14 @@ impl RunnerList {
         };
         let list: BTreeMap<i64, Status> = runners
             .into_iter()
-            .map(|runner| (runner.id, Status { online: runner.online, busy: runner.busy }))
+            .map(|runner| {
+                let name = runner.name.into_boxed_str();
+                (runner.id, Status { name, online: runner.online, busy: runner.busy })
+            })
             .collect();
         let list = Arc::new(list);
         self.note(Listed::At(began, list.clone()));
-        Ok(list)
+        Ok((began, list))
     }
 
     fn note(&self, listed: Listed) {

@@ -37,11 +37,13 @@ pub enum Reason {
     Stray,
     /// The host was restarted.
     HostRebooted,
+    /// Its runner waits for a job and is not connected to GitHub.
+    Offline,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Withdrawn,
         Self::Surplus,
         Self::JobDone,
@@ -58,6 +60,7 @@ impl Reason {
         Self::MaxJobDuration,
         Self::Stray,
         Self::HostRebooted,
+        Self::Offline,
     ];
 
     /// Its name in the store, the API and logs.
@@ -80,6 +83,7 @@ impl Reason {
             Self::MaxJobDuration => "max job duration",
             Self::Stray => "stray",
             Self::HostRebooted => "host rebooted",
+            Self::Offline => "offline",
         }
     }
 

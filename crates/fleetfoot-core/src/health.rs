@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cause::Cause;
-use crate::names::PoolName;
+use crate::discrepancy::Discrepancy;
+use crate::names::{InstanceName, PoolName};
 use crate::sizing::Sizing;
 use crate::time::Timestamp;
 
@@ -48,6 +49,33 @@ impl ListenerState {
     }
 }
 
+/// Disagreements named one by one at most, for a pool; the rest is counted.
+pub const PRESENT_MAX: usize = 50;
+
+/// A disagreement between GitHub, backend and store that is there now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// What kind it is.
+    pub kind: Discrepancy,
+    /// Whose; none when it is the pool's own.
+    pub name: Option<InstanceName>,
+    /// When it was first seen.
+    pub since: Timestamp,
+    /// It lasts longer than its kind should.
+    pub overdue: bool,
+}
+
+/// What GitHub, backend and store disagree about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Discrepancies {
+    /// Those that are there now, at most [`PRESENT_MAX`].
+    pub present: Vec<Present>,
+    /// How many there are now.
+    pub counts: BTreeMap<Discrepancy, u32>,
+    /// How many were seen since the start.
+    pub seen: BTreeMap<Discrepancy, u64>,
+}
+
 /// One pool of the running controller.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolHealth {
@@ -63,6 +91,8 @@ pub struct PoolHealth {
     pub advertised: u32,
     /// Its limit.
     pub max_runners: u32,
+    /// What GitHub, backend and store disagree about.
+    pub discrepancies: Discrepancies,
 }
 
 /// The running controller.
@@ -78,4 +108,6 @@ pub struct Health {
     pub last_pass_at: Timestamp,
     /// Its pools.
     pub pools: BTreeMap<PoolName, Arc<PoolHealth>>,
+    /// Disagreements about what belongs to no pool that is served, by backend connection.
+    pub unserved: BTreeMap<String, Arc<Discrepancies>>,
 }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use fleetfoot_provisioner::{EnvironmentState, Exit, InstallationId, InstanceName};
+use fleetfoot_provisioner::{
+    EnvironmentInfo, EnvironmentState, Exit, Handle, InstallationId, InstanceName, PoolName,
+};
 use serde::Deserialize;
 
-use crate::container::{LABEL_INSTALLATION, LABEL_INSTANCE};
+use crate::container::{LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_POOL};
 use crate::engine::{DockerEngine, Talk};
 use crate::http::{Call, CallError, encoded, one_line};
 
@@ -33,6 +35,17 @@ impl Listed {
     /// The instance, if the container carries both parts of our evidence.
     pub(crate) fn instance_of(&self, installation: &InstallationId) -> Option<InstanceName> {
         if self.label(LABEL_INSTALLATION) != Some(installation.as_str()) {
+            return None;
+        }
+        InstanceName::new(self.label(LABEL_INSTANCE)?).ok()
+    }
+
+    /// The instance of another installation, if the container carries our kind of evidence.
+    pub(crate) fn instance_of_another(
+        &self,
+        installation: &InstallationId,
+    ) -> Option<InstanceName> {
+        if self.label(LABEL_INSTALLATION)? == installation.as_str() {
             return None;
         }
         InstanceName::new(self.label(LABEL_INSTANCE)?).ok()
@@ -122,6 +135,35 @@ pub(crate) async fn list(talk: &mut Talk<'_>, labels: &[String]) -> Result<Vec<L
     let filters = serde_json::json!({ "label": labels }).to_string();
     let path = format!("/containers/json?all=1&filters={}", encoded(&filters));
     talk.call(Call::get(path)).await?.json().await
+}
+
+/// The environments of all containers with `label` that `named` gives a name.
+pub(crate) async fn environments(
+    engine: &DockerEngine,
+    talk: &mut Talk<'_>,
+    label: String,
+    named: impl Fn(&Listed) -> Option<InstanceName>,
+) -> Result<Vec<EnvironmentInfo>, CallError> {
+    let mut environments = Vec::new();
+    for listed in list(talk, &[label]).await? {
+        let Some(name) = named(&listed) else { continue };
+        let pool = listed.label(LABEL_POOL).and_then(|pool| PoolName::new(pool).ok());
+        // `None`: removed since it was listed.
+        if let Some(state) = state_of(engine, talk, &listed).await? {
+            environments.push(EnvironmentInfo { name, pool, handle: Handle(listed.id), state });
+        }
+    }
+    Ok(environments)
+}
+
+/// What carries our kind of evidence with the id of another installation.
+pub(crate) async fn others(
+    engine: &DockerEngine,
+    talk: &mut Talk<'_>,
+    installation: &InstallationId,
+) -> Result<Vec<EnvironmentInfo>, CallError> {
+    let named = |listed: &Listed| listed.instance_of_another(installation);
+    environments(engine, talk, LABEL_INSTALLATION.to_owned(), named).await
 }
 
 /// The container of one instance of ours: by its name, which is quick, else by its labels alone.

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::auth;
 use crate::check;
 use crate::container::{
-    DockerPool, LABEL_INSTALLATION, LABEL_OUTRUNNER, LABEL_OUTRUNNER_NAME, LABEL_POOL, PullPolicy,
+    DockerPool, LABEL_INSTALLATION, LABEL_OUTRUNNER, LABEL_OUTRUNNER_NAME, PullPolicy,
 };
 use crate::engine::{DockerEngine, Info, Talk};
 use crate::http::{Call, CallError, encoded};
@@ -288,17 +288,16 @@ impl Provisioner for DockerProvisioner {
             let _ = self.engine.root_directory.set(PathBuf::from(&info.docker_root_dir));
         }
         let label = format!("{LABEL_INSTALLATION}={}", self.installation);
-        let mut environments = Vec::new();
-        for listed in look::list(&mut talk, &[label]).await.map_err(failed)? {
-            let Some(name) = listed.instance_of(&self.installation) else { continue };
-            let pool = listed.label(LABEL_POOL).and_then(|pool| PoolName::new(pool).ok());
-            let state = look::state_of(&self.engine, &mut talk, &listed).await.map_err(failed)?;
-            // `None`: removed since it was listed.
-            if let Some(state) = state {
-                environments.push(EnvironmentInfo { name, pool, handle: Handle(listed.id), state });
-            }
-        }
+        let named = |listed: &look::Listed| listed.instance_of(&self.installation);
+        let environments =
+            look::environments(&self.engine, &mut talk, label, named).await.map_err(failed)?;
         Ok(Listing { identity: info.identity(talk.version.podman), environments })
+    }
+
+    async fn others(&self) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        let failed = |error: CallError| error.of("list containers", None, false);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        look::others(&self.engine, &mut talk, &self.installation).await.map_err(failed)
     }
 
     async fn watch(&self) -> Result<EventStream, BackendError> {

@@ -220,6 +220,12 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Things that carry our kind of evidence with the id of another installation: told, never touched. A backend
+    /// that cannot tell has none.
+    async fn others(&self) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        Ok(Vec::new())
+    }
+
     /// The directory whose file system fills up as environments are made, for the host's disk gate.
     fn storage_directory(&self) -> Option<PathBuf> {
         None

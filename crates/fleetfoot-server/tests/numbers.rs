@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{NOW, Server, job, name, pool};
-use fleetfoot_core::{JobId, JobState, Observation, Outcome, Reason};
+use fleetfoot_core::health::{Discrepancies, Present};
+use fleetfoot_core::{Discrepancy, JobId, JobState, Observation, Outcome, Reason};
 
 async fn scrape(server: &Server) -> String {
     let answer = reqwest::get(server.url("/metrics")).await.unwrap();
@@ -47,7 +48,8 @@ async fn the_text_is_valid_and_its_labels_are_bounded() {
     server.metrics.instance_created(&pool("linux"));
     server.metrics.job_finished(&pool("linux"), Some("a word that GitHub made up"));
     let text = scrape(&server).await;
-    let known = ["pool", "phase", "cause", "state", "version", "leg", "le", "outcome", "result"];
+    let known =
+        ["pool", "phase", "cause", "state", "version", "leg", "le", "outcome", "result", "kind"];
     let known: BTreeSet<&str> = known.into();
     let mut families = BTreeSet::new();
     let mut samples = BTreeSet::new();
@@ -81,6 +83,54 @@ async fn the_text_is_valid_and_its_labels_are_bounded() {
         value(&text, "fleetfoot_jobs_finished_total{pool=\"linux\",result=\"other\"}"),
         Some(1.0)
     );
+}
+
+#[tokio::test]
+async fn what_the_sides_disagree_about_is_counted_listed_and_told() {
+    let server = Server::start().await;
+    let whose = name("linux-00000002");
+    let told = Discrepancies {
+        present: vec![Present {
+            kind: Discrepancy::NeverRegistered,
+            name: Some(whose.clone()),
+            since: NOW,
+            overdue: true,
+        }],
+        counts: [(Discrepancy::NeverRegistered, 1)].into(),
+        seen: [(Discrepancy::NeverRegistered, 3), (Discrepancy::EndUnseen, 2)].into(),
+    };
+    server.health.send_modify(|health| {
+        let linux = health.pools.get_mut(&pool("linux")).unwrap();
+        std::sync::Arc::make_mut(linux).discrepancies = told.clone();
+        health.unserved.insert("engine".into(), std::sync::Arc::new(told));
+    });
+    let text = scrape(&server).await;
+    let of = |metric: &str, pool: &str, kind: Discrepancy| {
+        let wanted = format!("fleetfoot_{metric}{{pool=\"{pool}\",kind=\"{}\"}}", kind.as_str());
+        value(&text, &wanted)
+    };
+    for pool in ["linux", ""] {
+        assert_eq!(of("discrepancies", pool, Discrepancy::NeverRegistered), Some(1.0));
+        assert_eq!(
+            of("discrepancies", pool, Discrepancy::EndUnseen),
+            Some(0.0),
+            "over, not absent"
+        );
+        assert_eq!(of("discrepancies_total", pool, Discrepancy::NeverRegistered), Some(3.0));
+        assert_eq!(of("discrepancies_total", pool, Discrepancy::EndUnseen), Some(2.0));
+    }
+    assert!(text.contains("# TYPE fleetfoot_discrepancies_total counter"));
+    let status = server.client.status().await.unwrap();
+    let linux = status.pools.iter().find(|pool| pool.name == "linux").unwrap();
+    assert_eq!(linux.discrepancies[0].kind, "never_registered");
+    assert_eq!(linux.discrepancies[0].instance.as_deref(), Some(whose.as_str()));
+    assert!(linux.discrepancies[0].overdue);
+    assert_eq!(status.discrepancies.len(), 1);
+    for subject in ["linux", whose.as_str()] {
+        let why = server.client.why(subject).await.unwrap();
+        let line = why.answer.iter().find(|line| line.contains("never_registered"));
+        assert!(line.unwrap().contains("longer than it should"), "{:?}", why.answer);
+    }
 }
 
 /// Scrapes until `wanted` shows `at_least`, within a bound.

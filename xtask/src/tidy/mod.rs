@@ -1,10 +1,12 @@
 //! `cargo xtask tidy`: the house rules that no compiler knows.
 //!
 //! [`rooms`]: who may know whom. [`sources`]: what a source file may not contain. [`ratchet`]:
-//! long files may only get shorter. [`snapshots`]: no snapshot without its test. And the table of
+//! long files may only get shorter. [`snapshots`]: no snapshot without its test. [`generated`]: what
+//! documents take from the code. And the table of
 //! planted defects is that of the sources.
 
 mod crash_points;
+mod generated;
 mod ratchet;
 mod rooms;
 mod snapshots;
@@ -15,12 +17,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 /// Checks everything and prints all findings. With `update`, the ratchet is tightened first, and the
-/// table of planted defects is brought up to date.
+/// table of planted defects and what documents take from the code are brought up to date.
 pub(crate) fn run(update: bool) -> Result<()> {
     let root = root();
     let files = rust_files(&root)?;
     if update {
         ratchet::update(&root, &files)?;
+        generated::update(&root)?;
         crate::defects::refresh(&root)?;
     }
     let mut findings = rooms::check(&rooms::read(&root)?);
@@ -28,6 +31,7 @@ pub(crate) fn run(update: bool) -> Result<()> {
     findings.extend(ratchet::check(&root, &files)?);
     findings.extend(snapshots::check(&root, &files)?);
     findings.extend(crash_points::check(&root)?);
+    findings.extend(generated::check(&root)?);
     findings.extend(crate::defects::check(&root)?);
     for finding in &findings {
         println!("{finding}");

@@ -40,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "faults",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["core"]),
 ];
 
 /// What tests of any room may name besides: the box that stands in for GitHub, and the contract

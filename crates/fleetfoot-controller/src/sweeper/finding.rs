@@ -1,7 +1,8 @@
 //! One row against a complete list: what the list says that the row does not know.
 
+use fleetfoot_core::discrepancy::{Machine, with_backend};
 use fleetfoot_core::{
-    Environment, Exit, Instance, InstanceName, Observation, Phase, PoolName, Reason, Span,
+    Discrepancy, Exit, Instance, InstanceName, Observation, Phase, PoolName, Reason, Span,
     Timestamp,
 };
 use fleetfoot_provisioner::{EnvironmentInfo, EnvironmentState};
@@ -29,94 +30,90 @@ pub(super) struct View<'a> {
     pub(super) in_flight: bool,
 }
 
-/// What the list says of one row, if it says anything new.
+/// What the list has under the row's name, as far as it says anything of the row.
+pub(super) fn machine(row: &Instance, info: Option<&EnvironmentInfo>, view: View<'_>) -> Machine {
+    let Some(info) = info else {
+        // A list that began before the last call ended does not know what that call made.
+        let known = !row.may_live() || is_newer(row, view);
+        return if known && !view.in_flight { Machine::Absent } else { Machine::Unasked };
+    };
+    match info.state {
+        EnvironmentState::Ended(_) => Machine::Ended,
+        // What a task is busy with, its own answer tells.
+        EnvironmentState::Created | EnvironmentState::Running if view.in_flight => Machine::Unasked,
+        EnvironmentState::Created if row.phase == Phase::Starting && !is_newer(row, view) => {
+            Machine::Unasked
+        }
+        EnvironmentState::Created => Machine::Made,
+        EnvironmentState::Running => Machine::Runs,
+    }
+}
+
+/// What the list says of one row, if it says anything new: the remedy of each kind of disagreement.
 pub(super) fn finding(
     row: &Instance,
     info: Option<&EnvironmentInfo>,
     view: View<'_>,
 ) -> Option<Finding> {
-    let observations = match info {
-        Some(info) => listed(row, info, view)?,
-        None => return absent(row, view),
+    let machine = machine(row, info, view);
+    let Some(kind) = with_backend(row, machine) else {
+        let unmarked = row.backend_identity.is_none() && info.is_some();
+        return (unmarked && machine != Machine::Unasked).then(|| found(row, vec![]));
     };
-    let unmarked = row.backend_identity.is_none();
-    (!observations.is_empty() || unmarked).then(|| found(row, observations))
+    let handle = || info.map(|info| info.handle.0.clone());
+    match kind {
+        Discrepancy::EndUnseen => {
+            let EnvironmentState::Ended(exit) = &info?.state else { return None };
+            Some(found(row, ended(row, exit, view)))
+        }
+        Discrepancy::AnswerUnseen if row.phase == Phase::Creating => {
+            handle().map(|handle| found(row, vec![Observation::Created { handle }]))
+        }
+        Discrepancy::AnswerUnseen | Discrepancy::LateLanding => {
+            Some(found(row, vec![Observation::Launched { handle: handle() }]))
+        }
+        Discrepancy::StartCutOff => {
+            // Nothing is there: whether it lands, two lists tell.
+            let clear_list_at = info.is_none().then_some(view.began);
+            let retire = info.is_some() || (row.reason.is_none() && row.phase != Phase::Running);
+            let observations = retire
+                .then_some(Observation::Removal { reason: Reason::Interrupted })
+                .into_iter()
+                .collect();
+            Some(Finding { clear_list_at, ..found(row, observations) })
+        }
+        Discrepancy::CallUnanswered => clear_list(row, view),
+        Discrepancy::MachineVanished => {
+            let mut observations = if row.may_live() { rebooted(row, None, view) } else { vec![] };
+            observations.push(Observation::EnvironmentGone);
+            Some(found(row, observations))
+        }
+        // The plan has a way for these; the list adds nothing to what the row knows.
+        Discrepancy::UsedJitConfig
+        | Discrepancy::AnotherBackend
+        | Discrepancy::MachineWithoutRow
+        | Discrepancy::MachineOfUnservedPool
+        | Discrepancy::MachineOfAnotherInstallation
+        | Discrepancy::RemainsLeft
+        | Discrepancy::RowOfUnservedPool
+        | Discrepancy::RowWithoutAnything
+        | Discrepancy::CompletedMachineLives
+        | Discrepancy::NeverRegistered
+        | Discrepancy::RegistrationWithoutMachine
+        | Discrepancy::BusyWithoutMachine
+        | Discrepancy::MachineWithoutRegistration
+        | Discrepancy::RunnerGone
+        | Discrepancy::RunnerOffline
+        | Discrepancy::JobUnseen
+        | Discrepancy::ScaleSetGone
+        | Discrepancy::RegistrationOfClosedRow
+        | Discrepancy::BusyOfClosedRow
+        | Discrepancy::SessionNotInRow => None,
+    }
 }
 
 fn found(row: &Instance, observations: Vec<Observation>) -> Finding {
     Finding { pool: row.pool.clone(), name: row.name.clone(), observations, clear_list_at: None }
-}
-
-fn listed(row: &Instance, info: &EnvironmentInfo, view: View<'_>) -> Option<Vec<Observation>> {
-    let interrupted = || vec![Observation::Removal { reason: Reason::Interrupted }];
-    let launched = || vec![Observation::Launched { handle: Some(info.handle.0.clone()) }];
-    if let EnvironmentState::Ended(exit) = &info.state {
-        let news = row.may_live();
-        return Some(if news { ended(row, exit, view) } else { vec![] });
-    }
-    // What a task is busy with, its own answer tells.
-    if view.in_flight {
-        return None;
-    }
-    let running = info.state == EnvironmentState::Running;
-    Some(match (running, row.environment) {
-        (false, Environment::Requested) if row.phase == Phase::Creating => {
-            vec![Observation::Created { handle: info.handle.0.clone() }]
-        }
-        // Made, never launched, and whoever would have launched it is gone.
-        (false, Environment::Requested | Environment::Launched)
-            if row.phase == Phase::Starting && is_newer(row, view) =>
-        {
-            interrupted()
-        }
-        (true, Environment::Requested) => launched(),
-        // The call that was not answered did land.
-        (true, Environment::Launched) if row.unanswered_since.is_some() => launched(),
-        // It landed after all.
-        (true | false, Environment::None | Environment::Gone) => launched(),
-        (
-            true | false,
-            Environment::Requested
-            | Environment::Present
-            | Environment::Launched
-            | Environment::Ended,
-        ) => vec![],
-    })
-}
-
-fn absent(row: &Instance, view: View<'_>) -> Option<Finding> {
-    if view.in_flight {
-        return None;
-    }
-    match row.environment {
-        Environment::Requested | Environment::Present | Environment::Launched => {
-            if !is_newer(row, view) {
-                return None;
-            }
-            if row.unanswered_since.is_some() {
-                return clear_list(row, view);
-            }
-            // Its call was cut off with the controller that made it: nobody knows whether it lands.
-            if row.environment == Environment::Requested && row.failure.is_none() {
-                let reason = Reason::Interrupted;
-                let retire = row.reason.is_none() && row.phase != Phase::Running;
-                let observations =
-                    if retire { vec![Observation::Removal { reason }] } else { vec![] };
-                return Some(Finding {
-                    clear_list_at: Some(view.began),
-                    ..found(row, observations)
-                });
-            }
-            let mut observations = rebooted(row, None, view);
-            observations.push(Observation::EnvironmentGone);
-            Some(found(row, observations))
-        }
-        Environment::None | Environment::Gone if row.unanswered_since.is_some() => {
-            clear_list(row, view)
-        }
-        Environment::Ended => Some(found(row, vec![Observation::EnvironmentGone])),
-        Environment::None | Environment::Gone => None,
-    }
 }
 
 /// The list began after the last call for this name ended.

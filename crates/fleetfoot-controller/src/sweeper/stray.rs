@@ -2,8 +2,8 @@
 
 use fleetfoot_core::removal::{may_still_land, outcome, registration_open};
 use fleetfoot_core::{
-    Environment, Instance, InstanceName, Observation, Outcome, Phase, PoolName, PoolState, Reason,
-    Registration, Timestamp,
+    Discrepancy, Environment, Instance, InstanceName, Observation, Outcome, Phase, PoolName,
+    PoolState, Reason, Registration, Timestamp,
 };
 use fleetfoot_provisioner::{EnvironmentInfo, EnvironmentState};
 
@@ -11,6 +11,7 @@ use crate::executor::chain;
 use crate::record::observe;
 
 use super::Sweep;
+use super::disagreements::of_stray;
 
 impl Sweep {
     /// Takes up what has no row and was seen twice. True when nothing is left to be looked at again.
@@ -33,7 +34,9 @@ impl Sweep {
             } else {
                 pool
             };
-            let Some(pool) = pool else {
+            let spec = pool.as_ref().and_then(|pool| self.spec(pool));
+            let is_ours = of_stray(stray, spec.as_ref()) == Some(Discrepancy::MachineWithoutRow);
+            let Some(pool) = pool.filter(|_| is_ours) else {
                 self.foreign_pool(stray).await;
                 continue;
             };

@@ -12,8 +12,8 @@ use fleetfoot_controller::{
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::pool::PoolSpec;
 use fleetfoot_core::{
-    Cause, InstallationId, Instance, InstanceName, Outcome, Phase, PoolHealth, PoolName, PoolState,
-    Span, Timestamp,
+    Cause, Discrepancy, InstallationId, Instance, InstanceName, Outcome, Phase, PoolHealth,
+    PoolName, PoolState, Span, Timestamp,
 };
 use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
 use fleetfoot_provisioner::Provisioner;
@@ -143,6 +143,8 @@ impl Bed {
             sweep_urgent: Duration::from_millis(100),
             ages_grace: Span::ZERO,
             clock_check: Duration::from_millis(50),
+            settle: Span(500),
+            registrations: Duration::from_millis(500),
         };
         Self {
             github,
@@ -258,6 +260,25 @@ impl Bed {
             removed: plan.removed,
             takeover: false,
         }
+    }
+
+    /// A way to GitHub beside the controller's.
+    pub(crate) fn by_hand(&self) -> Connection {
+        let http = Http::new(HttpSettings::default()).unwrap();
+        let url = ConfigUrl::parse(&self.github.config_url("acme")).unwrap();
+        let token = TokenSource::fixed("by hand", DEFAULT_TOKEN.into());
+        Connection::new(&http, &url, &Credentials::Token(token)).unwrap()
+    }
+
+    pub(crate) fn silence(&self, name: &InstanceName) {
+        self.engines[0].silence(name);
+    }
+
+    /// What belongs to no pool that is served.
+    pub(crate) fn unserved(&self) -> BTreeSet<Discrepancy> {
+        let health = self.running().controller.health();
+        let health = health.borrow();
+        health.unserved.values().flat_map(|told| told.seen.keys().copied()).collect()
     }
 
     fn running(&self) -> &Running {

@@ -19,6 +19,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// The runner in `name` falls silent; its environment goes on.
+    pub(crate) fn silence(&self, name: &InstanceName) {
+        if let Some(task) = self.runners.lock().unwrap().remove(name) {
+            task.abort();
+        }
+    }
+
     pub(crate) fn ours(&self) -> BTreeSet<InstanceName> {
         let ours = self.engine.environments().into_iter().filter(|(of, _)| *of == installation());
         ours.map(|(_, info)| info.name).collect()

@@ -23,5 +23,6 @@ mod landings;
 mod levels;
 mod live;
 mod sessions;
+mod sides;
 mod starts;
 mod strays;

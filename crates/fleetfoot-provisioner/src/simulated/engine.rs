@@ -163,6 +163,12 @@ impl SimulatedEngine {
             .collect()
     }
 
+    /// What exists of any other installation.
+    pub(super) fn others(&self, installation: &InstallationId) -> Vec<EnvironmentInfo> {
+        let all = self.environments().into_iter();
+        all.filter(|(of, _)| of != installation).map(|(_, info)| info).collect()
+    }
+
     /// The JIT config that `name` was launched with.
     #[must_use]
     pub fn jit(&self, name: &InstanceName) -> Option<JitConfig> {

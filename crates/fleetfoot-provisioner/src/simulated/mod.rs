@@ -25,8 +25,8 @@ pub use wire::serve;
 
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{
-    Capabilities, EnvironmentSpec, EventStream, Finding, Handle, JitConfig, Listing, Provisioner,
-    Reach, Severity,
+    Capabilities, EnvironmentInfo, EnvironmentSpec, EventStream, Finding, Handle, JitConfig,
+    Listing, Provisioner, Reach, Severity,
 };
 use request::{Answer, Request};
 use wire::Client;
@@ -162,6 +162,13 @@ impl Provisioner for SimulatedProvisioner {
         match self.call(Request::List { installation: self.installation.clone() }).await? {
             Answer::Listing(listing) => Ok(listing),
             Answer::Done | Answer::Handle(_) | Answer::Logs(_) => Err(odd("list environments")),
+        }
+    }
+
+    async fn others(&self) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        match &self.transport {
+            Transport::Here(engine) => Ok(engine.others(&self.installation)),
+            Transport::There(client) => client.others(&self.installation).await,
         }
     }
 

@@ -100,6 +100,7 @@ impl From<WireExit> for Exit {
 }
 
 const WATCH: &str = "watch";
+const OTHERS: &str = "others";
 
 fn op(operation: Operation) -> &'static str {
     match operation {

@@ -1,5 +1,6 @@
 //! Levels at the moment of the scrape.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 use fleetfoot_api::PoolStatus;
@@ -13,8 +14,12 @@ struct Text(String);
 
 impl Text {
     fn family(&mut self, name: &str, help: &str) {
+        self.family_of("gauge", name, help);
+    }
+
+    fn family_of(&mut self, kind: &str, name: &str, help: &str) {
         // Writing to a String does not fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -63,6 +68,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             text.sample(name, &[], format_args!("{}.{:03}", at.0 / 1000, at.0.rem_euclid(1000)));
         }
     }
+    discrepancies(&mut text, snapshot);
     let pools = snapshot.pool_list();
     pool_levels(&mut text, &pools);
     phases(&mut text, snapshot);
@@ -129,6 +135,33 @@ fn pool_levels(text: &mut Text, pools: &[PoolStatus]) {
     text.per_pool(pools, "fleetfoot_pool_circuit_failures", "Failed starts in a row.", |p| {
         Some(p.circuit.failures)
     });
+}
+
+/// What GitHub, backends and the store disagree about. Without a pool: what belongs to none that is served.
+fn discrepancies(text: &mut Text, snapshot: &Snapshot) {
+    let Some(health) = &snapshot.health else { return };
+    let served = health.pools.iter().map(|(name, told)| (name.as_str(), &told.discrepancies));
+    let unserved = health.unserved.values().map(|told| ("", told.as_ref()));
+    let mut now: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for (pool, told) in served.chain(unserved) {
+        for (kind, count) in &told.seen {
+            *seen.entry((pool, kind.as_str())).or_default() += count;
+            // What was there once is 0 again, not absent.
+            let present = told.counts.get(kind).copied().unwrap_or(0);
+            *now.entry((pool, kind.as_str())).or_default() += present;
+        }
+    }
+    let name = "fleetfoot_discrepancies";
+    text.family(name, "Disagreements between GitHub, a backend and the store that are there now.");
+    for ((pool, kind), count) in now {
+        text.sample(name, &[("pool", pool), ("kind", kind)], count);
+    }
+    let name = "fleetfoot_discrepancies_total";
+    text.family_of("counter", name, "Disagreements that were seen.");
+    for ((pool, kind), count) in seen {
+        text.sample(name, &[("pool", pool), ("kind", kind)], count);
+    }
 }
 
 fn phases(text: &mut Text, snapshot: &Snapshot) {

@@ -2,6 +2,7 @@
 //! controller's health where there is a controller. Used by the routes and, when no daemon runs, by the
 //! command line.
 
+mod discrepancy;
 mod event;
 mod instance;
 mod job;
@@ -18,6 +19,7 @@ use fleetfoot_core::{Health, Instance, InstanceName, PoolHealth, PoolName, PoolS
 
 use fleetfoot_store::Behind;
 
+pub use discrepancy::discrepancies;
 pub use event::event_info;
 pub use instance::{closed_status, instance_status, outcome, outcome_word};
 pub use job::{job_info, job_of};
@@ -101,6 +103,11 @@ impl Snapshot {
             stopping: health.is_some_and(|health| health.stopping),
             pools: self.pool_list(),
             instances: self.instance_list(),
+            discrepancies: health
+                .map(|health| {
+                    health.unserved.values().flat_map(|told| discrepancies(told)).collect()
+                })
+                .unwrap_or_default(),
         }
     }
 }

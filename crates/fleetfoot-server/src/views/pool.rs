@@ -6,6 +6,7 @@ use fleetfoot_core::{
     Timestamp,
 };
 
+use super::discrepancy::discrepancies;
 use super::job::job_info;
 use super::time::rfc3339;
 use crate::causes;
@@ -42,6 +43,9 @@ pub fn pool_status(state: &PoolState, health: Option<&PoolHealth>, now: Timestam
         waiting: waiting(state),
         causes: causes_of(state, health, now),
         circuit: circuit(&pool.circuit, now),
+        discrepancies: health
+            .map(|health| discrepancies(&health.discrepancies))
+            .unwrap_or_default(),
     }
 }
 

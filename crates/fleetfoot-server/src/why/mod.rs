@@ -11,7 +11,7 @@ mod runner;
 #[cfg(test)]
 mod tests;
 
-use fleetfoot_api::{CauseInfo, EventInfo, JobInfo, Subject, Why};
+use fleetfoot_api::{CauseInfo, DiscrepancyInfo, EventInfo, JobInfo, Subject, Why};
 use fleetfoot_core::{Instance, Timestamp};
 use fleetfoot_store::FinishedJob;
 
@@ -65,6 +65,16 @@ pub fn answer_finished(
 /// `since 2026-… (3 min)`.
 fn since(then: Timestamp, now: Timestamp) -> String {
     format!("since {} ({})", rfc3339(then), span(then.age(now)))
+}
+
+/// A disagreement in one line.
+fn disagreement(told: &DiscrepancyInfo) -> String {
+    let whose = told.instance.as_ref().map_or_else(String::new, |name| format!("`{name}`: "));
+    let overdue = if told.overdue { ", longer than it should" } else { "" };
+    format!(
+        "sides disagree ({}): {whose}{} since {}{overdue}; {}",
+        told.kind, told.message, told.since, told.remedy
+    )
 }
 
 /// A job as people name it: its display name, its repository, its workflow, its run.

@@ -3,11 +3,14 @@
 use fleetfoot_api::CauseInfo;
 use fleetfoot_core::PoolState;
 
-use super::title;
+use super::{disagreement, title};
 use crate::views::Snapshot;
 
 /// Waiting jobs named at most.
 const JOBS_NAMED_MAX: usize = 5;
+
+/// Disagreements named at most.
+const DISCREPANCIES_NAMED_MAX: usize = 5;
 
 pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Vec<CauseInfo>) {
     let view = snapshot.pool(state);
@@ -35,6 +38,13 @@ pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Ve
     let more = view.waiting.len().saturating_sub(JOBS_NAMED_MAX);
     if more > 0 {
         lines.push(format!("and {more} more jobs wait"));
+    }
+    for told in view.discrepancies.iter().take(DISCREPANCIES_NAMED_MAX) {
+        lines.push(disagreement(told));
+    }
+    let more = view.discrepancies.len().saturating_sub(DISCREPANCIES_NAMED_MAX);
+    if more > 0 {
+        lines.push(format!("and {more} more disagreements"));
     }
     if let Some(failure) = view.circuit.last_failure.filter(|_| view.circuit.failures > 0) {
         lines.push(format!("the last failed start: {failure}"));

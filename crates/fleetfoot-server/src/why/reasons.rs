@@ -22,5 +22,6 @@ pub fn why_removed(reason: Reason) -> &'static str {
         Reason::MaxJobDuration => "its job ran longer than `max_job_duration`",
         Reason::Stray => "it was found at the backend without a record of it",
         Reason::HostRebooted => "the host was restarted",
+        Reason::Offline => "its runner waited for a job and was not connected to GitHub",
     }
 }

@@ -1,10 +1,10 @@
 //! Why a runner is where it is in its life, and what became of one that is closed.
 
-use fleetfoot_api::CauseInfo;
+use fleetfoot_api::{CauseInfo, DiscrepancyInfo};
 use fleetfoot_core::removal::{may_still_land, registration_open, removal_steps};
 use fleetfoot_core::{Exit, Instance, Phase, PoolState, Timestamp};
 
-use super::{since, title, why_removed};
+use super::{disagreement, since, title, why_removed};
 use crate::views::time::rfc3339;
 use crate::views::{Snapshot, causes_of, job_of, outcome};
 
@@ -35,6 +35,9 @@ pub(super) fn answer(
         Phase::Closed => "nothing of it is left".to_owned(),
     });
     facts(&mut lines, instance);
+    let pool = snapshot.pool(state);
+    let its = |told: &&DiscrepancyInfo| told.instance.as_deref() == Some(instance.name.as_str());
+    lines.extend(pool.discrepancies.iter().filter(its).map(disagreement));
     if let Some(error) = &instance.last_error {
         let next = instance
             .retry_at

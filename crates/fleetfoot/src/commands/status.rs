@@ -50,6 +50,7 @@ pub fn text(status: &Status) -> String {
     ];
     text.push_str(&table(&head, &status.pools.iter().map(pool_row).collect::<Vec<_>>()));
     text.push_str(&causes(&status.pools));
+    text.push_str(&disagreements(status));
     text.push('\n');
     if status.instances.is_empty() {
         text.push_str("no instances\n");
@@ -96,6 +97,24 @@ fn causes(pools: &[PoolStatus]) -> String {
             );
             text.push('\n');
         }
+    }
+    text
+}
+
+/// What GitHub, a backend and the store disagree about for longer than they should, and what needs a person.
+fn disagreements(status: &Status) -> String {
+    let of_pools = status.pools.iter().flat_map(|pool| {
+        pool.discrepancies.iter().map(|told| (pool.name.as_str(), told)).collect::<Vec<_>>()
+    });
+    let of_none = status.discrepancies.iter().map(|told| ("no pool", told));
+    let mut text = String::new();
+    for (pool, told) in
+        of_pools.chain(of_none).filter(|(pool, told)| told.overdue || *pool == "no pool")
+    {
+        let whose = told.instance.as_deref().unwrap_or("the pool");
+        let line = format!("  {pool}: {whose}: {} ({})", told.message, told.kind);
+        text.push_str(&visible(&line).replace('\n', " "));
+        text.push('\n');
     }
     text
 }

@@ -1,6 +1,6 @@
 //! Row facts × list → what is observed, one line each.
 
-use fleetfoot_core::{FailureKind, RunnerId};
+use fleetfoot_core::{Environment, FailureKind, RunnerId};
 use fleetfoot_provisioner::Handle;
 
 use super::*;

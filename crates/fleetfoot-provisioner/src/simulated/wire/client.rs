@@ -14,10 +14,11 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::super::faults::Operation;
 use super::super::request::{Answer, Request};
-use super::{Ask, Tell, WATCH};
+use super::{Ask, OTHERS, Tell, WATCH};
 use crate::error::{BackendError, ErrorKind};
-use crate::provisioner::{Event, EventStream};
+use crate::provisioner::{EnvironmentInfo, Event, EventStream};
 use crate::tasks;
 
 const LINES_MAX: usize = 4096;
@@ -79,6 +80,21 @@ impl Client {
         tell.answer(operation, request.name())
     }
 
+    /// What exists of any other installation.
+    pub(in crate::simulated) async fn others(
+        &self,
+        installation: &InstallationId,
+    ) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        let operation = Operation::List;
+        let connection = self.connection(operation.phrase()).await?;
+        let ask = self.bare(OTHERS, installation);
+        let tell = connection.ask(operation.phrase(), &ask).await?;
+        Ok(match tell.answer(operation, None)? {
+            Answer::Listing(listing) => listing.environments,
+            Answer::Done | Answer::Handle(_) | Answer::Logs(_) => Vec::new(),
+        })
+    }
+
     /// Events of one installation; a broken connection is made again and told by [`Event::Resynced`].
     pub(in crate::simulated) async fn events(
         &self,
@@ -112,17 +128,22 @@ impl Client {
         // A connection of its own: it ends with the stream that reads it.
         let connection = self.open("watch environments").await?;
         let receiver = connection.events.subscribe();
-        let ask = Ask {
+        let ask = self.bare(WATCH, installation);
+        connection.ask("watch environments", &ask).await?;
+        Ok(receiver)
+    }
+
+    /// A request that is about the installation as a whole.
+    fn bare(&self, op: &str, installation: &InstallationId) -> Ask {
+        Ask {
             id: self.0.next_id.fetch_add(1, Ordering::Relaxed),
-            op: WATCH.to_owned(),
+            op: op.to_owned(),
             installation: installation.to_string(),
             pool: None,
             name: None,
             jit: None,
             lines: None,
-        };
-        connection.ask("watch environments", &ask).await?;
-        Ok(receiver)
+        }
     }
 
     async fn connection(&self, operation: &'static str) -> Result<Connection, BackendError> {

@@ -6,7 +6,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::super::engine::SimulatedEngine;
-use super::{Ask, Failure, Tell, WATCH};
+use super::super::request::Answer;
+use super::{Ask, Failure, OTHERS, Tell, WATCH};
+use crate::provisioner::Listing;
 use crate::tasks;
 
 const ANSWERS_MAX: usize = 1024;
@@ -58,6 +60,13 @@ async fn receive(ask: Ask, engine: &SimulatedEngine, tell_tx: &mpsc::Sender<Tell
                 }
             }
         });
+        return;
+    }
+    if ask.op == OTHERS {
+        let Some(installation) = ask.installation() else { return };
+        let environments = engine.others(&installation);
+        let listing = Listing { identity: String::new(), environments };
+        let _ = tell_tx.send(Tell::of(id, Ok(Answer::Listing(listing)))).await;
         return;
     }
     let Some(request) = ask.request() else {
