@@ -65,6 +65,12 @@ impl Desk {
         full
     }
 
+    fn wake<'a>(&self, pools: impl Iterator<Item = &'a PoolName>) {
+        for waker in pools.filter_map(|name| self.wakers.get(name)) {
+            waker.notify_one();
+        }
+    }
+
     fn wake_others(&self, pool: &PoolName) {
         for (name, waker) in &self.wakers {
             let waits = self.claims.get(name).is_some_and(|claim| claim.missing > 0);
@@ -82,6 +88,8 @@ pub(crate) struct Grant {
     pub(crate) room: u32,
     /// Why it is not more.
     pub(crate) cause: Option<Cause>,
+    /// Surplus idle runners of the pool whose room others wait for.
+    pub(crate) release: u32,
 }
 
 impl HostDesk {
@@ -119,11 +127,11 @@ impl HostDesk {
         let mut desk = self.lock();
         if claim.missing > 0 && storage.is_some_and(|path| desk.is_full(path, now)) {
             desk.claims.insert(pool.clone(), claim);
-            return Grant { room: 0, cause: Some(Cause::DiskFull) };
+            return Grant { room: 0, cause: Some(Cause::DiskFull), release: 0 };
         }
         if desk.limits.budget.is_unlimited() {
             desk.claims.insert(pool.clone(), claim);
-            return Grant { room: u32::MAX, cause: None };
+            return Grant { room: u32::MAX, cause: None, release: 0 };
         }
         let before = desk.claims.insert(pool.clone(), claim);
         let room = if claim.missing == 0 {
@@ -144,18 +152,26 @@ impl HostDesk {
         if before.is_some_and(|before| claim.occupying.saturating_add(room) < before.occupying) {
             desk.wake_others(pool);
         }
-        Grant { room, cause: (room < claim.missing).then_some(Cause::HostBudget) }
+        let releases = desk.limits.budget.releases(&desk.claims);
+        if room < claim.missing {
+            desk.wake(releases.keys().filter(|name| *name != pool));
+        }
+        Grant {
+            room,
+            cause: (room < claim.missing).then_some(Cause::HostBudget),
+            release: releases.get(pool).copied().unwrap_or(0),
+        }
     }
 
     /// Instances of `pool`'s footprint the host could still take beside the `occupying` ones of it, what
-    /// was granted to it and not used yet included.
+    /// was granted to it and not used yet included, and what others hold idle beyond what they want.
     pub(crate) fn free_room(&self, pool: &PoolName, occupying: u32) -> u32 {
         let desk = self.lock();
         if desk.limits.budget.is_unlimited() {
             return u32::MAX;
         }
         let own = desk.claims.get(pool).copied().unwrap_or_default();
-        let room = desk.limits.budget.room(&desk.claims, own.footprint);
+        let room = desk.limits.budget.room_with_surplus(&desk.claims, pool);
         room.saturating_add(own.occupying.saturating_sub(occupying))
     }
 
@@ -190,7 +206,7 @@ mod tests {
         let wants = |occupying, missing| Claim { occupying, missing, ..Claim::default() };
         assert_eq!(desk.claim(&a, wants(0, 3), None, Timestamp(0)).room, 3);
         let grant = desk.claim(&b, wants(0, 3), None, Timestamp(0));
-        assert_eq!(grant, Grant { room: 1, cause: Some(Cause::HostBudget) });
+        assert_eq!(grant, Grant { room: 1, cause: Some(Cause::HostBudget), release: 0 });
         // What was granted and is not used yet is still a's own.
         assert_eq!(desk.free_room(&a, 0), 3);
         assert_eq!(desk.free_room(&a, 3), 0);

@@ -212,7 +212,7 @@ impl PoolContext {
         // What runs from before counts from the first moment.
         let state = shared.store.pool(&name);
         let occupying = state.as_ref().map_or(0, |state| state.occupying());
-        let claim = Claim { footprint: settings.footprint, occupying, missing: 0 };
+        let claim = Claim { footprint: settings.footprint, occupying, ..Claim::default() };
         shared.host.join(&name, wake.clone(), claim);
         let empty = state.is_none_or(|state| state.instances.is_empty());
         let adopted_by = if empty && *backend.swept.borrow() {

@@ -96,6 +96,7 @@ fn pass(
         jit_until,
         host_room: u32::MAX,
         host_cause: None,
+        host_wants: 0,
         registered: state.pool.scale_set_id.is_some(),
         careful: pool.shared.settings.careful && !*pool.backend.swept.borrow(),
         ages_count_from: pool.shared.ages_count_from(),
@@ -108,14 +109,23 @@ fn pass(
     // create for another reason holds no room that others wait for.
     let wish = plan(&snapshot, now);
     let missing = wish.actions.iter().map(created).sum();
-    let claim = Claim { footprint: settings.footprint, occupying: wish.sizing.occupying, missing };
+    let claim = Claim {
+        footprint: settings.footprint,
+        occupying: wish.sizing.occupying,
+        missing,
+        surplus_idle: wish.sizing.surplus_idle,
+        leaving: wish.sizing.leaving,
+    };
     let storage = settings.provisioner.storage_directory();
     let grant = pool.shared.host.claim(pool.name(), claim, storage.as_deref(), now);
-    if grant.room >= missing {
+    if grant.room >= missing && grant.release == 0 {
         return wish;
     }
-    snapshot.host_room = grant.room;
-    snapshot.host_cause = grant.cause;
+    if grant.room < missing {
+        snapshot.host_room = grant.room;
+        snapshot.host_cause = grant.cause;
+    }
+    snapshot.host_wants = grant.release;
     plan(&snapshot, now)
 }
 

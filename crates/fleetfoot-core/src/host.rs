@@ -33,6 +33,10 @@ pub struct Claim {
     pub occupying: u32,
     /// Further instances it wants.
     pub missing: u32,
+    /// Idle runners of it that nobody wants, within `occupying`.
+    pub surplus_idle: u32,
+    /// Instances of it that are being removed, within `occupying`.
+    pub leaving: u32,
 }
 
 impl HostBudget {
@@ -49,6 +53,52 @@ impl HostBudget {
             .values()
             .fold(Used::default(), |used, claim| used.plus(claim.footprint, claim.occupying));
         used.room(self, footprint)
+    }
+
+    /// How many further instances of `pool` fit if the others gave up what they hold idle beyond what they want.
+    #[must_use]
+    pub fn room_with_surplus(&self, claims: &BTreeMap<PoolName, Claim>, pool: &PoolName) -> u32 {
+        let footprint = claims.get(pool).copied().unwrap_or_default().footprint;
+        let kept = |name: &PoolName, claim: &Claim| {
+            claim.occupying.saturating_sub(if name == pool { 0 } else { claim.surplus_idle })
+        };
+        let used = claims.iter().fold(Used::default(), |used, (name, claim)| {
+            used.plus(claim.footprint, kept(name, claim))
+        });
+        used.room(self, footprint)
+    }
+
+    /// Which pools should give up how many of their surplus idle runners, so that those that wait for room get
+    /// it: no more than that takes, from who has the most, and nothing where it would make no room.
+    #[must_use]
+    pub fn releases(&self, claims: &BTreeMap<PoolName, Claim>) -> BTreeMap<PoolName, u32> {
+        let mut releases: BTreeMap<PoolName, u32> = BTreeMap::new();
+        if self.is_unlimited() {
+            return releases;
+        }
+        // What is being removed is as good as free.
+        let mut kept: BTreeMap<PoolName, Claim> = claims.clone();
+        for claim in kept.values_mut() {
+            claim.occupying = claim.occupying.saturating_sub(claim.leaving);
+        }
+        for (name, waits) in claims.iter().filter(|(_, claim)| claim.missing > 0) {
+            let within = self.room_with_surplus(&kept, name).min(waits.missing);
+            while self.room(&kept, waits.footprint) < within {
+                let most = kept
+                    .iter_mut()
+                    .filter(|(other, claim)| *other != name && claim.surplus_idle > 0)
+                    .max_by_key(|(_, claim)| claim.surplus_idle);
+                let Some((other, claim)) = most else { break };
+                claim.surplus_idle -= 1;
+                claim.occupying = claim.occupying.saturating_sub(1);
+                *releases.entry(other.clone()).or_insert(0) += 1;
+            }
+            // That room is spoken for.
+            if let Some(claim) = kept.get_mut(name) {
+                claim.occupying = claim.occupying.saturating_add(within);
+            }
+        }
+        releases
     }
 
     /// Deals the free room round robin: every pool that is missing instances gets one in turn, beginning
@@ -149,12 +199,60 @@ mod tests {
     }
 
     #[test]
+    fn surplus_idle_runners_of_others_are_room_and_are_released_as_far_as_somebody_waits() {
+        let budget = HostBudget { max_instances: Some(4), ..HostBudget::default() };
+        let idle = |occupying, surplus_idle| Claim { occupying, surplus_idle, ..Claim::default() };
+        let mut claims = BTreeMap::from([
+            (name("a"), idle(3, 2)),
+            (name("b"), idle(1, 1)),
+            (name("c"), claim(0, 0)),
+        ]);
+        assert_eq!(budget.room_with_surplus(&claims, &name("c")), 3);
+        assert_eq!(budget.room_with_surplus(&claims, &name("a")), 1, "its own is not room for it");
+        assert_eq!(budget.releases(&claims), BTreeMap::new(), "nobody waits");
+        claims.insert(name("c"), claim(0, 1));
+        assert_eq!(budget.releases(&claims), BTreeMap::from([(name("a"), 1)]));
+        claims.insert(name("c"), claim(0, 9));
+        assert_eq!(budget.releases(&claims), BTreeMap::from([(name("a"), 2), (name("b"), 1)]));
+        // One is on its way out already.
+        claims.insert(name("c"), claim(0, 1));
+        claims.insert(name("a"), Claim { leaving: 1, ..idle(3, 1) });
+        assert_eq!(budget.releases(&claims), BTreeMap::new());
+        // Two wait for the same room.
+        claims.insert(name("a"), idle(3, 2));
+        claims.insert(name("d"), claim(0, 1));
+        let released: u32 = budget.releases(&claims).values().sum();
+        assert_eq!(released, 2);
+        assert_eq!(HostBudget::default().releases(&claims), BTreeMap::new());
+    }
+
+    #[test]
+    fn nothing_is_released_that_makes_no_room() {
+        let budget = HostBudget { memory_mib: Some(8_000), ..HostBudget::default() };
+        let of = |memory_mib, occupying, missing, surplus_idle| Claim {
+            footprint: Footprint { memory_mib, ..Footprint::default() },
+            occupying,
+            missing,
+            surplus_idle,
+            leaving: 0,
+        };
+        let mut claims = BTreeMap::from([
+            (name("big"), of(4_000, 1, 1, 0)),
+            (name("small"), of(1_000, 4, 0, 3)),
+        ]);
+        assert_eq!(budget.releases(&claims), BTreeMap::new(), "three small ones are no big one");
+        claims.insert(name("small"), of(1_000, 4, 0, 4));
+        assert_eq!(budget.releases(&claims), BTreeMap::from([(name("small"), 4)]));
+    }
+
+    #[test]
     fn memory_counts_per_instance() {
         let budget = HostBudget { memory_mib: Some(10_000), ..HostBudget::default() };
         let big = Claim {
             footprint: Footprint { memory_mib: 4000, ..Footprint::default() },
             occupying: 1,
             missing: 3,
+            ..Claim::default()
         };
         let claims = BTreeMap::from([(name("big"), big)]);
         assert_eq!(budget.deal(&claims, None), BTreeMap::from([(name("big"), 1)]));

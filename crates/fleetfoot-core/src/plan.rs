@@ -79,6 +79,8 @@ pub struct Snapshot<'a> {
     pub host_room: u32,
     /// Why the host grants no more, if it does not.
     pub host_cause: Option<Cause>,
+    /// Surplus idle runners whose room another pool waits for: they go without waiting for `idle_timeout`.
+    pub host_wants: u32,
     /// The scale set is known and registered.
     pub registered: bool,
     /// Nothing may be created until one full careful pass is over (11.4).

@@ -1,5 +1,6 @@
 //! How many instances a pool wants, and what capacity it tells GitHub.
 
+use crate::phase::Phase;
 use crate::pool::{PoolSpec, PoolState};
 use crate::time::Timestamp;
 
@@ -16,20 +17,32 @@ pub struct Sizing {
     pub occupying: u32,
     /// Ended instances whose remains are not removed yet.
     pub remains: u32,
+    /// Idle runners beyond what is wanted: another pool may have their room.
+    pub surplus_idle: u32,
+    /// Instances on their way out that still take a slot.
+    pub leaving: u32,
 }
 
 impl Sizing {
     /// Counts `state` at `now`.
     #[must_use]
     pub fn of(state: &PoolState, spec: &PoolSpec, now: Timestamp) -> Self {
+        let mut idle: u32 = 0;
         let mut sizing = Self { open_jobs: state.open_jobs(now), ..Self::default() };
         for instance in state.instances.values() {
             sizing.serving += u32::from(instance.serves());
             sizing.occupying += u32::from(instance.occupies());
             sizing.remains += u32::from(instance.is_remains());
+            let leaves = instance.phase == Phase::Stopping && instance.occupies();
+            sizing.leaving += u32::from(leaves);
+            idle += u32::from(instance.phase == Phase::Idle && instance.serves());
         }
         let level = spec.min_idle.saturating_add(sizing.open_jobs);
         sizing.wanted = spec.max_runners.min(level);
+        // Of unknown demand nothing is surplus.
+        if state.pool.demand.known {
+            sizing.surplus_idle = sizing.surplus().min(idle);
+        }
         sizing
     }
 

@@ -21,6 +21,7 @@ struct Scene {
     identity: Option<&'static str>,
     host_cause: Option<Cause>,
     host_room: u32,
+    host_wants: u32,
 }
 
 impl Scene {
@@ -37,6 +38,7 @@ impl Scene {
             identity: Some("engine"),
             host_cause: None,
             host_room: u32::MAX,
+            host_wants: 0,
         }
     }
 
@@ -66,6 +68,7 @@ impl Scene {
             jit_until: None,
             host_room: self.host_room,
             host_cause: self.host_cause.clone(),
+            host_wants: self.host_wants,
             registered: true,
             careful: false,
             ages_count_from: Timestamp(0),
@@ -223,4 +226,33 @@ fn a_completion_that_github_contradicts_is_forgotten() {
     observe(pool, &mut row, &Observation::Ended { exit: Exit::default() }, NOW).unwrap();
     scene.state.instances.insert(row.name.clone(), Arc::new(row));
     assert_eq!(scene.created(), 0, "its end is known before github's level says so");
+}
+
+#[test]
+fn room_that_another_pool_waits_for_is_made_of_surplus_idle_runners_and_of_no_more() {
+    let mut scene = Scene::new(0);
+    scene.spec.min_idle = 1;
+    for age in [3, 2, 1] {
+        let row = scene.instance(Phase::Idle, Environment::Launched);
+        row.phase_since = NOW - Span::seconds(age);
+    }
+    scene.instance(Phase::Running, Environment::Launched);
+    let retired = |scene: &Scene| {
+        let plan = scene.plan();
+        let names = plan.actions.iter().filter_map(|action| {
+            if let Action::Retire { name, reason: Reason::Surplus } = action {
+                Some(name.as_str().to_owned())
+            } else {
+                None
+            }
+        });
+        (names.collect::<Vec<_>>(), plan.sizing.surplus_idle)
+    };
+    assert_eq!(retired(&scene), (vec![], 3), "they have not waited long");
+    scene.host_wants = 1;
+    assert_eq!(retired(&scene).0, ["p-00000001"], "longest idle first");
+    scene.host_wants = 9;
+    assert_eq!(retired(&scene).0.len(), 3, "no more than is surplus");
+    Arc::make_mut(&mut scene.state.pool).demand.session_lost();
+    assert_eq!(retired(&scene), (vec![], 0), "of unknown demand nothing is surplus");
 }

@@ -48,6 +48,7 @@ impl World {
             jit_until: None,
             host_room: u32::MAX,
             host_cause: None,
+            host_wants: 0,
             registered: true,
             careful: false,
             ages_count_from: Timestamp(0),

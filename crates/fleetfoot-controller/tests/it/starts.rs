@@ -80,3 +80,30 @@ async fn the_capacity_told_is_what_can_run_and_never_nothing() {
     bed.until_done(5).await;
     assert_eq!(bed.engine().peak(&named("linux")), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_pool_holds_idle_is_told_as_room_and_given_up_when_it_is_needed() {
+    let mut bed = Bed::new().await;
+    bed.host_budget(2);
+    let hour = fleetfoot_core::Span::minutes(60);
+    let generous = |min_idle| {
+        pool("linux", 2).with(move |spec| {
+            spec.min_idle = min_idle;
+            spec.idle_timeout = hour;
+        })
+    };
+    bed.start_ready(&[generous(2), pool("other", 2)]).await;
+    bed.until("the host is full", |bed| bed.in_phase("linux", Phase::Idle).len() == 2).await;
+    bed.stop().await;
+    bed.start_ready(&[generous(0), pool("other", 2)]).await;
+    let told = |bed: &Bed, name: &str| {
+        bed.github.state().scale_set("acme", name).and_then(|set| set.capacity)
+    };
+    bed.until("it is surplus", |bed| bed.health("linux").sizing.surplus_idle == 2).await;
+    // The next poll tells; a job that is there at once makes it come at once.
+    bed.queue("other", 1, 300);
+    bed.until("its room is told", |bed| told(bed, "other") == Some(2)).await;
+    bed.until_done(1).await;
+    assert_eq!(bed.in_phase("linux", Phase::Idle).len(), 1, "no more than it takes");
+    assert_eq!(bed.in_phase("linux", Phase::Running).len(), 0);
+}

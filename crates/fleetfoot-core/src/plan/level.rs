@@ -204,11 +204,14 @@ fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Tim
         .filter(|instance| instance.phase == Phase::Idle && free(instance))
         .collect();
     idle.sort_by_key(|instance| instance.phase_since);
+    let mut wanted = snapshot.host_wants;
     for instance in idle.into_iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
         // Not held back after a start as running ones are: it passes the gate, and a new session's
         // statistics say that it is not wanted.
         let since = instance.phase_since;
-        if plan.retire_at(instance, since + snapshot.spec.idle_timeout, Reason::Surplus, now) {
+        let patience = if wanted > 0 { Span::ZERO } else { snapshot.spec.idle_timeout };
+        wanted = wanted.saturating_sub(1);
+        if plan.retire_at(instance, since + patience, Reason::Surplus, now) {
             // What goes needs no look.
             plan.actions.retain(
                 |action| !matches!(action, Action::Verify { name } if *name == instance.name),
