@@ -244,6 +244,8 @@ fn shared_warning(path: &Path) -> String {
 fn usable(path: &Path) -> io::Result<PathBuf> {
     if !path.is_dir() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        // A power cut must not take the directory with all that is synced in it.
+        crate::driver::sqlite::sync_directory(path)?;
     }
     access(path, Access::WRITE_OK | Access::EXEC_OK | Access::READ_OK)?;
     // A relative path would change its meaning with the working directory.

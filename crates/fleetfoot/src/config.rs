@@ -30,7 +30,7 @@ pub use findings::{Class, Finding, Position, Report, Severity};
 pub use schema::{schema_json, schema_text};
 pub use types::{
     AppSettings, Backend, BindMount, Config, Cpus, DiskShare, DockerConfig, GithubSettings,
-    HostLimits, InstanceProxy, JitDelivery, LibvirtConfig, Listen, LogFormat, LogLevel,
+    History, HostLimits, InstanceProxy, JitDelivery, LibvirtConfig, Listen, LogFormat, LogLevel,
     LogSettings, ProcessConfig, PullPolicy, RunnerConfig, RunnerSource, Sandbox, SimulatedConfig,
     TartConfig, TartMount, Timeouts, Tmpfs,
 };

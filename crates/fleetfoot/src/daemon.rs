@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleetfoot_controller::{Clock, Controller, ControllerSettings, Pace, StartError, Stopped};
+use fleetfoot_core::Span;
 use fleetfoot_server::listen::{self, ListenError};
 use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState};
 use fleetfoot_store::{
-    Location, LockError, Options, Search, StateDir, StateDirError, StateDirOpenError, Store,
+    Location, LockError, Options, Retention, Search, StateDir, StateDirError, StateDirOpenError,
+    Store,
 };
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
@@ -115,7 +117,7 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
         state_dir.lock()?
     };
     let location = Location::Sqlite(state_dir.store_file());
-    let store = state_dir.open_store(location, Options::default()).await?;
+    let store = state_dir.open_store(location, store_options(config)).await?;
     if let Some(behind) = store.behind() {
         tracing::warn!(
             cause = behind.as_str(),
@@ -272,6 +274,19 @@ impl Faces {
         }
         serving
     }
+}
+
+fn store_options(config: &Config) -> Options {
+    let kept = config.history;
+    let age = Span::minutes(i64::from(kept.days) * 24 * 60);
+    let retention = Retention {
+        events_max: kept.events_max,
+        events_age: age,
+        closed_max: kept.jobs_max,
+        closed_age: age,
+        ..Retention::default()
+    };
+    Options { retention, ..Options::default() }
 }
 
 /// Pulls, unpacks, checks: in the background, so that no pool waits for another's.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fleetfoot::config::credentials::Flags;
 use fleetfoot::config::summary::summarize;
 use fleetfoot::config::{
-    Backend, Config, Cpus, DiskShare, Flavor, InstanceProxy, JitDelivery, LoadOptions, LogFormat,
-    LogLevel, PullPolicy, RunnerSource, Sandbox, Timeouts, load, parse, schema_json,
+    Backend, Config, Cpus, DiskShare, Flavor, History, InstanceProxy, JitDelivery, LoadOptions,
+    LogFormat, LogLevel, PullPolicy, RunnerSource, Sandbox, Timeouts, load, parse, schema_json,
 };
 
 fn read(text: &str) -> Config {
@@ -55,6 +55,7 @@ fn every_key_reaches_the_config() {
     assert_eq!(config.host.max_instances, Some(20));
     assert_eq!(config.host.cpus, Some(Cpus { millis: 14_000 }));
     assert_eq!(config.host.memory, Some(48 << 30));
+    assert_eq!(config.history, History { days: 7, events_max: 50_000, jobs_max: 5_000 });
     assert_eq!(config.host.min_free_disk, DiskShare::Percent(10));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
     let app = config.github.app.clone().unwrap();
@@ -166,6 +167,7 @@ fn a_small_file_has_the_documented_defaults() {
         (runner.max_job_duration, &runner.runner_group, &runner.proxy),
         (None, &None, &None)
     );
+    assert_eq!(config.history, History::default());
     assert_eq!(config.host.min_free_disk, DiskShare::Percent(5));
     let Backend::Docker(docker) = &runner.backend else { panic!() };
     assert_eq!((docker.runner_cmd.as_str(), docker.jit), ("./run.sh", JitDelivery::Env));

@@ -11,6 +11,7 @@ mod mariadb;
 mod podman;
 mod postgres;
 mod set;
+mod strace;
 mod table;
 mod usage;
 
@@ -29,6 +30,8 @@ pub(crate) enum Kind {
     Podman,
     /// The sandbox of the process backend.
     Bubblewrap,
+    /// The tracer of system calls, for power cuts.
+    Strace,
     /// PostgreSQL, for the store.
     Postgres,
     /// MariaDB, for the store.
@@ -37,8 +40,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are started.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Docker, Self::Podman, Self::Bubblewrap, Self::Postgres, Self::MariaDb];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Docker, Self::Podman, Self::Bubblewrap, Self::Strace, Self::Postgres, Self::MariaDb];
 
     /// The word that stands for it in `FLEETFOOT_TEST_REQUIRE`.
     pub(crate) fn word(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Kind {
             Self::Docker => "docker",
             Self::Podman => "podman",
             Self::Bubblewrap => "bwrap",
+            Self::Strace => "strace",
             Self::Postgres => "postgres",
             Self::MariaDb => "mariadb",
         }
@@ -57,6 +61,7 @@ impl Kind {
             Self::Docker => "dockerd",
             Self::Podman => "Podman",
             Self::Bubblewrap => "bubblewrap",
+            Self::Strace => "strace",
             Self::Postgres => "PostgreSQL",
             Self::MariaDb => "MariaDB",
         }
@@ -69,6 +74,7 @@ impl Kind {
             // As packaged crun refuses hybrid cgroups; runc comes with Docker's packages.
             Self::Podman => &["podman", "crun", "catatonit", "runc"],
             Self::Bubblewrap => &["bubblewrap"],
+            Self::Strace => &["strace"],
             Self::Postgres => &["postgresql"],
             Self::MariaDb => &["mariadb-server"],
         }
@@ -80,6 +86,7 @@ impl Kind {
             Self::Docker => dockerd::is_found(),
             Self::Podman => podman::is_found(),
             Self::Bubblewrap => bubblewrap::is_found(),
+            Self::Strace => strace::is_found(),
             Self::Postgres => postgres::is_found(),
             Self::MariaDb => mariadb::is_found(),
         }

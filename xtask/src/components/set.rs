@@ -68,6 +68,7 @@ impl Set {
                 Kind::Docker => super::dockerd::start(&dir),
                 Kind::Podman => super::podman::start(&dir),
                 Kind::Bubblewrap => super::bubblewrap::start(),
+                Kind::Strace => super::strace::start(),
                 Kind::Postgres => super::postgres::start(&dir),
                 Kind::MariaDb => super::mariadb::start(&dir),
             });

@@ -12,7 +12,7 @@ use crate::unix_http;
 pub(super) fn noun(kind: Kind) -> &'static str {
     match kind {
         Kind::Docker | Kind::Podman => "container events",
-        Kind::Bubblewrap => "",
+        Kind::Bubblewrap | Kind::Strace => "",
         Kind::Postgres => "sessions",
         Kind::MariaDb => "connections",
     }
@@ -21,7 +21,7 @@ pub(super) fn noun(kind: Kind) -> &'static str {
 /// What counting adds to the next count: a database counts the client that asks it.
 pub(super) fn own(kind: Kind) -> u64 {
     match kind {
-        Kind::Docker | Kind::Podman | Kind::Bubblewrap => 0,
+        Kind::Docker | Kind::Podman | Kind::Bubblewrap | Kind::Strace => 0,
         Kind::Postgres | Kind::MariaDb => 1,
     }
 }
@@ -31,7 +31,7 @@ pub(super) fn count(kind: Kind, dir: &Path) -> Option<u64> {
     match kind {
         Kind::Docker => docker(dir),
         Kind::Podman => podman(dir),
-        Kind::Bubblewrap => None,
+        Kind::Bubblewrap | Kind::Strace => None,
         Kind::Postgres => number(postgres::query(
             dir,
             "SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_database",

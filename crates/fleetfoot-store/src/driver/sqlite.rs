@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,12 +12,14 @@ use fleetfoot_core::Timestamp;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, Value as SqliteValue};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
+use rustix::fs::{Access, access};
 
 use super::WriteFailure;
 use crate::compare::TAKEN_AT;
 use crate::fault::DriverError;
 use crate::fleet::Ticks;
 use crate::lease::Fence;
+use crate::mark;
 use crate::options::Durability;
 use crate::sql::{Kind, Query, Row, Statement, Value};
 
@@ -76,8 +79,13 @@ impl Sqlite {
 
     /// Opens the file to be read; takes no lock that a writer would notice.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, DriverError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(DriverError::Sqlite)?;
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut name = path.to_owned();
+        if let Some(unchanging) = unchanging(path) {
+            flags |= OpenFlags::SQLITE_OPEN_URI;
+            name = unchanging;
+        }
+        let connection = Connection::open_with_flags(name, flags).map_err(DriverError::Sqlite)?;
         Self::tuned(connection, path)
     }
 
@@ -333,6 +341,27 @@ fn wall_clock() -> Ticks {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     })
+}
+
+/// The name of a file that nobody can be writing: its directory cannot be written, where readers would make
+/// their index, and there is no log. Without this a closed store on a read-only disk could not be read.
+fn unchanging(path: &Path) -> Option<PathBuf> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let can_write = access(directory.unwrap_or(Path::new(".")), Access::WRITE_OK).is_ok();
+    let log = fs::metadata(mark::log_of(path)).map_or(0, |meta| meta.len());
+    if can_write || log > 0 {
+        return None;
+    }
+    let mut name = String::from("file:");
+    for byte in std::path::absolute(path).ok()?.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                name.push(char::from(*byte));
+            }
+            other => name.push_str(&format!("%{other:02x}")),
+        }
+    }
+    Some(PathBuf::from(name + "?immutable=1"))
 }
 
 /// Writes into a copy that it is a backup.

@@ -16,3 +16,4 @@ mod round_trip;
 mod speed;
 mod state_dir;
 mod updates;
+mod year;

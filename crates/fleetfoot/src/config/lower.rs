@@ -32,6 +32,7 @@ pub(crate) fn lower(
         state_dir: file.path("state_dir"),
         takeover: file.boolean("takeover").unwrap_or(options.flavor == Flavor::Outrunner),
         listen: lowering.listen(file),
+        history: lowering.history(file.table("history")),
         host: lowering.host(file.table("host")),
         log: lowering.log(file.table("log")),
         runners: lowering.runners(path, file, &github),

@@ -28,6 +28,8 @@ pub struct Config {
     pub takeover: bool,
     /// Where to serve health and metrics over TCP.
     pub listen: Option<Listen>,
+    /// How much of the past is kept.
+    pub history: History,
     /// Limits of this machine.
     pub host: HostLimits,
     /// GitHub settings of the whole file.
@@ -53,6 +55,23 @@ pub struct Listen {
     pub address: SocketAddr,
     /// File of the bearer token that callers must send.
     pub token_file: Option<PathBuf>,
+}
+
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Days.
+    pub days: u32,
+    /// Events at most.
+    pub events_max: u32,
+    /// Finished jobs and ended instances at most, each.
+    pub jobs_max: u32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { days: 30, events_max: 100_000, jobs_max: 20_000 }
+    }
 }
 
 /// Limits of this machine over all pools.

@@ -13,6 +13,7 @@
 mod harness;
 
 mod backups;
+mod bad_disk;
 mod bad_input;
 mod broken_engine;
 mod broken_github;

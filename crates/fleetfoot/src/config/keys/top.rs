@@ -54,6 +54,7 @@ pub(crate) static TOP: Section = Section {
             "false",
             "Permit `listen` on an address other than loopback although it is not encrypted; put a TLS proxy in front.",
         ),
+        key("history", Kind::Table(&HISTORY), "", "How much of the past is kept."),
         key("host", Kind::Table(&HOST), "", "Limits of this machine over all pools."),
         key(
             "github",
@@ -62,6 +63,22 @@ pub(crate) static TOP: Section = Section {
             "How to reach GitHub and who we are there, for every runner without a `github` of its own.",
         ),
         key("log", Kind::Table(&LOG), "", "What fleetfoot writes to standard error."),
+    ],
+};
+
+/// `history`.
+pub(crate) static HISTORY: Section = Section {
+    name: "history",
+    doc: "How much of the past is kept; what is beyond any of these goes, oldest first.",
+    keys: &[
+        key(
+            "days",
+            Kind::Int,
+            "30",
+            "Days that events, ended instances and finished jobs are kept.",
+        ),
+        key("events_max", Kind::Int, "100000", "Most events; a job makes about ten."),
+        key("jobs_max", Kind::Int, "20000", "Most finished jobs, and most ended instances."),
     ],
 };
 

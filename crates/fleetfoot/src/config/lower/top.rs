@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::super::findings::Class;
 use super::super::shape::Table;
 use super::super::types::{
-    AppSettings, GithubSettings, HostLimits, Listen, LogFormat, LogLevel, LogSettings,
+    AppSettings, GithubSettings, History, HostLimits, Listen, LogFormat, LogLevel, LogSettings,
 };
 use super::{Lowering, join};
 
@@ -65,6 +65,17 @@ impl Lowering<'_> {
             cpus: table.cpus("cpus"),
             memory: table.size("memory"),
             min_free_disk: table.disk_share("min_free_disk").unwrap_or(defaults.min_free_disk),
+        }
+    }
+
+    pub(super) fn history(&mut self, table: Option<&Table>) -> History {
+        let defaults = History::default();
+        let Some(table) = table else { return defaults };
+        let count = |this: &mut Self, key, min| this.count(table, "history", key, min);
+        History {
+            days: count(self, "days", 1).unwrap_or(defaults.days),
+            events_max: count(self, "events_max", 1_000).unwrap_or(defaults.events_max),
+            jobs_max: count(self, "jobs_max", 100).unwrap_or(defaults.jobs_max),
         }
     }
 
