@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::process::is_interrupted;
+
 use super::audit::audit;
 use super::bed::{Bed, Ground, kept};
 use super::scenario::Scenario;
@@ -87,7 +89,7 @@ fn once(ground: &Ground, case: &Case, keep: bool) -> Verdict {
     }
 }
 
-/// Does `work` for each item, `jobs` at once; results in the order of the items.
+/// Does `work` for each item, `jobs` at once, until we are asked to end; results in the order of the items.
 pub(super) fn at_once<T: Sync, R: Send>(
     items: &[T],
     jobs: usize,
@@ -99,6 +101,9 @@ pub(super) fn at_once<T: Sync, R: Send>(
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 loop {
+                    if is_interrupted() {
+                        return;
+                    }
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { return };
                     let result = work(item);

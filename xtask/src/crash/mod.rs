@@ -28,7 +28,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::components::{Kind, Set};
-use crate::process::run_loud;
+use crate::process::{is_interrupted, run_loud};
 use crate::tidy;
 
 use bed::Ground;
@@ -228,6 +228,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             outcome.print();
             outcome
         }));
+    }
+    if is_interrupted() {
+        bail!("interrupted");
     }
     if args.write_docs {
         page::write(&root, &points, &outcomes)?;

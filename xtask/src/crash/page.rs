@@ -35,25 +35,31 @@ pub(super) fn write(
         format!("{HEAD}\n| Point | In | Processes | Docker |\n| --- | --- | --- | --- |\n");
     for (name, file) in points {
         let known = before.get(name).cloned().unwrap_or_default();
-        let [process, docker] =
-            [(Backend::Process, 0), (Backend::Docker, 1)].map(|(backend, at)| {
-                cell(name, backend, outcomes).unwrap_or_else(|| known[at].clone())
-            });
+        let [process, docker] = [(Backend::Process, 0), (Backend::Docker, 1)]
+            .map(|(backend, at)| cell(name, backend, outcomes, &known[at]));
         let file = file.trim_start_matches("crates/");
         let _ = writeln!(text, "| `{name}` | `{file}` | {process} | {docker} |");
     }
     std::fs::write(&path, text).with_context(|| format!("cannot write {PAGE}"))
 }
 
-fn cell(name: &str, backend: Backend, outcomes: &[Outcome]) -> Option<String> {
+/// What came out of this run, and of an earlier one where this one did not try.
+fn cell(name: &str, backend: Backend, outcomes: &[Outcome], known: &str) -> String {
     let of_point: Vec<&Outcome> = outcomes
         .iter()
         .filter(|outcome| outcome.case.point == name && outcome.case.backend == backend)
         .collect();
-    let scenario = of_point.first()?.case.scenario.name();
-    let passes: Vec<String> =
+    let Some(first) = of_point.first() else { return known.to_owned() };
+    let mut passes: Vec<String> =
         of_point.iter().map(|it| format!("#{} {}", it.case.pass, it.verdict.word())).collect();
-    Some(format!("{scenario}: {}", passes.join(", ")))
+    let is_first = |pass: &str| pass.starts_with("#1 ");
+    for pass in known.split_once(": ").map_or("", |it| it.1).split(", ") {
+        if !pass.is_empty() && !passes.iter().any(|new| is_first(new) == is_first(pass)) {
+            passes.push(pass.to_owned());
+        }
+    }
+    passes.sort();
+    format!("{}: {}", first.case.scenario.name(), passes.join(", "))
 }
 
 fn rows(text: &str) -> BTreeMap<String, Cells> {
@@ -74,6 +80,22 @@ pub(crate) fn names_in_page(text: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pass_that_was_not_tried_keeps_what_it_had() {
+        let case = super::super::Case {
+            backend: Backend::Docker,
+            scenario: super::super::Scenario::Load,
+            point: "a".to_owned(),
+            pass: 1,
+        };
+        let (verdict, took) = (super::super::Verdict::Survived, std::time::Duration::ZERO);
+        let outcomes = [Outcome { case, verdict, took }];
+        let cell = |backend, known| cell("a", backend, &outcomes, known);
+        assert_eq!(cell(Backend::Docker, "app: #1 LOST, #3 ok"), "load: #1 ok, #3 ok");
+        assert_eq!(cell(Backend::Docker, ""), "load: #1 ok");
+        assert_eq!(cell(Backend::Process, "app: #1 ok"), "app: #1 ok");
+    }
 
     #[test]
     fn rows_are_read_as_they_are_written() {

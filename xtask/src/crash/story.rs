@@ -87,7 +87,11 @@ impl<'a> Story<'a> {
         self.bed.github.fail_listing()?;
         let jobs = self.queue(&self.a, 2, 200)?;
         self.all_done(&jobs)?;
-        self.bed.until("a look-up to fail", BOUND, |bed| bed.github.listing_failed())
+        self.bed.until("a look-up to fail", BOUND, |bed| bed.github.listing_failed())?;
+        // Who was looked up in vain is not asked for again soon; a job shows that it is online.
+        let mut jobs = self.queue(&self.a, 2, 100)?;
+        jobs.extend(self.queue(&self.b, 1, 100)?);
+        self.all_done(&jobs)
     }
 
     /// GitHub says that a scale set is gone that is there, and removes another.
