@@ -80,6 +80,7 @@ impl Controller {
             ..Health::default()
         });
         let orphans = adopt::orphans(&store, &pools);
+        let gate = settings.gate.clone();
         let shared = Arc::new(Shared {
             installation: store.installation().clone(),
             host: HostDesk::new(settings.host.clone()),
@@ -88,7 +89,7 @@ impl Controller {
             pace,
             settings,
             health: health_told,
-            tasks: Tasks::default(),
+            tasks: Tasks::behind(gate),
             stop: watch::Sender::new(false),
             ages_count_from: AtomicI64::new((now + pace.ages_grace).0),
             roster: watch::Sender::new(Roster::new(orphans)),

@@ -21,6 +21,7 @@ mod clock;
 mod controller;
 mod dependency;
 mod executor;
+mod gate;
 mod host;
 mod ledger;
 mod listener;
@@ -45,6 +46,7 @@ mod verify;
 
 pub use clock::Clock;
 pub use controller::{Controller, LogReader, StartError, Stopped};
+pub use gate::Gate;
 pub use host::{DiskFloor, HostLimits};
 pub use settings::{ControllerSettings, Pace, PoolSettings};
 pub use tasks::Tasks;

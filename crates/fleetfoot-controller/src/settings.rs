@@ -9,6 +9,7 @@ use fleetfoot_core::{PoolName, Span};
 use fleetfoot_github::Connection;
 use fleetfoot_provisioner::Provisioner;
 
+use crate::gate::Gate;
 use crate::host::HostLimits;
 
 /// One pool.
@@ -66,6 +67,8 @@ pub struct ControllerSettings {
     pub boot_id: Option<String>,
     /// The store is younger than what carries our evidence may be (11.4): look before touching anything.
     pub careful: bool,
+    /// Lets a simulated world stop the controller between any two polls.
+    pub gate: Gate,
 }
 
 /// How long calls are waited for and how often it looks: constants in production, shorter in tests.

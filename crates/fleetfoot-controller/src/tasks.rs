@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::gate::Gate;
+
 /// A task that panicked begins anew after this, then twice this, …
 const RESTART_FIRST: Duration = Duration::from_secs(1);
 /// … and this at the longest.
@@ -22,6 +24,7 @@ pub struct Tasks {
 #[derive(Debug, Default)]
 struct Inner {
     live: Mutex<usize>,
+    gate: Gate,
     ended: Notify,
     /// These count there, too.
     within: Option<Arc<Inner>>,
@@ -60,7 +63,13 @@ impl Tasks {
     /// Tasks that can be waited for by themselves, and that `outer` waits for as well.
     pub(crate) fn within(outer: &Self) -> Self {
         let within = Some(outer.inner.clone());
-        Self { inner: Arc::new(Inner { within, ..Inner::default() }) }
+        let gate = outer.inner.gate.clone();
+        Self { inner: Arc::new(Inner { within, gate, ..Inner::default() }) }
+    }
+
+    /// Tasks that a simulated world may stop.
+    pub(crate) fn behind(gate: Gate) -> Self {
+        Self { inner: Arc::new(Inner { gate, ..Inner::default() }) }
     }
 
     /// Spawns `task`. A panic in it is logged and ends only it.
@@ -70,13 +79,20 @@ impl Tasks {
     {
         self.inner.begin();
         let guard = Guard(self.inner.clone());
-        #[expect(clippy::disallowed_methods, reason = "the tracked spawn itself")]
-        tokio::spawn(async move {
+        let task = async move {
             let _guard = guard;
             if std::panic::AssertUnwindSafe(task).catch_unwind().await.is_err() {
                 tracing::error!(task = name, "task panicked");
             }
-        })
+        };
+        if self.inner.gate.is_open_for_good() {
+            #[expect(clippy::disallowed_methods, reason = "the tracked spawn itself")]
+            return tokio::spawn(task);
+        }
+        #[expect(clippy::disallowed_methods, reason = "the tracked spawn itself")]
+        let handle = tokio::spawn(self.inner.gate.hold(task));
+        self.inner.gate.owns(handle.abort_handle());
+        handle
     }
 
     /// Spawns what `task` makes, and makes it anew after a pause when it panicked: a listener or a reconciler

@@ -16,6 +16,11 @@ impl Clock {
         Self { started: Instant::now(), started_us: micros(since) }
     }
 
+    /// A clock that begins at `started_us`.
+    pub(crate) fn start_at(started_us: u64) -> Self {
+        Self { started: Instant::now(), started_us }
+    }
+
     pub(crate) fn now_us(&self) -> u64 {
         self.started_us + micros(self.started.elapsed())
     }

@@ -17,11 +17,17 @@ pub struct BoxConfig {
     pub address: SocketAddr,
     /// How the service behaves; changeable later through the control API.
     pub settings: Settings,
+    /// What its clock shows at the start, in microseconds since 1970; the machine's time when absent.
+    pub start_us: Option<u64>,
 }
 
 impl Default for BoxConfig {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), settings: Settings::default() }
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            settings: Settings::default(),
+            start_us: None,
+        }
     }
 }
 

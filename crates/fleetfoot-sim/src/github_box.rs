@@ -12,7 +12,8 @@ use crate::control::ControlClient;
 use crate::faults::Fault;
 use crate::http;
 use crate::model::{BoxState, Summary};
-use crate::request::{ExpireRequest, QueueJobs, Told};
+use crate::observe::Seen;
+use crate::request::{ExpireRequest, Muddle, QueueJobs, Told};
 use crate::state::{Shared, timers_run};
 use crate::tasks::Task;
 
@@ -69,7 +70,7 @@ impl GithubBox {
         let bind = |source| StartError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let shared = Arc::new(Shared::new(config.settings));
+        let shared = Arc::new(Shared::new(config.settings, config.start_us));
         let timers = Task::start(timers_run(Arc::clone(&shared)));
         let server = Task::start(http::serve(Arc::clone(&shared), listener));
         Ok(Self { shared, address, _tasks: [timers, server] })
@@ -128,6 +129,57 @@ impl GithubBox {
     /// Sends a job message that need not be true; false if the job has no scale set.
     pub fn tell(&self, job: u64, told: &Told) -> bool {
         self.shared.lock().tell_anyway(job, told)
+    }
+
+    /// Who hears of every request, in the moment it is done.
+    pub fn observe(&self, observer: impl Fn(&Seen) + Send + Sync + 'static) {
+        self.shared.watching.set(Arc::new(observer));
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Brings the unsent messages of a scale set into disorder; false if it is not there.
+    pub fn muddle(&self, scope: &str, scale_set: &str, how: Muddle) -> bool {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        match state.find_set(tenant, None, scale_set) {
+            Some(id) => state.muddle(id, how),
+            None => false,
+        }
+    }
+
+    /// Puts a runner there by other hands, as somebody else's program does; its JIT config is nobody's.
+    pub fn register_runner(&self, scope: &str, name: &str) -> bool {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        state.register_foreign(tenant, name)
+    }
+
+    /// A registered runner and the job it has, by name.
+    #[must_use]
+    pub fn runner(&self, scope: &str, name: &str) -> Option<Option<u64>> {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        let id = state.runner_by_name(tenant, name)?;
+        state.runners.get(&id).map(|runner| runner.job)
+    }
+
+    /// The job with this number, as it is now.
+    #[must_use]
+    pub fn job(&self, id: u64) -> Option<crate::model::Job> {
+        let state = self.shared.lock();
+        state.jobs.get(&id).map(|job| state.view_job(job))
+    }
+
+    /// A scale set, as it is now.
+    #[must_use]
+    pub fn scale_set(&self, scope: &str, name: &str) -> Option<crate::model::ScaleSet> {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        let id = state.find_set(tenant, None, name)?;
+        state.sets.get(&id).map(|set| state.view_set(set))
     }
 
     /// Makes a scale set vanish; false if it is not there.

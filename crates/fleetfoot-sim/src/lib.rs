@@ -77,6 +77,7 @@
 //! strikes and answers requests; `state::timers` does what happens by itself. A change wakes only
 //! the polls of the scale set or runner it concerns.
 
+mod agent;
 mod clock;
 mod config;
 mod control;
@@ -84,12 +85,14 @@ mod faults;
 mod github_box;
 mod http;
 mod model;
+mod observe;
 mod request;
 pub mod runner;
 mod serve;
 mod state;
 mod tasks;
 
+pub use agent::{Agent, Work};
 pub use config::{
     App, BoxConfig, DEFAULT_TOKEN, DeadSession, Flavor, Group, Installation, RateLimit, Settings,
     Token,
@@ -100,5 +103,6 @@ pub use github_box::{GithubBox, StartError, WaitedInVain};
 pub use model::{
     BoxState, JitCall, Job, JobState, Label, Runner, ScaleSet, Session, Statistics, Summary,
 };
-pub use request::{Expire, ExpireRequest, QueueJobs, Queued, ScaleSetRef, Told};
+pub use observe::Seen;
+pub use request::{Expire, ExpireRequest, Muddle, QueueJobs, Queued, ScaleSetRef, Told};
 pub use serve::{Ready, ServeError, ServeOptions, serve};

@@ -92,6 +92,17 @@ pub enum Told {
     },
 }
 
+/// What happens to the job messages of a scale set that were not sent yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Muddle {
+    /// They are lost.
+    Lose,
+    /// They come in the opposite order.
+    Reverse,
+    /// Each comes twice.
+    Repeat,
+}
+
 /// Something that expires at a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

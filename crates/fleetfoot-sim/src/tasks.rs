@@ -18,6 +18,12 @@ impl Task {
     }
 }
 
+/// Starts what ends by itself, whoever still waits for it.
+pub(crate) fn detach(future: impl Future<Output = ()> + Send + 'static) {
+    #[allow(clippy::disallowed_methods, reason = "this is the tasks module")]
+    drop(tokio::spawn(future));
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.handle.abort();

@@ -189,6 +189,8 @@ async fn prepare(
         names: present.closed,
         retention: options.retention,
         stale: false,
+        script: options.script.clone(),
+        halted: false,
         rows_since_prune: 0,
         latest: identity.created_at,
     };

@@ -3,6 +3,7 @@
 use fleetfoot_core::{InstallationId, Span, Timestamp};
 
 use crate::fleet::{Membership, Ticks};
+use crate::script::Scripted;
 
 /// Whether a commit survives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,4 +72,6 @@ pub struct Options {
     pub member: Option<Membership>,
     /// The clock of leases where the database is a file, for worlds with a time of their own.
     pub file_clock: Option<Ticks>,
+    /// What a simulated world does to commits (inline execution only).
+    pub script: Scripted,
 }

@@ -80,12 +80,19 @@ impl Store {
     pub(crate) async fn hand_in(&self, task: Task) {
         match &self.inner.access {
             Access::Inline(writer) => {
-                let mut writer = locked(writer);
-                let ended = writer
-                    .as_mut()
-                    .is_some_and(|writer| poll_now(writer.serve(vec![task])).is_break());
-                if ended && let Some(writer) = writer.take() {
-                    poll_now(writer.close());
+                let halted = {
+                    let mut writer = locked(writer);
+                    let ended = writer
+                        .as_mut()
+                        .is_some_and(|writer| poll_now(writer.serve(vec![task])).is_break());
+                    let halted = writer.as_ref().is_some_and(|writer| writer.halted);
+                    if ended && let Some(writer) = writer.take() {
+                        poll_now(writer.close());
+                    }
+                    halted
+                };
+                if halted {
+                    std::future::pending::<()>().await;
                 }
             }
             Access::Queue(tasks) => drop(tasks.send(task).await),

@@ -20,6 +20,7 @@ use crate::mark::Mark;
 use crate::names::Names;
 use crate::options::Retention;
 use crate::schema;
+use crate::script::{Fate, Scripted};
 use crate::shared::Shared;
 use crate::sql::{Kind, Query, Sql, Statement, Value};
 use crate::txn::Txn;
@@ -94,6 +95,10 @@ pub(crate) struct Writer {
     pub(crate) retention: Retention,
     /// Memory may be behind the database: read it anew before anything else.
     pub(crate) stale: bool,
+    /// What a simulated world does to commits.
+    pub(crate) script: Scripted,
+    /// The program ended, as far as a simulated world is concerned.
+    pub(crate) halted: bool,
     pub(crate) rows_since_prune: usize,
     /// The latest time anything was said to have happened: the only clock there is here.
     pub(crate) latest: Timestamp,
@@ -156,7 +161,7 @@ impl Writer {
         if let Err(error) = &result {
             tracing::warn!(%error, updates = batch.len(), "store write failed");
         }
-        let Self { shared, names, latest, .. } = self;
+        let Self { shared, names, latest, script, .. } = self;
         batch.answer(&result, |working| {
             for name in working.past.closed.keys() {
                 names.insert(name.as_str());
@@ -165,6 +170,9 @@ impl Writer {
                 *latest = (*latest).max(event.at);
             }
             shared.publish(working);
+            if let Some(script) = &script.0 {
+                script.committed(&shared.snapshot());
+            }
         });
     }
 
@@ -179,7 +187,17 @@ impl Writer {
                 return Err(UpdateError::write(&self.shared.place, DriverError::Io(error)));
             }
             let fences = self.shared.fences(&self.sql, &batch.working);
+            let fate = self.script.fate();
+            if let Some(refused) = self.refusal(fate) {
+                return Err(UpdateError::write(&self.shared.place, refused));
+            }
             let failure = match self.driver.write(&statements, &fences).await {
+                Ok(()) if matches!(fate, Fate::Doubt | Fate::HaltAfter) => {
+                    self.stale = true;
+                    self.halted |= fate == Fate::HaltAfter;
+                    let lost = DriverError::Timeout { seconds: 0 };
+                    return Err(UpdateError::write(&self.shared.place, lost));
+                }
                 Ok(()) => {
                     self.rows_since_prune += statements.len();
                     self.shared.count_commit();
@@ -212,6 +230,23 @@ impl Writer {
             tracing::warn!(%error, "store did not close cleanly");
         }
         self.driver.close().await;
+    }
+
+    /// What a simulated world answers instead of a commit.
+    fn refusal(&mut self, fate: Fate) -> Option<DriverError> {
+        let failure = |code| {
+            let error = rusqlite::ffi::Error::new(code);
+            Some(DriverError::Sqlite(rusqlite::Error::SqliteFailure(error, None)))
+        };
+        match fate {
+            Fate::Commit | Fate::Doubt | Fate::HaltAfter => None,
+            Fate::Busy => failure(rusqlite::ffi::SQLITE_BUSY),
+            Fate::Full => failure(rusqlite::ffi::SQLITE_FULL),
+            Fate::HaltBefore => {
+                self.halted = true;
+                Some(DriverError::Timeout { seconds: 0 })
+            }
+        }
     }
 
     /// Reads everything anew if a commit's fate is unknown.

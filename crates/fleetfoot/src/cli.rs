@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::bench::BenchArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::sim::SimArgs;
+use crate::commands::simulate::SimulateArgs;
 use crate::commands::store::StoreArgs;
 use crate::exit::{CommandError, Exit};
 
@@ -54,6 +55,8 @@ pub enum Command {
     Stop(StopArgs),
     /// Look through the store, copy it, put a copy back
     Store(StoreArgs),
+    /// Run simulated worlds with faults, and say what they broke
+    Simulate(SimulateArgs),
     /// A GitHub in a box, for trials and tests
     Sim(SimArgs),
     /// Measure, each row beside the bare minimum of the same work

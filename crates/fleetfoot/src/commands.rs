@@ -15,6 +15,7 @@ pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod sim;
+pub mod simulate;
 pub mod status;
 pub mod stop;
 pub mod store;
@@ -67,6 +68,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Resume(args) => resume::run(args).await,
         Command::Stop(args) => stop::run(args).await,
         Command::Store(args) => store::run(args).await,
+        Command::Simulate(args) => simulate::run(args).await,
         Command::Sim(args) => Ok(sim::run(args).await?),
         Command::Bench(args) => Ok(bench::run(args).await?),
         Command::Version(args) => version::run(args),

@@ -159,6 +159,7 @@ async fn serve(
         session_owner: session_owner(),
         boot_id: fleetfoot_store::boot_id().ok(),
         careful: store.was_lost(),
+        ..ControllerSettings::default()
     };
     let clock = Clock::system();
     let controller =

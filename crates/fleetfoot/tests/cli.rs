@@ -53,6 +53,7 @@ fn every_word_parses() {
         "store backup /b/one.sqlite --force",
         "store restore /b/one.sqlite --state-dir /s",
         "sim serve",
+        "simulate --seeds 10 --seed 7 --trace --faults crash,jit --hours 0.5 --output json",
         "bench --output json",
         "version --output json",
         "completions bash",

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::faults::{Fault, Latency, Operation, Rule};
 use super::request::{Answer, Request};
-use super::state::{Call, State};
+use super::state::{Call, Change, Environment, State};
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{
     EnvironmentInfo, EnvironmentState, Event, EventStream, JitConfig, Listing,
@@ -27,7 +27,7 @@ const EVENTS_MAX: usize = 8192;
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 struct Shared {
-    serial: u64,
+    name: String,
     state: Mutex<State>,
     events: broadcast::Sender<(Option<InstallationId>, Event)>,
     frozen: watch::Sender<bool>,
@@ -39,7 +39,7 @@ pub struct SimulatedEngine(Arc<Shared>);
 
 impl fmt::Debug for SimulatedEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SimulatedEngine({})", self.0.serial)
+        write!(f, "SimulatedEngine({})", self.0.name)
     }
 }
 
@@ -53,24 +53,30 @@ impl SimulatedEngine {
     /// An empty engine that answers at once.
     #[must_use]
     pub fn new() -> Self {
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Self::named(&format!("{}", SERIAL.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The same with a name of its own, by which its connection and identity are known.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
         let state = State {
-            identity: format!("simulated-{serial}"),
+            identity: format!("simulated-{name}"),
             environments: BTreeMap::new(),
             next_handle: 1,
             latency: Latency::default(),
             rules: Vec::new(),
             hook: None,
+            observer: None,
             calls: VecDeque::new(),
             peaks: BTreeMap::new(),
         };
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (frozen, _) = watch::channel(false);
-        Self(Arc::new(Shared { serial, state: Mutex::new(state), events, frozen }))
+        Self(Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state), events, frozen }))
     }
 
-    pub(super) fn serial(&self) -> u64 {
-        self.0.serial
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,6 +113,18 @@ impl SimulatedEngine {
         self.state().hook = Some(Arc::new(hook));
     }
 
+    /// Who hears of every change, in the moment it happens, outside the engine's lock.
+    pub fn observe(&self, observer: impl Fn(&InstanceName, &Change) + Send + Sync + 'static) {
+        self.state().observer = Some(Arc::new(observer));
+    }
+
+    fn tell(&self, name: &InstanceName, change: &Change) {
+        let observer = self.state().observer.clone();
+        if let Some(observer) = observer {
+            observer(name, change);
+        }
+    }
+
     /// Event streams break and begin again.
     pub fn break_watch(&self) {
         let _ = self.0.events.send((None, Event::Resynced));
@@ -122,6 +140,7 @@ impl SimulatedEngine {
         environment.state = EnvironmentState::Ended(exit.clone());
         let installation = environment.installation.clone();
         drop(state);
+        self.tell(name, &Change::Ended(exit.clone()));
         let _ = self.0.events.send((Some(installation), Event::Ended { name: name.clone(), exit }));
         true
     }
@@ -220,6 +239,9 @@ impl SimulatedEngine {
     /// One call. Once received it goes on without its caller, as in an engine that is a process of its own.
     pub(super) async fn call(&self, request: Request) -> Result<Answer, BackendError> {
         let (fault, latency) = self.receive(&request);
+        if let Some(name) = request.name() {
+            self.tell(name, &Change::Asked(request.operation()));
+        }
         if fault == Some(Fault::Hang) {
             return std::future::pending().await;
         }
@@ -287,17 +309,26 @@ impl SimulatedEngine {
         let mut state = self.state();
         match &request {
             Request::Create { installation, pool, name, jit } => {
+                let known = state.environments.contains_key(name);
                 let Some((handle, launched)) = state.create(installation, pool, name, jit.as_ref())
                 else {
                     let message = "the name belongs to something else";
                     return Err(request.error(ErrorKind::NameTaken, message));
                 };
+                if !known {
+                    drop(state);
+                    self.tell(name, &Change::Made(pool.clone()));
+                    state = self.state();
+                }
                 self.play(state, launched, name);
                 Ok(Answer::Handle(handle))
             }
             Request::Launch { installation, name, jit } => {
-                let ours =
-                    state.environments.get_mut(name).filter(|it| it.installation == *installation);
+                let here = state.identity.clone();
+                let ours = state
+                    .environments
+                    .get_mut(name)
+                    .filter(|it| it.installation == *installation && it.engine == here);
                 let Some(it) = ours else {
                     return Err(request.error(ErrorKind::Instance, "no such environment"));
                 };
@@ -308,17 +339,23 @@ impl SimulatedEngine {
                 Ok(Answer::Done)
             }
             Request::Delete { installation, name } => {
-                if state.environments.get(name).is_none_or(|it| it.installation != *installation) {
+                let here = |it: &&Environment| {
+                    it.installation == *installation && it.engine == state.identity
+                };
+                let Some(it) = state.environments.get(name).filter(here) else {
                     return Ok(Answer::Done);
-                }
+                };
+                let lived = it.state == EnvironmentState::Running;
                 drop(state);
+                self.tell(name, &Change::Deleted { lived });
                 self.end(name, Exit { code: Some(143), out_of_memory: false, message: None });
                 self.remove(name);
                 Ok(Answer::Done)
             }
             Request::List { installation } => {
-                let ours =
-                    state.environments.iter().filter(|(_, it)| it.installation == *installation);
+                let ours = state.environments.iter().filter(|(_, it)| {
+                    it.installation == *installation && it.engine == state.identity
+                });
                 let environments = ours.map(|(name, it)| it.info(name)).collect();
                 Ok(Answer::Listing(Listing { identity: state.identity.clone(), environments }))
             }
@@ -340,6 +377,9 @@ impl SimulatedEngine {
         let hook = state.hook.clone().filter(|_| launched);
         let jit = state.environments.get(name).and_then(|it| it.jit.clone());
         drop(state);
+        if launched {
+            self.tell(name, &Change::Launched);
+        }
         if let (Some(hook), Some(jit)) = (hook, jit) {
             hook(name, &jit);
         }

@@ -20,7 +20,7 @@ use fleetfoot_core::{InstallationId, InstanceName};
 
 pub use engine::SimulatedEngine;
 pub use faults::{Fault, Latency, Operation, Rule};
-pub use state::Call;
+pub use state::{Call, Change};
 pub use wire::serve;
 
 use crate::error::{BackendError, ErrorKind};
@@ -53,14 +53,16 @@ pub struct SimulatedProvisioner {
     installation: InstallationId,
     binding: Binding,
     connection: String,
+    listed: bool,
 }
 
 impl SimulatedProvisioner {
     /// A provisioner over an engine in this process.
     #[must_use]
     pub fn new(engine: &SimulatedEngine, installation: InstallationId, binding: Binding) -> Self {
-        let connection = format!("simulated:{}", engine.serial());
-        Self { transport: Transport::Here(engine.clone()), installation, binding, connection }
+        let connection = format!("simulated:{}", engine.name());
+        let transport = Transport::Here(engine.clone());
+        Self { transport, installation, binding, connection, listed: true }
     }
 
     /// A provisioner over an engine that [`serve`]s on the Unix socket `path`, usually in another process.
@@ -73,7 +75,15 @@ impl SimulatedProvisioner {
     ) -> Self {
         let path = path.into();
         let connection = format!("simulated:{}", path.display());
-        Self { transport: Transport::There(Client::new(path)), installation, binding, connection }
+        let transport = Transport::There(Client::new(path));
+        Self { transport, installation, binding, connection, listed: true }
+    }
+
+    /// The same without `list`, `watch` and `logs`, as a plugin is.
+    #[must_use]
+    pub fn without_list(mut self) -> Self {
+        self.listed = false;
+        self
     }
 
     async fn call(&self, request: Request) -> Result<Answer, BackendError> {
@@ -100,10 +110,10 @@ fn odd(operation: &'static str) -> BackendError {
 impl Provisioner for SimulatedProvisioner {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            idempotent_create: true,
-            list: true,
-            watch: true,
-            logs: true,
+            idempotent_create: self.listed,
+            list: self.listed,
+            watch: self.listed,
+            logs: self.listed,
             late_binding: self.binding == Binding::LateBinding,
             reach: Reach::Host,
             ends_with_host: false,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use fleetfoot_core::{InstallationId, InstanceName, PoolName};
+use fleetfoot_core::{Exit, InstallationId, InstanceName, PoolName};
 use tokio::time::Instant;
 
 use super::faults::{Latency, Operation, Rule};
@@ -29,8 +29,29 @@ pub(super) struct Environment {
     pub(super) state: EnvironmentState,
     pub(super) jit: Option<JitConfig>,
     pub(super) lines: VecDeque<String>,
+    /// The engine it is at: another one at the same address does not see it.
+    pub(super) engine: String,
 }
 
+/// Something that happened to an environment, told in the moment it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A call was received.
+    Asked(Operation),
+    /// It was made.
+    Made(PoolName),
+    /// Its runner was launched.
+    Launched,
+    /// Its runner ended, by itself or with what it ran in.
+    Ended(Exit),
+    /// It was removed by a call.
+    Deleted {
+        /// Its runner lived until then.
+        lived: bool,
+    },
+}
+
+pub(super) type Observer = Arc<dyn Fn(&InstanceName, &Change) + Send + Sync>;
 pub(super) type Hook = Arc<dyn Fn(&InstanceName, &JitConfig) + Send + Sync>;
 
 pub(super) struct State {
@@ -40,6 +61,7 @@ pub(super) struct State {
     pub(super) latency: Latency,
     pub(super) rules: Vec<Rule>,
     pub(super) hook: Option<Hook>,
+    pub(super) observer: Option<Observer>,
     pub(super) calls: VecDeque<Call>,
     pub(super) peaks: BTreeMap<PoolName, usize>,
 }
@@ -74,8 +96,9 @@ impl State {
         let handle = Handle(format!("simulated-{:08}", self.next_handle));
         self.next_handle += 1;
         let (installation, of_pool) = (installation.clone(), pool.clone());
+        let (lines, engine) = (VecDeque::new(), self.identity.clone());
         let environment =
-            Environment { installation, pool: of_pool, handle, state, jit, lines: VecDeque::new() };
+            Environment { installation, pool: of_pool, handle, state, jit, lines, engine };
         self.environments.insert(name.clone(), environment);
         let live = self.environments.values().filter(|it| it.pool == *pool && it.lives()).count();
         let peak = self.peaks.entry(pool.clone()).or_default();

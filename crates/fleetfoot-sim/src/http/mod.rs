@@ -25,10 +25,12 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::http_date;
 use crate::faults::{Endpoint, FaultAction, Subject};
+use crate::observe::Seen;
 use crate::state::Shared;
 
 pub(crate) use connection::ALL as CLOSE_ALL;
 use connection::{Connection, Listener};
+pub(crate) use polls::RunnerCall;
 use route::{ApiRoute, RestRoute, Route, ServiceRoute};
 
 /// Larger bodies are nothing that anybody here has to say.
@@ -101,13 +103,19 @@ async fn handle(
         tokio::time::sleep(Duration::from_millis(latency)).await;
     }
     let struck = strike(&shared, endpoint, &subject, &route);
+    shared.watching.tell(|| asked(endpoint, &subject, &route, &call));
+    let answered = |status| answered(endpoint, &subject, status);
     let mut response = match struck {
         None => dispatch(&shared, &route, call).await,
         Some(action) => match faulty(&shared, action, &route, call, &connection).await {
             Some(response) => response,
-            None => return answer::empty(500),
+            None => {
+                shared.watching.tell(|| answered(0));
+                return answer::empty(500);
+            }
         },
     };
+    shared.watching.tell(|| answered(response.status().as_u16()));
     if let Some(number) = number {
         shared.lock().answered_jit_call(number, response.status().as_u16());
     }
@@ -115,6 +123,29 @@ async fn handle(
     let status = response.status().as_u16();
     tracing::debug!(?endpoint, status, scope = subject.scope, "box answered");
     response
+}
+
+fn asked(endpoint: Endpoint, subject: &Subject, route: &Route, call: &Call) -> Seen {
+    let capacity = call.headers.get("x-scalesetmaxcapacity");
+    let text = capacity.and_then(|value| value.to_str().ok());
+    Seen::Asked {
+        endpoint,
+        scope: subject.scope.clone(),
+        scale_set: subject.scale_set.clone(),
+        runner: subject.runner.clone(),
+        message: route.message(),
+        capacity: text.and_then(|text| text.parse().ok()),
+    }
+}
+
+fn answered(endpoint: Endpoint, subject: &Subject, status: u16) -> Seen {
+    Seen::Answered {
+        endpoint,
+        scope: subject.scope.clone(),
+        scale_set: subject.scale_set.clone(),
+        runner: subject.runner.clone(),
+        status,
+    }
 }
 
 /// Counts the request and says how long it has to wait.
@@ -171,8 +202,19 @@ async fn faulty(
         FaultAction::Body { status, body } => Some(answer::raw(status, body)),
         FaultAction::EmptyBody => Some(answer::raw(200, String::new())),
         FaultAction::Delay { ms } => {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            Some(dispatch(shared, route, call).await)
+            let delay = Duration::from_millis(ms);
+            if route.endpoint(&call.method) == Endpoint::GetMessage {
+                tokio::time::sleep(delay).await;
+                return Some(dispatch(shared, route, call).await);
+            }
+            // Once received it goes on without its caller, as at the real service.
+            let (shared, route) = (Arc::clone(shared), route.clone());
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            crate::tasks::detach(async move {
+                tokio::time::sleep(delay).await;
+                let _ = answer.send(dispatch(&shared, &route, call).await);
+            });
+            answered.await.ok()
         }
         FaultAction::Hang => std::future::pending().await,
         FaultAction::Cut => {

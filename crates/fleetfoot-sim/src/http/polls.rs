@@ -101,6 +101,18 @@ impl RunnerCall {
         Some(Self { shared: Arc::clone(shared), runner, waits: false })
     }
 
+    /// It waits for a job from now on.
+    pub(crate) fn wait(&mut self) {
+        self.waits = true;
+        self.shared.lock().runner_waits(self.runner);
+    }
+
+    /// It was given one.
+    pub(crate) fn stop_waiting(&mut self) {
+        self.waits = false;
+        self.shared.lock().runner_stopped_waiting(self.runner);
+    }
+
     pub(crate) fn wake(&self) -> Option<Arc<Notify>> {
         self.shared.lock().runners.get(&self.runner).map(|runner| Arc::clone(&runner.wake))
     }

@@ -128,6 +128,19 @@ impl Route {
         }
     }
 
+    /// The message it is about.
+    pub(crate) fn message(&self) -> Option<i64> {
+        match self {
+            Self::Service { route: ServiceRoute::Message { message, .. }, .. } => Some(*message),
+            Self::Service { .. }
+            | Self::Rest { .. }
+            | Self::Api(_)
+            | Self::Agent(_)
+            | Self::Control(_)
+            | Self::Unknown => None,
+        }
+    }
+
     pub(crate) fn endpoint(&self, method: &Method) -> Endpoint {
         let removes = method == Method::DELETE;
         match self {

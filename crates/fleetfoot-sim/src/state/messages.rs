@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::clock::rfc3339;
 
-use crate::request::Told;
+use crate::request::{Muddle, Told};
 
 use super::State;
 use super::jobs::Facts;
@@ -164,6 +164,20 @@ impl State {
         };
         self.tell(set, item, true);
         self.touch();
+        true
+    }
+
+    /// Brings what was not sent yet into disorder.
+    pub(crate) fn muddle(&mut self, set_id: i64, how: Muddle) -> bool {
+        let Some(set) = self.sets.get_mut(&set_id) else { return false };
+        match how {
+            Muddle::Lose => set.outbox.clear(),
+            Muddle::Reverse => set.outbox = set.outbox.drain(..).rev().collect(),
+            Muddle::Repeat => {
+                let twice = set.outbox.iter().cloned().collect::<Vec<_>>();
+                set.outbox.extend(twice);
+            }
+        }
         true
     }
 

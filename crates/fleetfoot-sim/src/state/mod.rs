@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::{Flavor, Settings};
 use crate::faults::{Endpoint, Faults};
 use crate::model::{JitCall, Session as SessionRecord, Summary};
+use crate::observe::Watching;
 
 pub(crate) use jobs::Job;
 pub(crate) use messages::Polled;
@@ -248,13 +249,18 @@ pub(crate) struct Shared {
     pub(crate) timer_wake: Arc<Notify>,
     /// Each change ends the connections that are open.
     pub(crate) closing: watch::Sender<u64>,
+    pub(crate) watching: Watching,
 }
 
 impl Shared {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, start_us: Option<u64>) -> Self {
         let timer_wake = Arc::new(Notify::new());
-        let state = Mutex::new(State::new(settings, Arc::clone(&timer_wake)));
-        Self { state, timer_wake, closing: watch::Sender::new(0) }
+        let mut state = State::new(settings, Arc::clone(&timer_wake));
+        if let Some(start_us) = start_us {
+            state.clock = Clock::start_at(start_us);
+        }
+        let watching = Watching::default();
+        Self { state: Mutex::new(state), timer_wake, closing: watch::Sender::new(0), watching }
     }
 
     /// Ends every open connection, waiting polls included, except those of the control API.

@@ -108,6 +108,13 @@ impl State {
         Ok((id, credential))
     }
 
+    /// A runner of somebody else.
+    pub(crate) fn register_foreign(&mut self, tenant: i64, name: &str) -> bool {
+        let new =
+            Register { tenant, set: None, group_id: 1, name: name.to_owned(), labels: Vec::new() };
+        self.register(new).is_ok()
+    }
+
     /// The runner behind a token or a credential.
     pub(crate) fn runner_presenting(&self, token: &str, credential: Option<&str>) -> Option<i64> {
         let by_credential = credential.and_then(|credential| self.jit_credentials.get(credential));

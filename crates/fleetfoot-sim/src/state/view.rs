@@ -66,7 +66,7 @@ impl State {
         }
     }
 
-    fn view_set(&self, set: &sets::ScaleSet) -> ScaleSet {
+    pub(crate) fn view_set(&self, set: &sets::ScaleSet) -> ScaleSet {
         ScaleSet {
             id: set.id,
             scope: self.scope_of(set.tenant).to_owned(),

@@ -1,0 +1,442 @@
+//! The invariants that are held at every step: at each commit, each call to a backend, each request to
+//! GitHub. What they compare is what GitHub, the engines and the store did.
+
+use std::sync::Arc;
+
+use fleetfoot_core::{InstanceName, Phase, PoolName};
+use fleetfoot_provisioner::simulated::{Change, Operation};
+use fleetfoot_sim::{Endpoint, GithubBox, Seen};
+use fleetfoot_store::Pools;
+
+use crate::books::{Books, Inner, Machine, NameBook};
+use crate::world::Violation;
+
+/// The same thing asked of GitHub or a backend about one name so often within a minute is no backoff.
+const ASKED_MAX: usize = 40;
+/// A job is waited for by new instances as long as this after GitHub last said so.
+const WAITED_MS: u64 = 180_000;
+/// Jobs of machines that ended may be counted by GitHub as long as this.
+const ENDED_MS: u64 = 720_000;
+
+fn found(invariant: u8, about: Vec<String>, text: String) -> Violation {
+    Violation { invariant, about, text, at_ms: 0 }
+}
+
+fn about(name: &InstanceName) -> Vec<String> {
+    vec![name.to_string()]
+}
+
+impl Inner {
+    /// The same again about one name; too often is a violation (7).
+    fn asked_again(&mut self, name: &InstanceName, what: &str) {
+        let now = self.now_ms();
+        let asked = &mut self.names.entry(name.clone()).or_default().asked;
+        asked.push_back(now);
+        while asked.front().is_some_and(|at| at + 60_000 < now) {
+            asked.pop_front();
+        }
+        if asked.len() > ASKED_MAX {
+            let times = asked.len();
+            asked.clear();
+            let text = format!("{name}: asked {times} times within a minute to {what}");
+            self.breaks(7, about(name), text);
+        }
+    }
+
+    fn made(&mut self, name: &InstanceName, pool: &PoolName) {
+        let (has_row, epoch) = (self.has_row(name), self.epoch);
+        let limit = self.pools.get(pool).map_or(0, |book| book.limit);
+        let book = self.names.entry(name.clone()).or_default();
+        book.pool = Some(pool.clone());
+        book.made += 1;
+        book.machine = Machine::Made;
+        // Its row was lost together with the store.
+        let lost = book.epoch < epoch;
+        book.unknown = lost && !has_row;
+        let (again, lost) = (book.made > 1, lost);
+        if again {
+            self.breaks(1, about(name), format!("{name}: made again under the same name"));
+        } else if !has_row && !lost {
+            self.breaks(1, about(name), format!("{name}: made, and no row names it"));
+        }
+        let living: Vec<(u32, u32)> = self.living(pool).map(|book| (book.limit, 1)).collect();
+        let limit = living.iter().map(|(limit, _)| *limit).max().unwrap_or(limit).max(limit);
+        let count = living.len();
+        if count > usize::try_from(limit).unwrap_or(usize::MAX) {
+            let text = format!("{pool}: {count} environments live, its limit is {limit}");
+            self.breaks(4, vec![name.to_string()], text);
+        }
+    }
+}
+
+/// An engine did something.
+pub(crate) fn engine_changed(
+    books: &Books,
+    github: &GithubBox,
+    name: &InstanceName,
+    change: &Change,
+) {
+    let mut inner = books.lock();
+    inner.steps += 1;
+    let pool = inner.names.get(name).and_then(|book| book.pool.clone());
+    let subject = match &pool {
+        Some(pool) => format!("{pool} {name}"),
+        None => name.to_string(),
+    };
+    match change {
+        Change::Asked(operation @ (Operation::Create | Operation::Launch)) => {
+            let word = if *operation == Operation::Create { "create" } else { "launch" };
+            inner.line(subject, format!("{name}: {word} asked"), false);
+            if !inner.has_row(name) {
+                let text = format!("{name}: {word} asked of the backend, and no row names it");
+                inner.breaks(1, about(name), text);
+            }
+        }
+        Change::Asked(Operation::Delete) => {
+            inner.line(subject, format!("{name}: delete asked"), false);
+            if !inner.names.contains_key(name) {
+                let text = format!("{name}: delete asked of the backend, and it is none of ours");
+                inner.breaks(2, about(name), text);
+            }
+            inner.asked_again(name, "delete it");
+        }
+        Change::Asked(Operation::List | Operation::Logs) => {}
+        Change::Made(pool) => {
+            inner.line(format!("{pool} {name}"), format!("{name}: made"), false);
+            inner.made(name, pool);
+        }
+        Change::Launched => {
+            inner.names.entry(name.clone()).or_default().machine = Machine::Running;
+            inner.line(subject, format!("{name}: launched"), false);
+        }
+        Change::Ended(exit) => {
+            let now = inner.now_ms();
+            let book = inner.names.entry(name.clone()).or_default();
+            if book.machine.lives() {
+                book.machine = Machine::Ended;
+            }
+            inner.line(subject, format!("{name}: ended with {:?}", exit.code), false);
+            if let Some(actor) = inner.actors.remove(name) {
+                actor.abort();
+            }
+            if let Some(book) = pool.and_then(|pool| inner.pools.get_mut(&pool)) {
+                book.ended.push_back(now);
+            }
+        }
+        Change::Deleted { lived } => {
+            inner.line(
+                subject,
+                format!("{name}: deleted{}", if *lived { " alive" } else { "" }),
+                false,
+            );
+            let book = inner.names.entry(name.clone()).or_default();
+            book.machine = Machine::Gone;
+            let job = book.job;
+            let pool = pool.and_then(|pool| inner.pools.get(&pool).cloned());
+            let Some(pool) = pool.filter(|pool| *lived && !pool.may_kill) else { return };
+            drop(inner);
+            deleted_alive(books, github, name, &pool.scope, job);
+            return;
+        }
+    }
+    drop(inner);
+    drop_and_tell(books);
+}
+
+fn drop_and_tell(books: &Books) {
+    let broken = books.lock().violation.is_some();
+    if broken {
+        books.after(Vec::new());
+    }
+}
+
+/// A living environment may go only when GitHub holds nothing under its name any more (11.3).
+fn deleted_alive(
+    books: &Books,
+    github: &GithubBox,
+    name: &InstanceName,
+    scope: &str,
+    job: Option<u64>,
+) {
+    match github.runner(scope, name.as_str()) {
+        Some(Some(at_github)) => {
+            let job = job.unwrap_or(at_github);
+            let text = format!("{name}: its machine was deleted while it had job {job}");
+            books.breaks(3, vec![name.to_string(), format!("job{job}.")], text);
+        }
+        Some(None) => {
+            let text = format!("{name}: deleted alive while GitHub still holds its registration");
+            books.breaks(3, about(name), text);
+        }
+        None => {}
+    }
+}
+
+/// GitHub was asked something.
+pub(crate) fn github_saw(books: &Books, github: &GithubBox, seen: &Seen) {
+    match seen {
+        Seen::Asked { endpoint, scale_set, runner, message, capacity, .. } => {
+            let mut inner = books.lock();
+            inner.steps += 1;
+            let pool = scale_set.as_ref().and_then(|name| PoolName::new(name).ok());
+            let name = runner.as_ref().and_then(|name| InstanceName::new(name).ok());
+            #[allow(clippy::collapsible_match, reason = "a guard would let them fall through")]
+            match (endpoint, name) {
+                (Endpoint::GenerateJitConfig | Endpoint::RestGenerateJitConfig, Some(name)) => {
+                    if !inner.has_row(&name) {
+                        let text = format!("{name}: registered at GitHub, and no row names it");
+                        inner.breaks(1, about(&name), text);
+                    }
+                }
+                (Endpoint::RemoveRunner | Endpoint::RestRemoveRunner, Some(name)) => {
+                    if !inner.names.contains_key(&name) {
+                        let text = format!("{name}: removed at GitHub, and it is none of ours");
+                        inner.breaks(2, about(&name), text);
+                    }
+                    inner.asked_again(&name, "remove its runner");
+                }
+                (Endpoint::GetMessage, _) => polled(&mut inner, pool.as_ref(), *capacity),
+                (Endpoint::DeleteMessage, _) => acknowledged(&mut inner, pool.as_ref(), *message),
+                (Endpoint::DeleteScaleSet, _) => {
+                    inner.breaks(
+                        2,
+                        scale_set.iter().cloned().collect(),
+                        "a scale set was deleted".to_owned(),
+                    );
+                }
+                _ => {}
+            }
+        }
+        Seen::Answered { endpoint, scope, scale_set, runner, status } => {
+            answered(books, github, *endpoint, (scope, scale_set, runner), *status);
+        }
+    }
+    drop_and_tell(books);
+}
+
+fn polled(inner: &mut Inner, pool: Option<&PoolName>, capacity: Option<u32>) {
+    if capacity == Some(0) {
+        let text = "a poll advertised 0, which takes the set out of the choice for good".to_owned();
+        inner.breaks(5, pool.map(ToString::to_string).into_iter().collect(), text);
+    }
+    let Some(pool) = pool else { return };
+    let busy =
+        inner.names.values().filter(|book| book.pool.as_ref() == Some(pool) && book.job.is_some());
+    let busy = u32::try_from(busy.count()).unwrap_or(u32::MAX);
+    let calm = inner.pools.get(pool).is_some_and(|book| book.calm);
+    if let Some(capacity) = capacity.filter(|capacity| calm && *capacity < busy) {
+        let text = format!("{pool}: a poll advertised {capacity} while {busy} jobs ran");
+        inner.breaks(5, vec![pool.to_string()], text);
+    }
+}
+
+fn acknowledged(inner: &mut Inner, pool: Option<&PoolName>, message: Option<i64>) {
+    let (Some(pool), Some(message)) = (pool, message) else { return };
+    let Some(committed) = inner.pools.get(pool).map(|book| book.message) else { return };
+    inner.line(pool.to_string(), format!("{pool}: message {message} acknowledged"), false);
+    if committed < message {
+        let text = format!("{pool}: message {message} was acknowledged before it was committed");
+        inner.breaks(6, vec![pool.to_string()], text);
+    }
+}
+
+type Subject<'a> = (&'a Option<String>, &'a Option<String>, &'a Option<String>);
+
+fn answered(
+    books: &Books,
+    github: &GithubBox,
+    endpoint: Endpoint,
+    subject: Subject<'_>,
+    status: u16,
+) {
+    let (scope, scale_set, runner) = subject;
+    let pool = scale_set.as_ref().and_then(|name| PoolName::new(name).ok());
+    if endpoint != Endpoint::GetMessage || status >= 300 {
+        let mut inner = books.lock();
+        let words = [scale_set.as_deref(), runner.as_deref()];
+        let subject = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let quiet =
+            matches!(endpoint, Endpoint::RunnerConnect | Endpoint::DeleteMessage) && status < 300;
+        if !quiet {
+            inner.line(
+                subject.clone(),
+                format!("github: {endpoint:?} {subject} -> {status}"),
+                false,
+            );
+        }
+    }
+    if endpoint == Endpoint::CreateSession
+        && status == 200
+        && let Some(book) = pool.as_ref().and_then(|pool| books.lock().pools.get(pool).cloned())
+        && let Some(pool) = &pool
+    {
+        books.lock().pools.insert(pool.clone(), crate::books::PoolBook { opened: true, ..book });
+    }
+    if endpoint == Endpoint::GenerateJitConfig
+        && let (Some(scope), Some(runner)) = (scope, runner)
+        && let Ok(name) = InstanceName::new(runner)
+        && github.runner(scope, runner).is_some()
+    {
+        let mut inner = books.lock();
+        let epoch = inner.epoch;
+        let lost = inner.names.get(&name).is_none_or(|book| book.epoch < epoch);
+        if !lost && !inner.has_row(&name) {
+            let text = format!("{name}: a registration landed after its row was closed");
+            inner.breaks(1, about(&name), text);
+        }
+    }
+}
+
+/// A commit was published.
+pub(crate) fn committed(books: &Books, github: &GithubBox, present: &Arc<Pools>) {
+    let mut closed = Vec::new();
+    let mut created = Vec::new();
+    {
+        let mut inner = books.lock();
+        inner.steps += 1;
+        let before = std::mem::replace(&mut inner.present, Arc::clone(present));
+        let (trace, epoch) = (true, inner.epoch);
+        for (pool, state) in present.iter() {
+            let old = before.get(pool);
+            if old.is_some_and(|old| Arc::ptr_eq(old, state)) {
+                continue;
+            }
+            let limit = inner.pools.get(pool).map_or(0, |book| book.limit);
+            if let (Some(book), Some(last)) =
+                (inner.pools.get_mut(pool), state.pool.demand.last_message_id)
+            {
+                book.message = book.message.max(last);
+            }
+            for (name, row) in &state.instances {
+                let was = old.and_then(|old| old.instances.get(name));
+                if was.is_some_and(|was| Arc::ptr_eq(was, row)) {
+                    continue;
+                }
+                if was.is_none() {
+                    let book = inner.names.entry(name.clone()).or_default();
+                    let again = book.has_row;
+                    *book =
+                        NameBook { pool: Some(pool.clone()), epoch, has_row: true, ..book.clone() };
+                    if book.made == 0 {
+                        book.limit = limit;
+                        created.push((pool.clone(), name.clone()));
+                    }
+                    book.unknown = false;
+                    if again
+                        && row.reason != Some(fleetfoot_core::Reason::Stray)
+                        && row.phase != Phase::Stopping
+                    {
+                        let text = format!("{name}: its name was committed again");
+                        inner.breaks(1, about(name), text);
+                    }
+                }
+                if trace && was.is_none_or(|was| was.phase != row.phase) {
+                    let from = was.map_or("nothing", |was| was.phase.as_str());
+                    let reason = row.reason.map_or("", fleetfoot_core::Reason::as_str);
+                    let text = format!("{name}: {from} -> {} {reason}", row.phase.as_str());
+                    inner.line(format!("{pool} {name}"), text, false);
+                }
+            }
+            for name in old.into_iter().flat_map(|old| old.instances.keys()) {
+                if !state.instances.contains_key(name) {
+                    inner.line(format!("{pool} {name}"), format!("{name}: closed"), false);
+                    closed.push((pool.clone(), name.clone()));
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (pool, name) in closed {
+        found.extend(closed_clean(books, github, &pool, &name));
+    }
+    if let Some((pool, _)) = created.first() {
+        found.extend(created_for_a_reason(books, github, pool));
+    }
+    books.after(found);
+    drop_and_tell(books);
+}
+
+/// A row goes only after everything outside is proven gone.
+fn closed_clean(
+    books: &Books,
+    github: &GithubBox,
+    pool: &PoolName,
+    name: &InstanceName,
+) -> Option<Violation> {
+    let (machine, scope) = {
+        let inner = books.lock();
+        let scope = inner.pools.get(pool).map(|book| book.scope.clone());
+        (inner.names.get(name).map(|book| book.machine), scope)
+    };
+    if matches!(machine, Some(Machine::Made | Machine::Running | Machine::Ended)) {
+        let text =
+            format!("{name}: its row was closed while its environment is there ({machine:?})");
+        return Some(found(1, about(name), text));
+    }
+    let registered = scope.and_then(|scope| github.runner(&scope, name.as_str()));
+    registered.map(|_| {
+        found(1, about(name), format!("{name}: its row was closed while GitHub holds its runner"))
+    })
+}
+
+/// Nothing is made that GitHub's level does not ask for (5).
+fn created_for_a_reason(books: &Books, github: &GithubBox, pool: &PoolName) -> Option<Violation> {
+    let (book, now) = {
+        let inner = books.lock();
+        (inner.pools.get(pool)?.clone(), inner.now_ms())
+    };
+    if !book.opened {
+        let text = format!("{pool}: an instance was created before GitHub stated any demand");
+        return Some(found(5, vec![pool.to_string()], text));
+    }
+    let waiting = waiting(github, &book.scope, pool);
+    let state = books.lock().present.get(pool).cloned()?;
+    let unused = state.instances.values().filter(|row| {
+        row.serves()
+            && !row.had_job()
+            && books.lock().names.get(&row.name).is_none_or(|it| it.job.is_none())
+    });
+    let unused = u64::try_from(unused.count()).unwrap_or(u64::MAX);
+    let recent =
+        book.waiting.iter().filter(|(at, _)| at + WAITED_MS >= now).map(|(_, count)| *count);
+    let ended = book.ended.iter().filter(|at| **at + ENDED_MS >= now).count();
+    let ended = u64::try_from(ended).unwrap_or(u64::MAX);
+    let wanted = recent.max().unwrap_or(0).max(waiting) + u64::from(book.min_idle) + ended;
+    if unused > wanted && book.muddled_until < now {
+        let text =
+            format!("{pool}: {unused} instances without a job, for {wanted} that GitHub asks for");
+        return Some(found(5, vec![pool.to_string()], text));
+    }
+    None
+}
+
+/// Jobs that GitHub has for the pool and no runner took.
+fn waiting(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
+    github.scale_set(scope, pool.as_str()).map_or(0, |set| {
+        let level = set.statistics;
+        level.total_assigned_jobs.saturating_sub(level.total_running_jobs)
+    })
+}
+
+/// Notes how many jobs wait, for later.
+pub(crate) fn note_waiting(books: &Books, github: &GithubBox) {
+    let pools: Vec<(PoolName, String)> = {
+        let inner = books.lock();
+        inner.pools.iter().map(|(pool, book)| (pool.clone(), book.scope.clone())).collect()
+    };
+    for (pool, scope) in pools {
+        let count = waiting(github, &scope, &pool);
+        let mut inner = books.lock();
+        let now = inner.now_ms();
+        let Some(book) = inner.pools.get_mut(&pool) else { continue };
+        if book.waiting.back().is_none_or(|(at, last)| *last != count || at + 30_000 < now) {
+            book.waiting.push_back((now, count));
+        }
+        while book.waiting.len() > 500 {
+            book.waiting.pop_front();
+        }
+        while book.ended.front().is_some_and(|at| at + ENDED_MS < now) {
+            book.ended.pop_front();
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The end of a world: the faults stop, and within a stated time all is well.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fleetfoot_sim::{BoxState, Job, JobState};
+use tokio::time::Instant;
+
+use crate::happening::Happening;
+use crate::stage::Stage;
+use crate::world::{Agenda, play};
+
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// With nothing left to do, all is as it should be within this.
+const SETTLES: Duration = Duration::from_secs(3600);
+/// What one job may cost besides its own time.
+const OVERHEAD: Duration = Duration::from_secs(60);
+/// A calm pool's job starts within this of being queued, if its controller is there.
+const CALM_MS: u64 = 90_000;
+/// A controller that came back may need as long: its old session may have to lapse.
+const BACK_MS: u64 = 150_000;
+
+/// What is not yet as it should be.
+struct Wrong {
+    invariant: u8,
+    about: Vec<String>,
+    text: String,
+}
+
+fn wrong(invariant: u8, about: impl Into<String>, text: String) -> Wrong {
+    Wrong { invariant, about: vec![about.into()], text }
+}
+
+/// Stops the faults and waits until nothing is left to do.
+pub(crate) async fn settle(stage: &mut Stage, agenda: &mut Agenda) -> Result<(), String> {
+    if stage.books.lock().violation.is_some() {
+        return Ok(());
+    }
+    *agenda = Agenda::default();
+    stage.calm_down();
+    if stage.runs() {
+        stage.reprieve();
+        stage.gate().thaw();
+        stage.came_back();
+    } else {
+        agenda.put(Instant::now(), Happening::Start);
+    }
+    play(stage, agenda, Some(Instant::now() + LOOK)).await?;
+    if put_back(stage) {
+        stage.again(agenda).await?;
+    }
+    let bound = Instant::now() + bound(stage);
+    loop {
+        play(stage, agenda, Some(Instant::now() + LOOK)).await?;
+        if stage.books.lock().violation.is_some() {
+            return Ok(());
+        }
+        let Some(wrong) = left(stage) else { break };
+        if Instant::now() >= bound {
+            stage.books.breaks(wrong.invariant, wrong.about, wrong.text);
+            return Ok(());
+        }
+    }
+    for wrong in judged(stage) {
+        stage.books.breaks(wrong.invariant, wrong.about, wrong.text);
+    }
+    Ok(())
+}
+
+/// Removed pools whose instances nobody can reach are put back by the operator, as the log asks for.
+fn put_back(stage: &mut Stage) -> bool {
+    let present = stage.books.lock().present.clone();
+    let mut any = false;
+    for plan in stage.pools.iter_mut().filter(|plan| !plan.configured) {
+        let rows = present.get(&plan.name).is_some_and(|state| !state.instances.is_empty());
+        if rows {
+            plan.configured = true;
+            any = true;
+        }
+    }
+    any
+}
+
+fn bound(stage: &Stage) -> Duration {
+    let state = stage.github.state();
+    let open = state.jobs.iter().filter(|job| job.state != JobState::Completed);
+    let work = open.map(|job| Duration::from_millis(job.duration_ms) + OVERHEAD);
+    SETTLES + work.sum::<Duration>()
+}
+
+/// Jobs of pools that nobody serves any more wait for ever.
+fn is_served(stage: &Stage, job: &Job) -> bool {
+    let serves = |plan: &crate::script::PoolPlan| {
+        plan.configured && job.scale_set.as_deref() == Some(plan.name.as_str())
+    };
+    stage.pools.iter().any(serves)
+}
+
+/// The first thing that is not done or should not be there.
+fn left(stage: &Stage) -> Option<Wrong> {
+    let state = stage.github.state();
+    let open =
+        state.jobs.iter().find(|job| job.state != JobState::Completed && is_served(stage, job));
+    if let Some(job) = open {
+        let text = format!("job {} is still {:?} long after the faults stopped", job.id, job.state);
+        let mut wrong = wrong(0, format!("job{}.", job.id), text);
+        wrong.about.extend(job.scale_set.clone());
+        return Some(wrong);
+    }
+    let inner = stage.books.lock();
+    let foreign: BTreeSet<&str> = stage.foreign.iter().map(|(_, name)| name.as_str()).collect();
+    for plan in &stage.pools {
+        let idle = if plan.configured { plan.spec.min_idle.min(plan.spec.max_runners) } else { 0 };
+        let idle = usize::try_from(idle).unwrap_or(usize::MAX);
+        let rows = inner.present.get(&plan.name).map_or(0, |state| state.instances.len());
+        if rows != idle {
+            let rows = inner.present.get(&plan.name).map(|state| {
+                let rows = state.instances.values();
+                rows.map(|row| format!("{} {}", row.name, row.phase.as_str())).collect::<Vec<_>>()
+            });
+            let text =
+                format!("{}: {idle} instances should be left, there are {rows:?}", plan.name);
+            return Some(wrong(7, plan.name.as_str(), text));
+        }
+    }
+    let rows = |name: &str| {
+        inner.present.values().any(|state| state.instances.keys().any(|row| row.as_str() == name))
+    };
+    for runner in &state.runners {
+        if !rows(&runner.name) && !foreign.contains(runner.name.as_str()) {
+            let text = format!("{}: its runner is left at GitHub and no row names it", runner.name);
+            return Some(wrong(7, &runner.name, text));
+        }
+    }
+    for engine in &stage.engines {
+        for (of, info) in engine.environments() {
+            if of.as_str() == "world" && !rows(info.name.as_str()) {
+                let text = format!("{}: its environment is left and no row names it", info.name);
+                return Some(wrong(7, info.name.as_str(), text));
+            }
+        }
+    }
+    None
+}
+
+/// What cannot be mended by waiting.
+fn judged(stage: &Stage) -> Vec<Wrong> {
+    let state = stage.github.state();
+    let mut found: Vec<Wrong> = state.jobs.iter().filter_map(|job| judge(stage, job)).collect();
+    found.extend(strangers(stage, &state));
+    for file in stage.files() {
+        let Ok(bytes) = std::fs::read(&file) else { continue };
+        for secret in &stage.books.lock().secrets {
+            if bytes.windows(secret.len()).any(|window| window == secret.as_bytes()) {
+                found.push(wrong(10, "", format!("a secret is in {}", file.display())));
+            }
+        }
+    }
+    found
+}
+
+fn judge(stage: &Stage, job: &Job) -> Option<Wrong> {
+    let about = format!("job{}.", job.id);
+    let runner = job.runner.clone().unwrap_or_default();
+    let wrong = |invariant, text: String| {
+        let about = vec![about.clone(), runner.clone()];
+        Some(Wrong { invariant, about, text: format!("job {} {text}", job.id) })
+    };
+    if job.starts > 1 {
+        return wrong(0, format!("was started {} times", job.starts));
+    }
+    let inner = stage.books.lock();
+    let plan =
+        stage.pools.iter().find(|plan| job.scale_set.as_deref() == Some(plan.name.as_str()))?;
+    let killed = inner.names.iter().any(|(name, book)| name.as_str() == runner && book.killed);
+    let bad = job.state == JobState::Completed && job.result.as_deref() != Some("succeeded");
+    if bad && !killed && !inner.cancelled.contains(&job.id) && plan.spec.max_job_duration.is_none()
+    {
+        // Withdrawn three times because nobody could serve it: GitHub cancels it.
+        let withdrawn = job.starts == 0 && job.result.as_deref() == Some("canceled");
+        if !withdrawn || plan.calm {
+            return wrong(0, format!("ended as {:?} and nobody cancelled it", job.result));
+        }
+    }
+    if plan.calm
+        && let Some(started_us) = job.started_us
+    {
+        let begin_us = u64::try_from(crate::stage::EPOCH_MS).unwrap_or(0) * 1000;
+        let from = job.queued_us.saturating_sub(begin_us) / 1000;
+        let to = started_us.saturating_sub(begin_us) / 1000;
+        let mut excused = 0;
+        let mut covered = from;
+        let mut away = inner.away.clone();
+        away.sort_unstable();
+        for (away, back) in &away {
+            let back = back.unwrap_or(u64::MAX).saturating_add(BACK_MS).min(to);
+            let begin = (*away).max(covered);
+            if back > begin {
+                excused += back - begin;
+                covered = back;
+            }
+        }
+        let waited = (to - from).saturating_sub(excused);
+        if waited > CALM_MS {
+            let text = format!("of a pool without faults waited {} s", waited / 1000);
+            return wrong(8, text);
+        }
+    }
+    None
+}
+
+/// What is not ours is as it was.
+fn strangers(stage: &Stage, state: &BoxState) -> Vec<Wrong> {
+    let mut found = Vec::new();
+    for (engine, name) in &stage.foreign {
+        let there = stage.engines[*engine].environments();
+        if !there.iter().any(|(_, info)| info.name == *name) {
+            found.push(wrong(
+                2,
+                name.as_str(),
+                format!("{name}: somebody else's environment is gone"),
+            ));
+        }
+        if !state.runners.iter().any(|runner| runner.name == name.as_str()) {
+            found.push(wrong(2, name.as_str(), format!("{name}: somebody else's runner is gone")));
+        }
+    }
+    found
+}

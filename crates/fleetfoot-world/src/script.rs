@@ -1,0 +1,176 @@
+//! What a world is made of, chosen by its seed before it begins: pools, jobs, and what goes wrong when.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use fleetfoot_core::{PoolName, PoolSpec, Span};
+use fleetfoot_provisioner::simulated::Binding;
+
+use crate::happening::{Happening, of_family};
+use crate::options::{Family, Options};
+
+/// One pool, as its configuration has it.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolPlan {
+    pub(crate) name: PoolName,
+    pub(crate) scope: String,
+    pub(crate) engine: usize,
+    pub(crate) binding: Binding,
+    pub(crate) listed: bool,
+    pub(crate) spec: PoolSpec,
+    /// In the configuration.
+    pub(crate) configured: bool,
+    /// No fault may touch it (invariant 8).
+    pub(crate) calm: bool,
+}
+
+/// A whole world.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) pools: Vec<PoolPlan>,
+    pub(crate) engines: usize,
+    pub(crate) families: Vec<Family>,
+    pub(crate) span: Duration,
+    pub(crate) ghes: Vec<String>,
+    /// In order of time.
+    pub(crate) happenings: Vec<(Duration, Happening)>,
+}
+
+impl Script {
+    pub(crate) fn new(rng: &mut Rng, options: &Options) -> Self {
+        let families = families(rng, options);
+        let hours = options.hours.unwrap_or_else(|| [0.3, 0.5, 0.8, 1.2, 2.0][rng.usize(..5)]);
+        let span = Duration::from_secs_f64((hours * 3600.0).clamp(60.0, 30.0 * 24.0 * 3600.0));
+        let count = options.pools.unwrap_or_else(|| rng.usize(1..=4)).clamp(1, 50);
+        let (pools, engines) = pools(rng, options, count, families.is_empty());
+        let scopes = pools.iter().map(|pool| pool.scope.clone());
+        let ghes = scopes.filter(|_| rng.u8(..5) == 0).collect();
+        let mut happenings = jobs(rng, options, &pools, span);
+        for family in &families {
+            for _ in 0..rng.usize(1..=3) {
+                let at = span.mul_f64(rng.f64() * 0.9);
+                let target = pools.iter().filter(|pool| !pool.calm).count().max(1);
+                let pool = &pools[rng.usize(..target)];
+                happenings.push((at, of_family(*family, rng, pool)));
+            }
+        }
+        happenings.sort_by_key(|(at, _)| *at);
+        Self { pools, engines, families, span, ghes, happenings }
+    }
+}
+
+fn families(rng: &mut Rng, options: &Options) -> Vec<Family> {
+    if let Some(fixed) = &options.faults {
+        return fixed.clone();
+    }
+    let count = match rng.u8(..20) {
+        0 => 0,
+        1..=7 => 1,
+        8..=12 => 2,
+        13..=16 => 4,
+        17..=18 => 8,
+        _ => Family::ALL.len(),
+    };
+    let mut all = Family::ALL.to_vec();
+    rng.shuffle(&mut all);
+    all.truncate(count);
+    all.sort();
+    all
+}
+
+fn pools(rng: &mut Rng, options: &Options, count: usize, quiet: bool) -> (Vec<PoolPlan>, usize) {
+    let count = if options.sizes.is_empty() { count } else { options.sizes.len() };
+    let mut engines = 0;
+    let mut pools: Vec<PoolPlan> = Vec::new();
+    for number in 0..count {
+        // A plugin has an engine of its own.
+        if pools.last().is_none_or(|last| !last.listed) || rng.bool() {
+            engines += 1;
+        }
+        let size = options.sizes.get(number);
+        let max_runners = size.map_or_else(|| rng.u32(1..=6), |size| size.max_runners.min(1000));
+        let min_idle = size.map_or_else(
+            || if rng.u8(..3) == 0 { rng.u32(1..=2).min(max_runners) } else { 0 },
+            |size| size.min_idle,
+        );
+        let listed = rng.u8(..6) > 0;
+        if !listed && pools.last().is_some_and(|last| last.engine + 1 == engines) {
+            engines += 1;
+        }
+        let late = listed && rng.bool();
+        let name = size.map_or_else(|| format!("pool{number}"), |size| size.name.clone());
+        let Ok(name) = PoolName::new(&name) else { continue };
+        pools.push(PoolPlan {
+            name,
+            scope: if rng.u8(..3) == 0 { format!("org{number}") } else { "acme".to_owned() },
+            engine: engines - 1,
+            binding: if late { Binding::LateBinding } else { Binding::SingleStep },
+            listed,
+            spec: spec(rng, max_runners, min_idle),
+            configured: true,
+            calm: false,
+        });
+    }
+    if !quiet && options.sizes.is_empty() && rng.u8(..3) > 0 {
+        let spec = PoolSpec { boot_timeout: Span::minutes(5), ..spec(rng, 8, 0) };
+        if let Ok(name) = PoolName::new("calm") {
+            pools.push(PoolPlan {
+                name,
+                scope: "calmorg".to_owned(),
+                engine: engines,
+                binding: if rng.bool() { Binding::LateBinding } else { Binding::SingleStep },
+                listed: true,
+                spec: PoolSpec { max_job_duration: None, ..spec },
+                configured: true,
+                calm: true,
+            });
+            engines += 1;
+        }
+    }
+    (pools, engines)
+}
+
+fn spec(rng: &mut Rng, max_runners: u32, min_idle: u32) -> PoolSpec {
+    PoolSpec {
+        max_runners,
+        min_idle,
+        idle_timeout: Span::seconds(i64::from([5_u8, 60, 240][rng.usize(..3)])),
+        create_timeout: Span::minutes(i64::from([1_u8, 3, 10][rng.usize(..3)])),
+        boot_timeout: Span::minutes(i64::from([1_u8, 2, 5][rng.usize(..3)])),
+        max_job_duration: (rng.u8(..12) == 0).then(|| Span::minutes(30)),
+        ..PoolSpec::default()
+    }
+}
+
+/// Jobs in bursts and alone, from a second to hours.
+fn jobs(
+    rng: &mut Rng,
+    options: &Options,
+    pools: &[PoolPlan],
+    span: Duration,
+) -> Vec<(Duration, Happening)> {
+    let mut left = options.jobs.unwrap_or_else(|| rng.usize(40..=60));
+    let mut happenings = Vec::new();
+    while left > 0 {
+        let pool = &pools[rng.usize(..pools.len())];
+        let count = match rng.u8(..8) {
+            0..=3 => 1,
+            4..=5 => rng.usize(2..=4),
+            6 => rng.usize(4..=10),
+            _ => rng.usize(10..=20),
+        };
+        let count = count.min(left).min(if pool.calm { 2 } else { count });
+        let seconds = match rng.u8(..20) {
+            0..=7 => rng.u64(1..=5),
+            8..=14 => rng.u64(10..=120),
+            15..=18 => rng.u64(120..=1200),
+            _ if pool.calm => 30,
+            _ => rng.u64(1200..=7200),
+        };
+        let at = span.mul_f64(rng.f64());
+        let duration_ms = seconds * 1000 + rng.u64(..1000);
+        happenings.push((at, Happening::Jobs { pool: pool.name.clone(), count, duration_ms }));
+        left -= count;
+    }
+    happenings
+}

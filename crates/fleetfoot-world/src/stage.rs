@@ -1,0 +1,369 @@
+//! The stage: box, engines and the controller of the moment, and how things happen on it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use fleetfoot_controller::Gate;
+use fleetfoot_core::{InstallationId, InstanceName, Timestamp};
+use fleetfoot_provisioner::EnvironmentState;
+use fleetfoot_provisioner::simulated::SimulatedEngine;
+use fleetfoot_sim::{BoxConfig, DEFAULT_TOKEN, Flavor, GithubBox, Settings};
+use tokio::time::Instant;
+
+use crate::books::Books;
+use crate::checks;
+use crate::happening::{Happening, Over};
+use crate::incarnation::{Ground, Incarnation};
+use crate::outside::{book, latency, launched};
+use crate::script::{PoolPlan, Script};
+use crate::world::Agenda;
+
+/// 2026-01-01 00:00:00 UTC: every world begins there.
+pub(crate) const EPOCH_MS: i64 = 1_767_225_600_000;
+
+pub(crate) struct Stage {
+    pub(crate) books: Books,
+    pub(crate) github: Arc<GithubBox>,
+    pub(crate) engines: Vec<SimulatedEngine>,
+    pub(crate) pools: Vec<PoolPlan>,
+    pub(crate) foreign: Vec<(usize, InstanceName)>,
+    pub(crate) rng: Rng,
+    pub(crate) directory: tempfile::TempDir,
+    installation: InstallationId,
+    incarnation: Option<Incarnation>,
+    began: Instant,
+    pub(crate) step: Arc<AtomicI64>,
+    pub(crate) boot: u32,
+    pub(crate) saved: bool,
+    /// How long the controller stays away after it dies.
+    away: Duration,
+    /// Its death was meant.
+    doomed: bool,
+    pub(crate) renamed: u32,
+    pub(crate) faults: u64,
+}
+
+fn memory_directory() -> std::io::Result<tempfile::TempDir> {
+    let shared = std::path::Path::new("/dev/shm");
+    let made = tempfile::Builder::new().prefix("fleetfoot-world-").tempdir_in(shared);
+    made.or_else(|_| tempfile::Builder::new().prefix("fleetfoot-world-").tempdir())
+}
+
+impl Stage {
+    pub(crate) async fn new(books: Books, script: &Script, mut rng: Rng) -> Result<Self, String> {
+        let mut settings = Settings {
+            started_wakes_poll: rng.bool(),
+            runner_lost_after_ms: rng.u64(60..=600) * 1000,
+            control_latency_ms: rng.u64(1..=120),
+            admin_token_ttl_ms: 30 * 24 * 3_600_000,
+            ..Settings::default()
+        };
+        settings.flavors = script.ghes.iter().map(|scope| (scope.clone(), Flavor::Ghes)).collect();
+        let start_us = u64::try_from(EPOCH_MS).map(|ms| ms * 1000).ok();
+        let config = BoxConfig { start_us, ..BoxConfig::with_settings(settings) };
+        let github = GithubBox::start(config).await.map_err(|error| error.to_string())?;
+        let github = Arc::new(github);
+        let installation = InstallationId::new("world").map_err(|error| error.to_string())?;
+        let engines: Vec<SimulatedEngine> = (0..script.engines)
+            .map(|number| SimulatedEngine::named(&format!("e{number}")))
+            .collect();
+        {
+            let mut inner = books.lock();
+            inner.github = Some(github.clone());
+            inner.secrets = vec![DEFAULT_TOKEN.to_owned()];
+            for plan in &script.pools {
+                inner.pools.insert(plan.name.clone(), book(plan));
+            }
+        }
+        let (heard, box_heard) = (books.clone(), Arc::downgrade(&github));
+        github.observe(move |seen| {
+            if let Some(github) = box_heard.upgrade() {
+                checks::github_saw(&heard, &github, seen);
+            }
+        });
+        let mut stage = Self {
+            books,
+            github,
+            engines,
+            pools: script.pools.clone(),
+            foreign: Vec::new(),
+            rng,
+            directory: memory_directory().map_err(|error| error.to_string())?,
+            installation,
+            incarnation: None,
+            began: Instant::now(),
+            step: Arc::default(),
+            boot: 1,
+            saved: false,
+            away: Duration::ZERO,
+            doomed: false,
+            renamed: 0,
+            faults: 0,
+        };
+        stage.equip();
+        stage.strangers();
+        Ok(stage)
+    }
+
+    /// Engines get their speed, their runners and their observer.
+    fn equip(&mut self) {
+        for (number, engine) in self.engines.iter().enumerate() {
+            engine.set_latency(latency(&mut self.rng));
+            let (books, github) = (self.books.clone(), self.github.clone());
+            engine
+                .observe(move |name, change| checks::engine_changed(&books, &github, name, change));
+            let (books, github, of) = (self.books.clone(), self.github.clone(), engine.clone());
+            let seed = self.rng.u64(..) ^ number as u64;
+            let chance = std::sync::Mutex::new(Rng::with_seed(seed));
+            engine.on_launch(move |name, jit| {
+                let boot_ms = {
+                    let mut chance =
+                        chance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    chance.u64(300..=15_000)
+                };
+                launched(&books, &github, &of, name, jit.expose(), boot_ms);
+            });
+        }
+    }
+
+    /// Things that look like ours and are not.
+    fn strangers(&mut self) {
+        let Ok(other) = InstallationId::new("somebody-else") else { return };
+        for plan in self.pools.iter().filter(|plan| !plan.calm) {
+            let name = InstanceName::of_pool(&plan.name, 0x0bad_cafe);
+            self.github.register_runner(&plan.scope, name.as_str());
+            self.engines[plan.engine].insert(&other, &plan.name, &name, EnvironmentState::Running);
+            self.foreign.push((plan.engine, name));
+        }
+    }
+
+    pub(crate) fn gate(&self) -> Gate {
+        self.incarnation.as_ref().map_or_else(Gate::new, |life| life.gate.clone())
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.incarnation.is_some()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.directory.path().join("store.db")
+    }
+
+    /// The files of the store, for the search for secrets.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        ["store.db", "store.db-wal"].map(|name| self.directory.path().join(name)).to_vec()
+    }
+
+    fn wall(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Timestamp(EPOCH_MS + elapsed + self.step.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn went_away(&self) {
+        let mut inner = self.books.lock();
+        let now = inner.now_ms();
+        if inner.away.last().is_none_or(|(_, until)| until.is_some()) {
+            inner.away.push((now, None));
+        }
+    }
+
+    pub(crate) fn came_back(&self) {
+        let mut inner = self.books.lock();
+        let now = inner.now_ms();
+        if let Some((_, until)) = inner.away.last_mut() {
+            until.get_or_insert(now);
+        }
+    }
+
+    /// Something touched the controller as a whole for so long.
+    pub(crate) fn disturbed(&self, lasts: Duration) {
+        let mut inner = self.books.lock();
+        let now = inner.now_ms();
+        let until = now + u64::try_from(lasts.as_millis()).unwrap_or(0);
+        let at = inner.away.len().saturating_sub(usize::from(
+            inner.away.last().is_some_and(|(_, until)| until.is_none()),
+        ));
+        inner.away.insert(at, (now, Some(until)));
+    }
+
+    pub(crate) fn muddled(&self, lasts: Duration) {
+        let mut inner = self.books.lock();
+        let until = inner.now_ms() + u64::try_from(lasts.as_millis()).unwrap_or(0) + 600_000;
+        for book in inner.pools.values_mut().filter(|book| !book.calm) {
+            book.muddled_until = book.muddled_until.max(until);
+        }
+    }
+
+    pub(crate) async fn start(&mut self, agenda: &mut Agenda) -> Result<(), String> {
+        if self.incarnation.is_some() {
+            return Ok(());
+        }
+        self.books.matters("", "controller starts");
+        let ground = Ground {
+            books: &self.books,
+            github: &self.github,
+            engines: &self.engines,
+            pools: &self.pools,
+            store: &self.store(),
+            installation: &self.installation,
+            boot: self.boot,
+            wall: self.wall(),
+            step: &self.step,
+            host_max: None,
+        };
+        match Incarnation::start(ground).await? {
+            Some(life) => {
+                self.incarnation = Some(life);
+                self.came_back();
+            }
+            None => {
+                self.books.matters("", "controller dies while it starts");
+                agenda.put(Instant::now() + Duration::from_secs(2), Happening::Start);
+            }
+        }
+        Ok(())
+    }
+
+    /// The controller is gone from one moment to the next.
+    pub(crate) async fn died(&mut self, agenda: &mut Agenda) -> Result<(), String> {
+        let halted = self.incarnation.as_ref().is_some_and(|life| life.gate.polls() < 1_000_000);
+        if !self.doomed && !halted {
+            return Err("the controller spins: too many polls in one life".to_owned());
+        }
+        self.doomed = false;
+        self.kill().await;
+        let away = self.away.max(Duration::from_millis(10));
+        agenda.put(Instant::now() + away, Happening::Start);
+        Ok(())
+    }
+
+    async fn kill(&mut self) {
+        let Some(Incarnation { gate, controller, store }) = self.incarnation.take() else { return };
+        self.books.matters("", "controller is killed");
+        self.went_away();
+        gate.end();
+        drop((controller, store));
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn stop(&mut self) {
+        let Some(Incarnation { gate, controller, store }) = self.incarnation.take() else { return };
+        self.books.matters("", "controller stops");
+        self.went_away();
+        gate.thaw();
+        let stopped = controller.stop().await;
+        store.close().await;
+        gate.end();
+        self.books.note(
+            "",
+            &format!("controller stopped: {} idle, {} running", stopped.idle, stopped.running),
+        );
+        tokio::task::yield_now().await;
+    }
+
+    /// Does what is due.
+    pub(crate) async fn happen(
+        &mut self,
+        what: Happening,
+        agenda: &mut Agenda,
+    ) -> Result<(), String> {
+        let now = Instant::now();
+        match what {
+            Happening::Start => return self.start(agenda).await,
+            Happening::Jobs { pool, count, duration_ms } => self.jobs(&pool, count, duration_ms),
+            Happening::Cancel { pool, number } => self.cancel(&pool, number),
+            Happening::Over(over) => self.over(&over),
+            Happening::Crash { polls, away } => {
+                self.away = away;
+                if let Some(life) = &self.incarnation {
+                    self.doomed = true;
+                    self.books.matters(
+                        "",
+                        &format!("crash after {polls} polls, away {} s", away.as_secs()),
+                    );
+                    life.gate.shut_after(polls);
+                    life.gate.thaw();
+                }
+            }
+            Happening::Restart { change, away } => {
+                self.stop().await;
+                if let Some((pool, change)) = change {
+                    self.change(&pool, &change);
+                }
+                agenda.put(now + away, Happening::Start);
+            }
+            Happening::Freeze { lasts } => {
+                if let Some(life) = &self.incarnation {
+                    self.books.matters("", &format!("controller frozen for {} s", lasts.as_secs()));
+                    life.gate.freeze();
+                    self.went_away();
+                    agenda.put(now + lasts, Happening::Over(Over::Freeze));
+                }
+            }
+            Happening::Commits { fates, skip, away } => {
+                self.away = away;
+                self.disturbed(Duration::from_secs(120));
+                let mut inner = self.books.lock();
+                inner.commits_skip = skip;
+                inner.commits.extend(fates);
+            }
+            Happening::SaveStore => self.save().await?,
+            Happening::LoseStore { restore, away } => {
+                self.kill().await;
+                self.lose(restore)?;
+                agenda.put(now + away, Happening::Start);
+            }
+            Happening::Reboot { away } => {
+                self.kill().await;
+                self.reboot();
+                agenda.put(now + away, Happening::Start);
+            }
+            Happening::StepClock { seconds } => {
+                self.books.matters("", &format!("wall clock steps by {seconds} s"));
+                self.step.fetch_add(seconds * 1000, Ordering::SeqCst);
+            }
+            Happening::Outside(what) => self.outside(what, agenda, now),
+            Happening::Engine(what) => self.at_engine(what, agenda, now),
+        }
+        Ok(())
+    }
+
+    async fn save(&mut self) -> Result<(), String> {
+        let Some(life) = &self.incarnation else { return Ok(()) };
+        let copy = self.directory.path().join("copy.db");
+        self.books.matters("", "store copied");
+        self.saved = true;
+        life.store.backup(&copy).await.map_err(|error| error.to_string())
+    }
+
+    /// A controller with all pools again, for the end.
+    pub(crate) async fn again(&mut self, agenda: &mut Agenda) -> Result<(), String> {
+        self.stop().await;
+        self.start(agenda).await
+    }
+
+    /// The gate of a crash that did not come is open again.
+    pub(crate) fn reprieve(&mut self) {
+        self.doomed = false;
+        if let Some(life) = &self.incarnation {
+            life.gate.shut_after(crate::incarnation::POLLS_MAX);
+        }
+    }
+
+    /// The end of the world.
+    pub(crate) fn end(&mut self) {
+        if let Some(life) = self.incarnation.take() {
+            life.gate.end();
+        }
+        let mut inner = self.books.lock();
+        inner.github = None;
+        let actors = std::mem::take(&mut inner.actors);
+        drop(inner);
+        actors.into_values().for_each(|actor| actor.abort());
+    }
+}

@@ -1,0 +1,208 @@
+//! One world from its beginning to its end.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use crate::books::Books;
+use crate::checks;
+use crate::finish;
+use crate::happening::Happening;
+use crate::log::{Line, shorten};
+use crate::options::{Family, Options};
+use crate::script::Script;
+use crate::stage::Stage;
+use crate::witness::Witness;
+
+/// Something that must never happen, and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant of design.md, section 1; 0 is a promise about jobs.
+    pub invariant: u8,
+    /// The instances, jobs and pools it is about.
+    pub about: Vec<String>,
+    /// What happened.
+    pub text: String,
+    /// When.
+    pub at_ms: u64,
+}
+
+/// What became of a world.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Jobs that were queued.
+    pub jobs: u64,
+    /// Commits, calls and requests that were checked.
+    pub steps: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// The families of faults it had.
+    pub families: Vec<Family>,
+    /// What was found broken.
+    pub violation: Option<Violation>,
+    /// All of its log, if it was to be traced or something was broken.
+    pub lines: Vec<Line>,
+    /// The event log as bytes; equal for equal seeds.
+    pub digest: u64,
+}
+
+impl Report {
+    /// What a person needs to see of a violation.
+    #[must_use]
+    pub fn short(&self) -> Vec<Line> {
+        match &self.violation {
+            Some(violation) => shorten(&self.lines, &violation.about),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Runs worlds.
+#[derive(Debug)]
+pub struct World;
+
+impl World {
+    /// Runs the world of `seed` on this thread, outside any runtime.
+    #[must_use]
+    pub fn run(seed: u64, options: &Options) -> Report {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::plant(options.defect);
+        fastrand::seed(seed);
+        let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let script = Script::new(&mut rng, options);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let report = match runtime {
+            Ok(runtime) => runtime.block_on(live(seed, script, rng, options)),
+            Err(error) => failed(seed, &error.to_string()),
+        };
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::plant(None);
+        report
+    }
+}
+
+fn failed(seed: u64, why: &str) -> Report {
+    let text = format!("the world could not be made: {why}");
+    let violation = Violation { invariant: 0, about: Vec::new(), text, at_ms: 0 };
+    Report { seed, violation: Some(violation), ..Report::default() }
+}
+
+/// What is due, in order of time; equal times in the order they were put in.
+#[derive(Default)]
+pub(crate) struct Agenda {
+    heap: BinaryHeap<Reverse<(Instant, u64)>>,
+    items: std::collections::BTreeMap<u64, Happening>,
+    next: u64,
+}
+
+impl Agenda {
+    pub(crate) fn put(&mut self, at: Instant, what: Happening) {
+        self.heap.push(Reverse((at, self.next)));
+        self.items.insert(self.next, what);
+        self.next += 1;
+    }
+
+    fn earliest(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn take(&mut self) -> Option<Happening> {
+        let Reverse((_, number)) = self.heap.pop()?;
+        self.items.remove(&number)
+    }
+}
+
+async fn live(seed: u64, script: Script, rng: Rng, options: &Options) -> Report {
+    let books = Books::new();
+    let witness = Witness { books: books.clone(), trace: options.trace };
+    let _heard = tracing::subscriber::set_default(witness);
+    let families = script.families.clone();
+    let mut stage = match Stage::new(books.clone(), &script, rng).await {
+        Ok(stage) => stage,
+        Err(why) => return failed(seed, &why),
+    };
+    let began = Instant::now();
+    let mut agenda = Agenda::default();
+    agenda.put(began, Happening::Start);
+    for (at, what) in script.happenings {
+        agenda.put(began + at, what);
+    }
+    let end = began + script.span;
+    let outcome = async {
+        play(&mut stage, &mut agenda, Some(end)).await?;
+        finish::settle(&mut stage, &mut agenda).await
+    };
+    let outcome = outcome.await;
+    if let Err(why) = outcome {
+        books.breaks(0, Vec::new(), why);
+    }
+    let jobs = stage.github.summary().jobs_queued_total;
+    stage.end();
+    let mut inner = books.lock();
+    let violation = inner.violation.take();
+    let text = inner.log.text();
+    let keep = options.trace || violation.is_some();
+    Report {
+        seed,
+        jobs,
+        steps: inner.steps,
+        simulated: began.elapsed(),
+        families,
+        violation,
+        lines: if keep { std::mem::take(&mut inner.log.lines) } else { Vec::new() },
+        digest: digest(text.as_bytes()),
+    }
+}
+
+/// FNV-1a: short, and the same everywhere.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Lets time pass until `until` (for ever: until something is broken), doing what is due.
+pub(crate) async fn play(
+    stage: &mut Stage,
+    agenda: &mut Agenda,
+    until: Option<Instant>,
+) -> Result<(), String> {
+    let books = stage.books.clone();
+    loop {
+        if books.lock().violation.is_some() {
+            return Ok(());
+        }
+        let due = agenda.earliest();
+        let next = match (due, until) {
+            (Some(due), Some(until)) => due.min(until),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return Ok(()),
+        };
+        let gate = stage.gate();
+        let look = Instant::now() + Duration::from_secs(30);
+        tokio::select! {
+            biased;
+            () = books.broken() => return Ok(()),
+            () = gate.is_shut(), if stage.runs() => {
+                stage.died(agenda).await?;
+                continue;
+            }
+            () = tokio::time::sleep_until(next.min(look)) => {}
+        }
+        checks::note_waiting(&books, &stage.github);
+        let now = Instant::now();
+        if due.is_some_and(|due| due <= now)
+            && let Some(what) = agenda.take()
+        {
+            stage.happen(what, agenda).await?;
+        } else if until.is_some_and(|until| until <= now) {
+            return Ok(());
+        }
+    }
+}
