@@ -23,6 +23,21 @@ struct Step {
     verdict: Verdict,
 }
 
+/// Memory and store over 20,000 jobs; by hand it is ten times as many. Its figures need the release build.
+const SOAK: [&str; 11] = [
+    "run",
+    "--release",
+    "--quiet",
+    "-p",
+    "fleetfoot",
+    "--",
+    "bench",
+    "soak",
+    "--jobs",
+    "20000",
+    "--output=json",
+];
+
 /// Runs all steps.
 pub(crate) fn run() -> Result<()> {
     let mut count = Count::default();
@@ -41,6 +56,7 @@ pub(crate) fn run() -> Result<()> {
         result
     }));
     steps.push(step("crash", || crash::run(&crash::Args::for_ci())));
+    steps.push(step("soak", || run_loud(&mut cargo(&SOAK))));
     steps.push(step("conformance", conformance::run));
     finish(&steps, count)
 }

@@ -247,6 +247,19 @@ impl Client {
         self.post(&["takeover"], None).await
     }
 
+    /// The numbers, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("metrics");
+        }
+        let body = self.answer(self.http.request(Method::GET, url)).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -286,6 +299,13 @@ impl Client {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<T, ClientError> {
+        let body = self.answer(request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|source| ClientError::Unreadable { endpoint: self.endpoint.clone(), source })
+    }
+
+    /// The body of an answer that is no refusal.
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ClientError> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
@@ -304,8 +324,7 @@ impl Client {
             .await
             .map_err(|source| ClientError::Cut { endpoint: endpoint(), source })?;
         if status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|source| ClientError::Unreadable { endpoint: endpoint(), source });
+            return Ok(body.into());
         }
         Err(ClientError::Refused(refusal(status, &body)))
     }

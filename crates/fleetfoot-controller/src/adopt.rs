@@ -128,9 +128,7 @@ pub(crate) async fn record_pool(
 ) -> Result<(), UpdateError> {
     let (row, now, removed) = (Row::of(pool), shared.clock.now(), pool.removed);
     let boot = shared.settings.boot_id.clone().filter(|_| ends_with_host(pool));
-    #[cfg(feature = "faults")]
-    fleetfoot_faults::point("controller.commit.pool.before");
-    let recorded = shared
+    shared
         .store
         .update(move |txn| {
             let name = row.name.clone();
@@ -143,10 +141,7 @@ pub(crate) async fn record_pool(
                 row.intent = Intent::Removed;
             }
         })
-        .await;
-    #[cfg(feature = "faults")]
-    fleetfoot_faults::point("controller.commit.pool.after");
-    recorded
+        .await
 }
 
 /// Its environments ended with the host, whatever identity they remember (11.13).

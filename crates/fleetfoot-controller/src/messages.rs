@@ -1,8 +1,11 @@
 //! What a message says, taken into the store. Repeating it changes nothing (invariant 5).
 
+use std::sync::Arc;
+
 use fleetfoot_core::demand::ASSIGNED_ITEMS_HOLD;
 use fleetfoot_core::{
-    InstanceName, Job, JobId, JobState, Observation, PoolName, PoolState, Statistics, Timestamp,
+    InstanceName, Job, JobId, JobState, Observation, PoolName, PoolState, Span, Statistics,
+    Timestamp,
 };
 use fleetfoot_github::{JobCompleted, JobInfo, JobStarted, Message};
 use fleetfoot_store::Txn;
@@ -11,6 +14,9 @@ use crate::record::observe;
 
 /// Unfinished jobs remembered per pool at most; GitHub's level counts them all the same.
 const JOBS_MAX: usize = 10_000;
+
+/// A job waits a day at most and runs five: what was heard of longer ago ended without a word to us.
+const JOB_AGE_MAX: Span = Span::minutes(7 * 24 * 60);
 
 /// GitHub's statistics in the core's words.
 pub(crate) fn statistics(from: fleetfoot_github::Statistics) -> Statistics {
@@ -67,14 +73,13 @@ pub(crate) fn record_message(
     }
 }
 
-/// GitHub counts no job any more: what we still hold for unfinished ended without a word to us, in a gap
-/// between two sessions.
+/// What we still hold for unfinished though GitHub counts no job any more ended without a word to us, in a
+/// gap between two sessions; so did what is older than any job.
 fn forget_jobs(txn: &mut Txn<'_>, pool: &PoolName, message: &Message, now: Timestamp) {
-    if message.statistics.is_none_or(|level| level.assigned > 0) {
-        return;
-    }
+    let none_left = message.statistics.is_some_and(|level| level.assigned == 0);
+    let hold = if none_left { ASSIGNED_ITEMS_HOLD } else { JOB_AGE_MAX };
     let Some(state) = txn.pool(pool) else { return };
-    let old = |job: &&Job| job.seen_at.age(now) >= ASSIGNED_ITEMS_HOLD;
+    let old = |job: &&Arc<Job>| job.seen_at.age(now) >= hold;
     let forgotten: Vec<JobId> = state.jobs.values().filter(old).map(|job| job.id.clone()).collect();
     for id in forgotten {
         txn.remove_job(pool, &id, None, now);

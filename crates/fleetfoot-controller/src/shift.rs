@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetfoot_core::{Health, ListenerState, PoolHealth, PoolName, Timestamp};
+use fleetfoot_core::{Health, Job, ListenerState, PoolHealth, PoolName, Timestamp};
 use fleetfoot_store::{Event, Txn};
 
 use crate::executor::chain;
@@ -126,7 +126,8 @@ fn each_row(txn: &mut Txn<'_>, pool: &PoolName, change: &Change) {
             Change::Resume(now) => row.resume(*now),
         });
     }
-    for mut job in jobs.into_values() {
+    for job in jobs.into_values() {
+        let mut job = Job::clone(&job);
         match change {
             Change::Shift(step_ms) => job.shift(*step_ms),
             Change::Resume(now) => job.resume(*now),

@@ -30,6 +30,8 @@ use crate::shift::UNSTEADY_PAUSE;
 
 use finding::{Finding, View, finding};
 
+/// Exits in one commit.
+const EXITS_MAX: usize = 256;
 /// Pauses between attempts to follow exits; what is missed meanwhile the sweep finds.
 const WATCH_WAITS: Backoff = Backoff { first: Span::seconds(1), longest: Span::seconds(5) };
 
@@ -81,8 +83,9 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>) {
             let watched = backend.provisioner.watch().await;
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("controller.backend.watch.after");
+            // Exits that come while others are committed are committed together after them.
             let mut events = match watched {
-                Ok(events) => events,
+                Ok(events) => events.ready_chunks(EXITS_MAX),
                 Err(error) => {
                     // Said once: that the backend does not answer, the sweep says.
                     if failures == 0 {
@@ -91,11 +94,15 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>) {
                     return failures.saturating_add(1);
                 }
             };
-            while let Some(event) = events.next().await {
-                match event {
-                    Event::Ended { name, exit } => ended(&shared, &name, exit).await,
-                    Event::Resynced => backend.look.notify_one(),
+            while let Some(events) = events.next().await {
+                let mut exits = Vec::new();
+                for event in events {
+                    match event {
+                        Event::Ended { name, exit } => exits.push((name, exit)),
+                        Event::Resynced => backend.look.notify_one(),
+                    }
                 }
+                ended(&shared, exits).await;
             }
             0
         };
@@ -113,23 +120,32 @@ pub(crate) async fn watch(shared: Arc<Shared>, backend: Arc<Backend>) {
     }
 }
 
-async fn ended(shared: &Shared, name: &InstanceName, exit: Exit) {
-    let Some(pool) = owner(shared, name) else { return };
+async fn ended(shared: &Shared, exits: Vec<(InstanceName, Exit)>) {
     let now = shared.clock.now();
-    tracing::debug!(%pool, instance = %name, code = exit.code, "environment ended");
-    let (pool_name, instance) = (pool.clone(), name.clone());
+    let mut known = Vec::with_capacity(exits.len());
+    for (name, exit) in exits {
+        let Some(pool) = owner(shared, &name) else { continue };
+        tracing::debug!(%pool, instance = %name, code = exit.code, "environment ended");
+        known.push((pool, name, exit));
+    }
+    if known.is_empty() {
+        return;
+    }
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.ended.before");
     let recorded = shared
         .store
         .update(move |txn| {
-            observe(txn, &pool_name, &instance, &Observation::Ended { exit }, now);
+            for (pool, name, exit) in known {
+                observe(txn, &pool, &name, &Observation::Ended { exit }, now);
+            }
         })
         .await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.ended.after");
     if let Err(error) = recorded {
-        tracing::error!(%pool, instance = %name, error = %chain(&error), "store refused an observation");
+        // The next list shows them as ended, too.
+        tracing::error!(error = %chain(&error), "store refused an observation");
     }
 }
 

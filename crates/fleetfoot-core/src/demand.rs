@@ -1,6 +1,7 @@
 //! What GitHub wants of a pool: a level it states, never a sum of messages.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::names::{InstanceName, JobId};
 use crate::time::{Span, Timestamp};
@@ -10,6 +11,9 @@ pub const ASSIGNED_ITEMS_HOLD: Span = Span::minutes(2);
 
 /// How long a job that certainly ran is taken off GitHub's level when no newer word of GitHub comes.
 pub const SPENT_HOLD: Span = Span::minutes(5);
+
+/// Instances whose job is over, remembered at most; beyond it the oldest are counted by GitHub's level again.
+pub const SPENT_MAX: usize = 10_000;
 
 /// How long a finished job is remembered against messages that come again.
 pub const FINISHED_HOLD: Span = Span::minutes(10);
@@ -85,7 +89,9 @@ pub struct Demand {
     /// Instances whose one job is over though GitHub's level may still count it, and since when.
     pub spent: BTreeMap<InstanceName, Timestamp>,
     /// Jobs that ended a short while ago: a message that comes again must not open them again.
-    pub finished: BTreeMap<JobId, Timestamp>,
+    ///
+    /// Shared: a pool's row is copied for each change of it, this part of it hardly ever changes.
+    pub finished: Arc<BTreeMap<JobId, Timestamp>>,
 }
 
 impl Demand {
@@ -104,18 +110,24 @@ impl Demand {
         self.last_message_id = None;
     }
 
+    /// The one job of an instance is over, whatever GitHub's level still says; since when it is known to be.
+    pub fn spend(&mut self, instance: &InstanceName, now: Timestamp) -> &mut Timestamp {
+        if self.spent.len() >= SPENT_MAX && !self.spent.contains_key(instance) {
+            // Without any statistics nothing else takes them out.
+            self.spent.retain(|_, since| since.age(now) < SPENT_HOLD);
+            forget_oldest(&mut self.spent, SPENT_MAX - 1);
+        }
+        self.spent.entry(instance.clone()).or_insert(now)
+    }
+
     /// A job ended: it is remembered for a while, within bounds.
     pub fn finish(&mut self, job: &JobId, now: Timestamp) {
-        self.finished.insert(job.clone(), now);
-        if self.finished.len() > FINISHED_MAX / 2 {
-            self.finished.retain(|_, at| at.age(now) < FINISHED_HOLD);
+        let finished = Arc::make_mut(&mut self.finished);
+        finished.insert(job.clone(), now);
+        if finished.len() > FINISHED_MAX / 2 {
+            finished.retain(|_, at| at.age(now) < FINISHED_HOLD);
         }
-        while self.finished.len() > FINISHED_MAX {
-            let oldest = self.finished.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone());
-            if let Some(id) = oldest {
-                self.finished.remove(&id);
-            }
-        }
+        forget_oldest(finished, FINISHED_MAX);
     }
 
     /// A session opened and did not state any statistics: unknown until its first message does.
@@ -131,6 +143,15 @@ impl Demand {
         self.spent.retain(|_, since| since.age(now) < SPENT_HOLD);
         self.statistics = statistics;
         self.stated_at = now;
+    }
+}
+
+/// Leaves the newest `most` entries.
+fn forget_oldest<K: Ord + Clone>(entries: &mut BTreeMap<K, Timestamp>, most: usize) {
+    while entries.len() > most {
+        let oldest = entries.iter().min_by_key(|(_, at)| **at).map(|(key, _)| key.clone());
+        let Some(key) = oldest else { return };
+        entries.remove(&key);
     }
 }
 

@@ -18,6 +18,7 @@ pub fn distrust_pool(state: &mut PoolState, now: Timestamp) {
     }
     let old = now - ASSIGNED_ITEMS_HOLD;
     for job in state.jobs.values_mut() {
+        let job = Arc::make_mut(job);
         job.seen_at = job.seen_at.min(old);
     }
     if !state.pool.demand.spent.is_empty() {

@@ -137,7 +137,7 @@ pub struct PoolState {
     /// Its instances that are not closed.
     pub instances: BTreeMap<InstanceName, Arc<Instance>>,
     /// Its unfinished jobs.
-    pub jobs: BTreeMap<JobId, Job>,
+    pub jobs: BTreeMap<JobId, Arc<Job>>,
 }
 
 impl PoolState {
@@ -249,7 +249,7 @@ pub fn observe(
     // The one job of an ended instance is over, whatever GitHub's level still says.
     let over = instance.had_job() && !instance.occupies() && instance.job_completed_at.is_none();
     if over && !matches!(observation, Observation::Closed { .. }) {
-        let since = pool.demand.spent.entry(instance.name.clone()).or_insert(now);
+        let since = pool.demand.spend(&instance.name, now);
         // GitHub still counts it as running.
         if matches!(observation, Observation::Busy) {
             *since = now;

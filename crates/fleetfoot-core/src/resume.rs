@@ -3,6 +3,8 @@
 //! Ages are what counts, not times. After a restart no stored time lies ahead of the clock; when the wall
 //! clock steps while we run, every stored time steps with it, so that no age changes.
 
+use std::sync::Arc;
+
 use crate::demand::{Demand, Job};
 use crate::instance::Instance;
 use crate::pool::Pool;
@@ -61,7 +63,8 @@ impl Pool {
 impl Demand {
     fn each_time(&mut self, change: impl Fn(&mut Timestamp)) {
         change(&mut self.stated_at);
-        self.spent.values_mut().chain(self.finished.values_mut()).for_each(change);
+        let finished = Arc::make_mut(&mut self.finished);
+        self.spent.values_mut().chain(finished.values_mut()).for_each(change);
     }
 }
 

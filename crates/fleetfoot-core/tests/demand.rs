@@ -33,7 +33,7 @@ fn job(state: &mut PoolState, id: &str, on: Option<&str>) {
         seen_at: NOW,
         started_at: None,
     };
-    state.jobs.insert(id, row);
+    state.jobs.insert(id, Arc::new(row));
 }
 
 fn spend(state: &mut PoolState, name: &str) {
@@ -96,4 +96,21 @@ fn an_ended_instance_nobody_asked_about_is_taken_off_an_older_level_only() {
     let mut state = pool(2);
     unasked(&mut state, "p-1", NOW + fleetfoot_core::Span(-10));
     assert_eq!(state.open_jobs(NOW), 2, "the level is newer than the end");
+}
+
+#[test]
+fn what_is_remembered_of_ended_jobs_is_bounded() {
+    use fleetfoot_core::demand::{Demand, FINISHED_MAX, SPENT_MAX};
+    let mut demand = Demand::default();
+    for number in 0..i64::try_from(SPENT_MAX + 10).unwrap() {
+        let name = InstanceName::new(&format!("p-{number:08x}")).unwrap();
+        let at = fleetfoot_core::Timestamp(number);
+        demand.spend(&name, at);
+        demand.spend(&name, at);
+        demand.finish(&JobId::new(&number.to_string()), at);
+    }
+    assert_eq!(demand.spent.len(), SPENT_MAX);
+    assert!(!demand.spent.contains_key(&InstanceName::new("p-00000009").unwrap()));
+    assert!(demand.spent.contains_key(&InstanceName::new("p-0000000a").unwrap()));
+    assert!(demand.finished.len() <= FINISHED_MAX);
 }

@@ -201,7 +201,7 @@ fn happen(world: &mut World, fact: &Fact) {
                 seen_at: now,
                 started_at: None,
             };
-            world.state.jobs.entry(id).or_insert(row);
+            world.state.jobs.entry(id).or_insert(Arc::new(row));
             return;
         }
         Fact::Pass(ms) => {

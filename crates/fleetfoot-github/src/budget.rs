@@ -22,6 +22,8 @@ const PER_MINUTE_MIN: f64 = 120.0;
 const BURST: f64 = 20.0;
 /// After this long without a refusal the limit is forgotten.
 const FORGET: Duration = Duration::from_secs(3600);
+/// Calls of the last minute that are counted: far more than any limit of GitHub's that could be learned.
+const RECENT_MAX: usize = 10_000;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// What a credential may still ask for.
@@ -98,7 +100,7 @@ impl Budget {
 
 #[derive(Debug, Default)]
 struct Learned {
-    /// Calls of the last minute.
+    /// Calls of the last minute, the latest [`RECENT_MAX`] of them.
     recent: VecDeque<Instant>,
     bucket: Option<Bucket>,
     /// GitHub's own counter, while its window lasts.
@@ -170,6 +172,9 @@ impl Learned {
         if let Some(resume_at) = state.resume_at {
             let wait = resume_at.saturating_duration_since(now);
             return Err(wait.max(Duration::from_millis(1)));
+        }
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
         }
         self.recent.push_back(now);
         if let Some(bucket) = &mut self.bucket {

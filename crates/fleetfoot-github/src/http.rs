@@ -21,6 +21,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle control connections kept after a burst; more would only cost memory.
+/// Bytes of one answer; the longest that GitHub gives are lists of a hundred runners.
+const BODY_MAX: usize = 32 << 20;
 const CONTROL_IDLE_MAX: usize = 32;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -310,10 +312,17 @@ pub(crate) async fn send(
     operation: &'static str,
 ) -> Result<Answer> {
     let failed = |error| transport(operation, error);
-    let response = client.execute(request).await.map_err(failed)?;
+    let mut response = client.execute(request).await.map_err(failed)?;
     let status = response.status().as_u16();
     let headers = response.headers().clone();
-    let body: Vec<u8> = response.bytes().await.map_err(failed)?.into();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > BODY_MAX {
+            let detail = format!("the answer is longer than {} MiB", BODY_MAX >> 20);
+            return Err(GithubError::new(operation, ErrorKind::Unusable, detail));
+        }
+        body.extend_from_slice(&chunk);
+    }
     let body = match body.strip_prefix(b"\xEF\xBB\xBF") {
         Some(rest) => rest.to_vec(),
         None => body,

@@ -20,6 +20,9 @@ const API_MIN: (u32, u32) = (1, 41);
 const API_MAX: (u32, u32) = (1, 51);
 /// Waits that are open at one time; beyond them exits are found by events and lists.
 const WAITS_MAX: usize = 512;
+/// Exits remembered; those of containers that others removed are never forgotten one by one. Asked again
+/// of the engine when they are needed.
+const EXITS_MAX: usize = 20_000;
 
 /// An engine (dockerd, Podman's service), shared by all pools that use it.
 pub struct DockerEngine {
@@ -182,6 +185,7 @@ impl DockerEngine {
             return hub;
         }
         let hub = Arc::new(Hub::new(Arc::clone(self), installation.clone()));
+        hubs.retain(|_, hub| hub.strong_count() > 0);
         hubs.insert(installation.clone(), Arc::downgrade(&hub));
         hub
     }
@@ -192,10 +196,11 @@ impl DockerEngine {
     }
 
     pub(crate) fn remember_exit(&self, id: &str, exit: &Exit) {
-        self.exits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.to_owned(), exit.clone());
+        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
+        if exits.len() >= EXITS_MAX {
+            exits.clear();
+        }
+        exits.insert(id.to_owned(), exit.clone());
     }
 
     /// Forgets the exit of a container that was removed.

@@ -32,6 +32,7 @@ pub fn snapshot(store: &Store, health: Option<Health>, version: &str, now: Times
         behind: store.behind(),
         pools: store.pools().as_ref().clone(),
         health,
+        written: store.counters(),
         now,
     }
 }
@@ -258,8 +259,9 @@ pub async fn watch(store: Store, metrics: Metrics, stop: impl Future<Output = ()
 
 async fn look_and_look(store: Store, metrics: Metrics) {
     let mut changes = store.changes_all();
-    let mut watch = Watch::new(metrics);
+    let mut watch = Watch::new(metrics.clone());
     loop {
+        metrics.settle();
         let gone = watch.look(store.pools().as_ref().clone());
         for (pool, name) in gone.instances {
             // The history is read for a number: what cannot be read is counted nowhere.

@@ -247,6 +247,9 @@ pub(crate) struct Subject {
     pub(crate) runner: Option<String>,
 }
 
+/// Faults in force; what is added beyond replaces a spent one, or the oldest.
+const FAULTS_MAX: usize = 1_000;
+
 /// The faults in force.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
@@ -255,6 +258,12 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn add(&mut self, fault: Fault) {
+        // What has struck as often as it may is of no more use than to be looked at.
+        while self.list.len() >= FAULTS_MAX {
+            let spent = |fault: &Fault| fault.times.is_some_and(|times| fault.struck >= times);
+            let at = self.list.iter().position(spent).unwrap_or(0);
+            self.list.remove(at);
+        }
         self.list.push(fault);
     }
 

@@ -207,6 +207,36 @@ impl GithubBox {
         self.shared.lock().faults.clear();
     }
 
+    /// Connects a registered runner as the box's own: it takes one job, lasts as long as that says, and is
+    /// gone. For figures about many jobs, where a program for each would be what is measured.
+    pub fn play_runner(&self, scope: &str, name: &str) -> bool {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        let Some(id) = state.runner_by_name(tenant, name) else { return false };
+        state.play(id);
+        true
+    }
+
+    /// Waits until no runner of this scope and name is registered (any more).
+    pub async fn runner_gone(&self, scope: &str, name: &str) {
+        loop {
+            let woken = {
+                let mut state = self.shared.lock();
+                let tenant = state.tenant(scope);
+                let id = state.runner_by_name(tenant, name);
+                let Some(wake) = id.and_then(|id| state.runners.get(&id)).map(|it| it.wake.clone())
+                else {
+                    return;
+                };
+                // Enabled under the lock: what happens after it is not missed.
+                let mut woken = Box::pin(wake.notified_owned());
+                woken.as_mut().enable();
+                woken
+            };
+            woken.await;
+        }
+    }
+
     /// How the box behaves now.
     #[must_use]
     pub fn settings(&self) -> Settings {

@@ -159,7 +159,10 @@ fn changed(sql: &Sql, old: Option<&PoolState>, new: &PoolState, out: &mut Vec<St
         }
     }
     for (id, job) in &new.jobs {
-        if old.and_then(|old| old.jobs.get(id)) != Some(job) {
+        let same = old
+            .and_then(|old| old.jobs.get(id))
+            .is_some_and(|old| Arc::ptr_eq(old, job) || old == job);
+        if !same {
             out.push(Statement {
                 sql: Arc::clone(&sql.put_job),
                 values: rows::job::values(name, job),

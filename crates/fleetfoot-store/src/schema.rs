@@ -287,7 +287,7 @@ async fn load_where(
         let (pool, job) = rows::job::from_row(row).map_err(DriverError::Row)?;
         let state =
             states.get_mut(&pool).ok_or_else(|| orphan("fleetfoot_jobs", job.id.as_str()))?;
-        state.jobs.insert(job.id.clone(), job);
+        state.jobs.insert(job.id.clone(), Arc::new(job));
     }
     let names = "FROM fleetfoot_instances WHERE phase = ?";
     let names = select(&["name"], &[Kind::Text], names, vec![closed], "pool");

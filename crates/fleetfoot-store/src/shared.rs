@@ -22,8 +22,10 @@ pub type Pools = BTreeMap<PoolName, Arc<PoolState>>;
 pub struct Counters {
     /// Closures run.
     pub updates: u64,
-    /// Transactions committed for them.
+    /// Transactions committed, for them and to prune the past.
     pub commits: u64,
+    /// Rows written or removed in them.
+    pub rows: u64,
 }
 
 /// What the writer and everyone else share: the published present.
@@ -37,6 +39,7 @@ pub(crate) struct Shared {
     behind: Mutex<Option<Behind>>,
     updates: AtomicU64,
     commits: AtomicU64,
+    rows: AtomicU64,
 }
 
 /// Locks; a panic elsewhere leaves nothing half done under these locks.
@@ -60,6 +63,7 @@ impl Shared {
             behind: Mutex::new(behind),
             updates: AtomicU64::new(0),
             commits: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
         }
     }
 
@@ -71,8 +75,9 @@ impl Shared {
         self.updates.fetch_add(updates as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_commit(&self) {
+    pub(crate) fn count_commit(&self, rows: usize) {
         self.commits.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     /// The pools that may be changed now; nothing is said if this controller is alone.
@@ -105,6 +110,7 @@ impl Shared {
         Counters {
             updates: self.updates.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
+            rows: self.rows.load(Ordering::Relaxed),
         }
     }
 

@@ -305,13 +305,14 @@ impl<'a> Txn<'a> {
     /// An unfinished job of a pool.
     #[must_use]
     pub fn job(&self, pool: &PoolName, job: &JobId) -> Option<&Job> {
-        self.pool(pool)?.jobs.get(job)
+        self.pool(pool)?.jobs.get(job).map(|job| &**job)
     }
 
     /// Puts an unfinished job; `false` if the pool has no row.
     pub fn put_job(&mut self, pool: &PoolName, job: Job) -> bool {
         let Some(state) = self.state_mut(pool) else { return false };
-        let before = state.jobs.insert(job.id.clone(), job.clone());
+        let job = Arc::new(job);
+        let before = state.jobs.insert(job.id.clone(), Arc::clone(&job));
         if before.is_none() {
             let event = Event::new(job.seen_at, "job assigned").pool(pool).job(&job.id);
             self.past.events.push(event.field("repository", &job.repository));
@@ -328,7 +329,7 @@ impl<'a> Txn<'a> {
         now: Timestamp,
     ) -> Option<Job> {
         self.job(pool, job)?;
-        let job = self.state_mut(pool)?.jobs.remove(job)?;
+        let job = Arc::unwrap_or_clone(self.state_mut(pool)?.jobs.remove(job)?);
         let instance = match &job.state {
             JobState::Assigned => None,
             JobState::Started { instance } => instance.clone(),

@@ -200,7 +200,7 @@ impl Writer {
                 }
                 Ok(()) => {
                     self.rows_since_prune += statements.len();
-                    self.shared.count_commit();
+                    self.shared.count_commit(statements.len());
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -292,6 +292,7 @@ impl Writer {
         }
         // What is beyond retention may be removed by anybody, and twice.
         self.driver.write(&deletes, &[]).await.map_err(|failure| failure.error)?;
+        self.shared.count_commit(deletes.len());
         for delete in deletes.iter().filter(|delete| delete.sql.contains("fleetfoot_instances")) {
             if let Some(Value::Text(Some(name))) = delete.values.first() {
                 self.names.remove(name);

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Backend;
@@ -207,16 +207,6 @@ impl Bed {
         Ok(())
     }
 
-    /// Tells the daemon to read its configuration again.
-    pub(super) fn reload(&mut self) -> Result<()> {
-        self.answers()?;
-        if let Some(pid) = self.daemon.as_ref().and_then(|it| Pid::from_raw(it.id().cast_signed()))
-        {
-            kill_process(pid, Signal::HUP)?;
-        }
-        Ok(())
-    }
-
     /// Looks after the daemon: one that ended at the point is started again, any other end is an error.
     fn tend(&mut self) -> Result<()> {
         ensure!(!is_interrupted(), "interrupted");
@@ -279,19 +269,12 @@ impl Bed {
         said.map(|text| serde_json::from_str(&text).context("status is not JSON")).transpose()
     }
 
-    /// Waits for the daemon's control socket: from then on it knows what to do with a signal.
-    fn answers(&mut self) -> Result<()> {
-        self.until("the daemon answers", Duration::from_secs(30), |bed| {
-            Ok(bed.status()?.is_some_and(|status| status["source"] == "daemon"))
-        })
-    }
-
     /// Ends the daemon with SIGTERM; one that comes to the point on its way is started and ended again.
     pub(super) fn stop(&mut self) -> Result<()> {
         for _ in 0..2 {
             let Some(daemon) = &mut self.daemon else { break };
-            if let Some(pid) = Pid::from_raw(daemon.id().cast_signed()) {
-                kill_process(pid, Signal::TERM)?;
+            if let Some(pid) = rustix::process::Pid::from_raw(daemon.id().cast_signed()) {
+                rustix::process::kill_process(pid, Signal::TERM)?;
             }
             let ended = crate::process::wait_until(Duration::from_secs(15), || {
                 !matches!(daemon.try_wait(), Ok(None))
@@ -302,7 +285,10 @@ impl Bed {
                 return Ok(());
             }
             self.tend()?;
-            self.answers()?;
+            // Its control socket answers once it can be told to stop in order.
+            self.until("the daemon answers", Duration::from_secs(20), |bed| {
+                Ok(bed.status()?.is_some_and(|status| status["source"] == "daemon"))
+            })?;
         }
         bail!("the daemon did not end in order")
     }

@@ -32,13 +32,9 @@ use crate::process::{is_interrupted, run_loud};
 use crate::tidy;
 
 use bed::Ground;
-use case::Survey;
 use scenario::Scenario;
 
 pub(crate) use page::{PAGE, names_in_page};
-
-/// Surveys of a backend at most.
-const SURVEYS_MAX: u32 = 3;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -209,22 +205,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => build(&root)?,
     };
     let mut set = Set::new()?;
-    let mut fields = Vec::new();
+    let mut outcomes = Vec::new();
+    let mut passed = BTreeMap::new();
     let backends = args.backend.map_or(vec![Backend::Process, Backend::Docker], |one| vec![one]);
     for backend in backends {
         let chosen = args.chosen(&points, backend);
-        if !chosen.is_empty()
-            && let Some(ground) = ground(&mut set, backend, &binary)?
-        {
-            fields.push(Field { ground, chosen, surveys: Vec::new() });
+        if chosen.is_empty() {
+            continue;
         }
-    }
-    let unpassed = survey_all(&mut fields, args)?;
-    let mut outcomes = Vec::new();
-    for field in &fields {
-        let cases = case::plan(field.ground.backend, &field.chosen, &field.surveys, args.pass);
+        let Some(ground) = ground(&mut set, backend, &binary)? else { continue };
+        let surveys = surveys(&ground, args)?;
+        let seen = surveys.iter().flat_map(|(_, seen)| seen.keys().cloned()).collect();
+        passed.insert(backend, seen);
+        let cases = case::plan(backend, &chosen, &surveys, args.pass);
         outcomes.extend(case::at_once(&cases, args.jobs, |one| {
-            let outcome = case::run(&field.ground, one, args.keep);
+            let outcome = case::run(&ground, one, args.keep);
             outcome.print();
             outcome
         }));
@@ -235,49 +230,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.write_docs {
         page::write(&root, &points, &outcomes)?;
     }
+    let unpassed = unpassed(args, &points, &passed);
     finish(args, &outcomes, &unpassed, begun.elapsed())
 }
 
-/// A backend with the points that are asked for there, and what its surveys passed.
-struct Field {
-    ground: Ground,
-    chosen: Vec<String>,
-    surveys: Vec<Survey>,
-}
-
-impl Field {
-    fn passes(&self, point: &str) -> bool {
-        self.surveys.iter().any(|(_, seen)| seen.contains_key(point))
-    }
-}
-
-/// Surveys every backend, and once more if a point is missed: some are passed by chance. What is missed.
-fn survey_all(fields: &mut [Field], args: &Args) -> Result<BTreeSet<String>> {
-    let mut missed = BTreeSet::new();
-    for _ in 0..SURVEYS_MAX {
-        for field in fields.iter_mut() {
-            let found = surveys(&field.ground, args)?;
-            field.surveys.extend(found);
-        }
-        missed = unpassed(fields);
-        if missed.is_empty() {
-            break;
-        }
-    }
-    Ok(missed)
-}
-
 /// Points that no scenario passes. Of one backend alone only its own room's are known to be missed.
-fn unpassed(fields: &[Field]) -> BTreeSet<String> {
-    let missed = |field: &Field| {
-        let own = format!("{}.", field.ground.backend.word());
-        let is_missed = |name: &&String| {
-            (fields.len() == 2 || name.starts_with(&own))
-                && !fields.iter().any(|field| field.passes(name))
-        };
-        field.chosen.iter().filter(is_missed).cloned().collect::<Vec<_>>()
+fn unpassed(
+    args: &Args,
+    points: &BTreeMap<String, String>,
+    passed: &BTreeMap<Backend, BTreeSet<String>>,
+) -> Vec<String> {
+    let missed = |backend: &Backend| {
+        args.chosen(points, *backend)
+            .into_iter()
+            .filter(|name| {
+                let is_own = name.starts_with(&format!("{}.", backend.word()));
+                (is_own || passed.len() == 2) && !passed.values().any(|seen| seen.contains(name))
+            })
+            .collect::<BTreeSet<_>>()
     };
-    fields.iter().flat_map(missed).collect()
+    passed.keys().flat_map(missed).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn ground(set: &mut Set, backend: Backend, binary: &Path) -> Result<Option<Ground>> {
@@ -298,7 +270,7 @@ fn ground(set: &mut Set, backend: Backend, binary: &Path) -> Result<Option<Groun
 }
 
 /// Every scenario once, without a crash.
-fn surveys(ground: &Ground, args: &Args) -> Result<Vec<Survey>> {
+fn surveys(ground: &Ground, args: &Args) -> Result<Vec<(Scenario, BTreeMap<String, u64>)>> {
     let seen = case::at_once(&Scenario::ALL, args.jobs, |scenario| {
         let seen = case::survey(ground, *scenario, args.keep);
         seen.with_context(|| {
@@ -325,12 +297,7 @@ fn build(root: &Path) -> Result<PathBuf> {
     Ok(binary.canonicalize()?)
 }
 
-fn finish(
-    args: &Args,
-    outcomes: &[Outcome],
-    unpassed: &BTreeSet<String>,
-    took: Duration,
-) -> Result<()> {
+fn finish(args: &Args, outcomes: &[Outcome], unpassed: &[String], took: Duration) -> Result<()> {
     let failed: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.is_failure()).collect();
     for outcome in &failed {
         outcome.print();

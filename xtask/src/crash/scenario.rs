@@ -31,15 +31,13 @@ pub(super) enum Scenario {
     LostStore,
     /// A pool that is gone from the configuration while its job runs, and an operator's stop.
     Removed,
-    /// The configuration changes while the daemon runs: a pool goes and comes back, labels change.
-    Reload,
     /// A pool and its credential are gone from the configuration, and the others have other labels.
     Orphan,
 }
 
 impl Scenario {
     /// All of them, the ones that pass the most first.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Load,
         Self::LostAnswer,
         Self::Enterprise,
@@ -47,7 +45,6 @@ impl Scenario {
         Self::SetGone,
         Self::LostStore,
         Self::Removed,
-        Self::Reload,
         Self::Orphan,
     ];
 
@@ -61,7 +58,6 @@ impl Scenario {
             Self::SetGone => "set gone",
             Self::LostStore => "lost store",
             Self::Removed => "removed",
-            Self::Reload => "reload",
             Self::Orphan => "orphan",
         }
     }
@@ -80,7 +76,6 @@ impl Scenario {
             | Self::SetGone
             | Self::LostStore
             | Self::Removed
-            | Self::Reload
             | Self::Orphan => json!({}),
         })
     }
@@ -126,7 +121,6 @@ impl Scenario {
             | Self::SetGone
             | Self::LostStore
             | Self::Removed
-            | Self::Reload
             | Self::Orphan => bed.token(),
         }
     }
@@ -142,7 +136,6 @@ impl Scenario {
             Self::SetGone => story.set_gone()?,
             Self::LostStore => story.lost_store()?,
             Self::Removed => story.removed()?,
-            Self::Reload => story.reload()?,
             Self::Orphan => story.orphan()?,
         }
         story.end()

@@ -132,6 +132,7 @@ impl<'a> Story<'a> {
 
     /// A pool is not configured any more while its job runs; an operator stops an instance.
     pub(super) fn removed(&mut self) -> Result<()> {
+        let c = self.c.clone();
         self.configure(&[0, 1, 2])?;
         self.bed.start_plain()?;
         let jobs = self.queue(&self.c, 1, 1500)?;
@@ -140,26 +141,11 @@ impl<'a> Story<'a> {
         self.start()?;
         self.stop_one()?;
         self.all_done(&jobs)?;
-        self.serves_c(false)
-    }
-
-    /// The configuration changes under a running daemon: a pool goes while its job runs, and comes back.
-    pub(super) fn reload(&mut self) -> Result<()> {
-        self.configure(&[0, 1, 2])?;
-        self.start()?;
-        let jobs = self.queue(&self.c, 1, 1000)?;
-        self.running(&jobs)?;
-        self.bed.configure_labeled(&self.credential, &[0, 1], "changed")?;
-        self.bed.reload()?;
-        self.all_done(&jobs)?;
-        self.serves_c(false)?;
-        self.configure(&[0, 1, 2])?;
-        self.bed.reload()?;
-        self.serves_c(true)?;
-        let mut jobs = self.queue(&self.c, 1, 200)?;
-        jobs.extend(self.queue(&self.a, 2, 200)?);
-        self.drained.push(self.c.clone());
-        self.all_done(&jobs)
+        self.bed.until("the pool to be gone", BOUND, |bed| {
+            let status = bed.status()?.unwrap_or_default();
+            let mut pools = status["pools"].as_array().into_iter().flatten();
+            Ok(status["source"] == "daemon" && pools.all(|pool| pool["name"] != *c))
+        })
     }
 
     /// A pool and its credential are not configured any more; the others have other labels.
@@ -189,27 +175,12 @@ impl<'a> Story<'a> {
         })
     }
 
-    fn running(&mut self, jobs: &[u64]) -> Result<()> {
+    fn running_then_killed(&mut self, jobs: &[u64]) -> Result<()> {
         self.bed.until("the jobs to run", BOUND, |bed| {
             let state = bed.github.state()?;
             Ok(jobs.iter().all(|job| state.job(*job).is_some_and(|job| job.starts > 0)))
-        })
-    }
-
-    fn running_then_killed(&mut self, jobs: &[u64]) -> Result<()> {
-        self.running(jobs)?;
+        })?;
         self.bed.kill_daemon()
-    }
-
-    /// Waits until a daemon serves pool c, or has nothing more to do with it.
-    fn serves_c(&mut self, wanted: bool) -> Result<()> {
-        let c = self.c.clone();
-        self.bed.until("pool c to come or go", BOUND, |bed| {
-            let status = bed.status()?.unwrap_or_default();
-            let mut pools = status["pools"].as_array().into_iter().flatten();
-            let is_there = pools.any(|pool| pool["name"] == *c);
-            Ok(status["source"] == "daemon" && is_there == wanted)
-        })
     }
 
     /// An idle runner in each pool: there is something alive to remove.

@@ -96,6 +96,9 @@ async fn messages_leave_a_level_and_not_a_sum() {
         (&["1 level=0 assigned=a"], "open=1 jobs=a p-1=starting"),
         (&["1 level=0 assigned=a", "2 level=0 at=3"], "open=0 jobs= p-1=starting"),
         (&["1 level=1 assigned=a", "2 level=1 at=3"], "open=1 jobs=a p-1=starting"),
+        // What is older than any job ended without a word, whatever the level; a week is 10,080 minutes.
+        (&["1 level=1 assigned=a", "2 level=1 at=10000"], "open=1 jobs=a p-1=starting"),
+        (&["1 level=1 assigned=a", "2 level=1 at=10081"], "open=1 jobs= p-1=starting"),
         // A message of before does not count again.
         (&["2 level=0", "1 level=5 assigned=a"], "open=0 jobs= p-1=starting"),
         // A life.

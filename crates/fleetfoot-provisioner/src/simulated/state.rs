@@ -9,6 +9,9 @@ use tokio::time::Instant;
 use super::faults::{Latency, Operation, Rule};
 use crate::provisioner::{EnvironmentInfo, EnvironmentState, Handle, JitConfig};
 
+/// Pools whose peak is remembered.
+const POOLS_MAX: usize = 100_000;
+
 /// A call that the engine received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
@@ -101,8 +104,10 @@ impl State {
             Environment { installation, pool: of_pool, handle, state, jit, lines, engine };
         self.environments.insert(name.clone(), environment);
         let live = self.environments.values().filter(|it| it.pool == *pool && it.lives()).count();
-        let peak = self.peaks.entry(pool.clone()).or_default();
-        *peak = live.max(*peak);
+        if self.peaks.len() < POOLS_MAX || self.peaks.contains_key(pool) {
+            let peak = self.peaks.entry(pool.clone()).or_default();
+            *peak = live.max(*peak);
+        }
     }
 }
 

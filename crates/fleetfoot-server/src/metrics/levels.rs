@@ -69,6 +69,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         }
     }
     discrepancies(&mut text, snapshot);
+    written(&mut text, snapshot);
     let pools = snapshot.pool_list();
     pool_levels(&mut text, &pools);
     phases(&mut text, snapshot);
@@ -93,6 +94,19 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         }
     }
     text.0
+}
+
+/// What the store has done; it counts from its opening, as counters do.
+fn written(text: &mut Text, snapshot: &Snapshot) {
+    let fleetfoot_store::Counters { updates, commits, rows } = snapshot.written;
+    for (name, help, value) in [
+        ("fleetfoot_store_updates_total", "Changes handed to the store.", updates),
+        ("fleetfoot_store_commits_total", "Transactions of the store.", commits),
+        ("fleetfoot_store_rows_total", "Rows that the store wrote or removed.", rows),
+    ] {
+        text.family_of("counter", name, help);
+        text.sample(name, &[], value);
+    }
 }
 
 fn pool_levels(text: &mut Text, pools: &[PoolStatus]) {

@@ -218,10 +218,16 @@ impl Metrics {
         });
     }
 
+    /// Folds what was recorded into the buckets. Without it each recorded latency is kept until somebody
+    /// asks for the numbers, and perhaps nobody ever does.
+    pub fn settle(&self) {
+        self.handle.run_upkeep();
+    }
+
     /// Everything, in Prometheus' text format.
     #[must_use]
     pub fn render(&self, snapshot: &Snapshot) -> String {
-        self.handle.run_upkeep();
+        self.settle();
         let mut text = levels::render(snapshot);
         text.push_str(&self.handle.render());
         text

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub pools: BTreeMap<PoolName, Arc<PoolState>>,
     /// What the controller says; nothing when none runs.
     pub health: Option<Health>,
+    /// How much the store has done since it was opened.
+    pub written: fleetfoot_store::Counters,
     /// The time.
     pub now: Timestamp,
 }

@@ -92,6 +92,7 @@ fn a_snapshot_tells_who_speaks() {
         behind: None,
         pools: BTreeMap::from([(state.pool.name.clone(), state)]),
         health: None,
+        written: fleetfoot_store::Counters::default(),
         now: Timestamp(5),
     };
     let alone = snapshot.status();

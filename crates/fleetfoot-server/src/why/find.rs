@@ -92,7 +92,7 @@ pub fn find(snapshot: &Snapshot, subject: &str) -> Vec<Found> {
     if asked(Subject::Job) {
         for state in pools() {
             let named = state.jobs.values().filter(|job| names(word, job));
-            found.extend(named.map(|job| Found::Job(Arc::clone(state), Box::new(job.clone()))));
+            found.extend(named.map(|job| Found::Job(Arc::clone(state), Box::new(Job::clone(job)))));
         }
     }
     found

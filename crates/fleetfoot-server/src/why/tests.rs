@@ -37,7 +37,7 @@ fn job(state: JobState) -> Job {
 fn snapshot(instance: Option<Instance>, job: Option<Job>, causes: Vec<Cause>) -> Snapshot {
     let mut state = PoolState::new(Pool::new(pool(), Timestamp(0)));
     state.instances.extend(instance.map(|one| (one.name.clone(), Arc::new(one))));
-    state.jobs.extend(job.map(|job| (job.id.clone(), job)));
+    state.jobs.extend(job.map(|job| (job.id.clone(), Arc::new(job))));
     let health = PoolHealth { causes, ..PoolHealth::default() };
     let pools = BTreeMap::from([(pool(), Arc::new(health))]);
     Snapshot {
@@ -46,6 +46,7 @@ fn snapshot(instance: Option<Instance>, job: Option<Job>, causes: Vec<Cause>) ->
         behind: None,
         pools: BTreeMap::from([(pool(), Arc::new(state))]),
         health: Some(Health { pools, ..Health::default() }),
+        written: fleetfoot_store::Counters::default(),
         now: NOW,
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::Settings;
 use crate::faults::Fault;
 use crate::request::{ExpireRequest, QueueJobs, Queued, ScaleSetRef, Told};
-use crate::state::{Shared, State};
+use crate::state::{OPEN_JOBS_MAX, Shared, State};
 
 use super::route::Route;
 use super::{Call, answer};
@@ -60,6 +60,11 @@ fn change(state: &mut State, method: &Method, parts: &[&str], call: &Call) -> Re
         ["jobs"] if posts => with(call, |jobs: QueueJobs| {
             if jobs.scope.is_empty() || (jobs.scale_set.is_none() && jobs.labels.is_empty()) {
                 return answer::message(400, "a job needs a scope and a scale set or labels");
+            }
+            let open = state.totals.jobs_queued_total - state.totals.jobs_completed;
+            let count = u64::try_from(jobs.count).unwrap_or(u64::MAX);
+            if open.saturating_add(count) > OPEN_JOBS_MAX {
+                return answer::message(400, "more jobs are open than a box holds");
             }
             answer::json(201, &Queued { ids: state.queue_jobs(&jobs) })
         }),

@@ -210,7 +210,8 @@ impl State {
             return;
         }
         let (set, facts) = (job.set, Arc::clone(&job.facts));
-        if let Some(set) = set {
+        // Nobody fetched the last offer: one is enough, however long that lasts.
+        if let Some(set) = set.filter(|set| !self.has_offer(*set, id)) {
             self.tell(set, Item::available(id, facts, now), true);
         }
         self.timers.after(self.settings.withdraw_after_ms, Due::Reoffer { job: id, assignment });

@@ -14,7 +14,7 @@ mod tokens;
 mod view;
 mod work;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -33,6 +33,11 @@ pub(crate) use sets::{ScaleSet, SetChange};
 pub(crate) use timers::{Timers, run as timers_run};
 pub(crate) use tokens::{Principal, RestDenied, Tokens};
 pub(crate) use work::{JobFor, Offer};
+
+/// Scopes that are remembered before the empty ones are let go.
+const TENANTS_MAX: usize = 10_000;
+/// Jobs that have not ended; what is queued beyond is refused.
+pub(crate) const OPEN_JOBS_MAX: u64 = 1_000_000;
 
 /// An organization, repository or enterprise that something registered at.
 #[derive(Debug)]
@@ -151,6 +156,7 @@ impl State {
         if let Some(id) = self.tenant_ids.get(&key) {
             return *id;
         }
+        self.forget_tenants();
         let id = self.take_id();
         self.tenant_ids.insert(key, id);
         self.tenants.insert(
@@ -163,6 +169,17 @@ impl State {
             },
         );
         id
+    }
+
+    /// Lets go of scopes that nothing belongs to, once there are many.
+    fn forget_tenants(&mut self) {
+        if self.tenants.len() < TENANTS_MAX {
+            return;
+        }
+        let mut used: HashSet<i64> = self.runners.values().map(|runner| runner.tenant).collect();
+        used.extend(self.jobs.values().map(|job| job.tenant));
+        self.tenants.retain(|id, tenant| !tenant.sets.is_empty() || used.contains(id));
+        self.tenant_ids.retain(|_, id| self.tenants.contains_key(id));
     }
 
     pub(crate) fn scope_of(&self, tenant: i64) -> &str {

@@ -290,6 +290,14 @@ impl State {
         self.runners.get(&id).is_some_and(|runner| runner.auto)
     }
 
+    /// The box plays this runner from now on.
+    pub(crate) fn play(&mut self, id: i64) {
+        if let Some(runner) = self.runners.get_mut(&id) {
+            runner.auto = true;
+            self.auto_connect(id);
+        }
+    }
+
     pub(crate) fn auto_connect(&mut self, id: i64) {
         let Some(runner) = self.runners.get(&id) else { return };
         if let Connect::Welcome { .. } = self.connect(&runner.credential.clone()) {

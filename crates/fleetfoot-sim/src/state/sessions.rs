@@ -80,7 +80,7 @@ impl State {
             self.sessions.pop_first();
         }
         for job in offered {
-            let known = set_has_offer(self, set_id, job);
+            let known = self.has_offer(set_id, job);
             if let Some(job) = self.jobs.get(&job).filter(|_| !known) {
                 let item = Item::available(job.id, std::sync::Arc::clone(&job.facts), now);
                 self.tell(set_id, item, true);
@@ -186,11 +186,12 @@ impl State {
         }
         set.wake.notify_waiters();
     }
-}
 
-fn set_has_offer(state: &State, set_id: i64, job: u64) -> bool {
-    state.sets.get(&set_id).is_some_and(|set| {
-        set.outbox.iter().any(|item| item.job == job)
-            || set.unacknowledged.as_ref().is_some_and(|message| message.jobs.contains(&job))
-    })
+    /// Whether an offer of this job waits to be fetched or acknowledged.
+    pub(crate) fn has_offer(&self, set_id: i64, job: u64) -> bool {
+        self.sets.get(&set_id).is_some_and(|set| {
+            set.outbox.iter().any(|item| item.job == job)
+                || set.unacknowledged.as_ref().is_some_and(|message| message.jobs.contains(&job))
+        })
+    }
 }

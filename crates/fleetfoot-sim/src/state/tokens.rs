@@ -46,6 +46,8 @@ struct Assertion {
 
 /// Real registration tokens live an hour.
 const REGISTRATION_TTL_US: u64 = 3_600_000_000;
+/// Tokens of each kind that are kept before the expired ones are let go, and then the oldest.
+const TOKENS_MAX: usize = 4096;
 /// Drift the assertion check forgives, and the longest life of an assertion.
 const DRIFT_S: i64 = 5;
 const ASSERTION_LIFE_MAX_S: i64 = 600;
@@ -62,6 +64,20 @@ impl Tokens {
     pub(crate) fn expire_installation(&mut self) {
         self.installation.clear();
     }
+}
+
+/// Keeps one more token, within bounds.
+fn keep(tokens: &mut HashMap<String, (i64, u64)>, token: String, what: (i64, u64), now: u64) {
+    if tokens.len() >= TOKENS_MAX {
+        tokens.retain(|_, (_, until)| *until > now);
+    }
+    if tokens.len() >= TOKENS_MAX {
+        let oldest = tokens.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| key.clone());
+        if let Some(oldest) = oldest {
+            tokens.remove(&oldest);
+        }
+    }
+    tokens.insert(token, what);
 }
 
 impl State {
@@ -189,7 +205,8 @@ impl State {
     pub(crate) fn installation_token(&mut self, installation: i64) -> (String, u64) {
         let until = self.now_us() + self.settings.installation_token_ttl_ms * 1000;
         let token = self.secret("ghs");
-        self.tokens.installation.insert(token.clone(), (installation, until));
+        let now = self.now_us();
+        keep(&mut self.tokens.installation, token.clone(), (installation, until), now);
         (token, until)
     }
 
@@ -198,7 +215,8 @@ impl State {
         let tenant = self.tenant(scope);
         let until = self.now_us() + REGISTRATION_TTL_US;
         let token = self.secret("AREG");
-        self.tokens.registration.insert(token.clone(), (tenant, until));
+        let now = self.now_us();
+        keep(&mut self.tokens.registration, token.clone(), (tenant, until), now);
         (token, until)
     }
 
@@ -216,11 +234,7 @@ impl State {
         let claims = URL_SAFE_NO_PAD
             .encode(format!(r#"{{"iss":"fleetfoot-box","exp":{expires_s},"jti":"{id}"}}"#));
         let token = format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode(b"box"));
-        self.tokens.admin.insert(token.clone(), (tenant, now + ttl_us));
-        if self.tokens.admin.len() > 4096 {
-            self.tokens.admin.retain(|_, (_, until)| *until > now);
-            self.tokens.registration.retain(|_, (_, until)| *until > now);
-        }
+        keep(&mut self.tokens.admin, token.clone(), (tenant, now + ttl_us), now);
         Some((tenant, token))
     }
 

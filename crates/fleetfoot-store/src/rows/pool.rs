@@ -1,6 +1,7 @@
 //! The row of a pool.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fleetfoot_core::{
     Circuit, Demand, InstanceName, JobId, Pool, PoolName, ScaleSetId, Statistics, Timestamp,
@@ -146,6 +147,8 @@ fn demand(data: DemandData, columns: &Columns) -> Result<Demand, RowError> {
         let name = InstanceName::new(&name).map_err(|error| columns.malformed(error))?;
         spent.insert(name, Timestamp(since));
     }
+    let finished = data.finished.into_iter();
+    let finished = finished.map(|(job, at)| (JobId::new(&job), Timestamp(at))).collect();
     Ok(Demand {
         known: data.known,
         statistics: Statistics {
@@ -160,10 +163,6 @@ fn demand(data: DemandData, columns: &Columns) -> Result<Demand, RowError> {
         stated_at: Timestamp(data.stated_at),
         last_message_id: data.last_message_id,
         spent,
-        finished: data
-            .finished
-            .into_iter()
-            .map(|(job, at)| (JobId::new(&job), Timestamp(at)))
-            .collect(),
+        finished: Arc::new(finished),
     })
 }

@@ -173,7 +173,14 @@ fn demand() -> impl Strategy<Value = Demand> {
             let [available, acquired, assigned, running, registered, busy, idle] = counts;
             let statistics =
                 Statistics { available, acquired, assigned, running, registered, busy, idle };
-            Demand { known, statistics, stated_at, last_message_id, spent, finished }
+            Demand {
+                known,
+                statistics,
+                stated_at,
+                last_message_id,
+                spent,
+                finished: finished.into(),
+            }
         },
     )
 }

@@ -15,14 +15,18 @@ mod again;
 mod bare;
 mod binary;
 mod burst;
+mod churn;
 mod docker;
 mod figure;
 mod idle;
+mod outside;
 mod pools;
 mod process;
 mod proxy;
+mod recover;
 mod refill;
 mod rig;
+mod soak;
 mod start;
 
 use std::process::ExitCode;
@@ -43,12 +47,21 @@ pub struct BenchArgs {
     /// Fewer repetitions: figures to look at, not to quote
     #[arg(long)]
     pub quick: bool,
+    /// Jobs of the row `soak` [default: 200000]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
     /// Also build the program from nothing, for the row `binary`; takes minutes
     #[arg(long)]
     pub build_time: bool,
     /// How to print
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Be everything outside of a controller, with the engine on this socket.
+    #[arg(long, hide = true, value_name = "SOCKET", requires = "outside_settings")]
+    pub outside: Option<std::path::PathBuf>,
+    /// The settings of its box.
+    #[arg(long, hide = true, value_name = "JSON")]
+    pub outside_settings: Option<String>,
     /// Be the bare program of the row `pools`: so many idle polls.
     #[arg(long, hide = true, value_name = "N", requires = "bare_box")]
     pub bare_polls: Option<usize>,
@@ -72,6 +85,12 @@ pub enum Row {
     Refill,
     /// Killed with five jobs running, and started again
     Again,
+    /// Jobs a second through a simulated backend, the store on disk
+    Churn,
+    /// A thousand running instances, killed and started again
+    Recover,
+    /// Memory and store over very many jobs; takes minutes and runs only when it is named
+    Soak,
     /// Size and build time of the program
     Binary,
 }
@@ -85,6 +104,9 @@ impl Row {
             Self::Docker => "docker",
             Self::Refill => "refill",
             Self::Again => "again",
+            Self::Churn => "churn",
+            Self::Recover => "recover",
+            Self::Soak => "soak",
             Self::Binary => "binary",
         }
     }
@@ -107,6 +129,10 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
         idle::polls(count, url).await?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let (Some(socket), Some(settings)) = (&args.outside, &args.outside_settings) {
+        outside::run(socket, settings).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if cfg!(debug_assertions) {
         note("this is a debug build: its figures say nothing about the program that is shipped");
     }
@@ -116,7 +142,9 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
 }
 
 async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
-    let rows = if args.rows.is_empty() { Row::value_variants() } else { &args.rows };
+    let all: Vec<Row> =
+        Row::value_variants().iter().copied().filter(|row| *row != Row::Soak).collect();
+    let rows = if args.rows.is_empty() { &all } else { &args.rows };
     let mut figures = Vec::new();
     for row in rows {
         note(&format!("{} ...", row.word()));
@@ -128,6 +156,9 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
             Row::Docker => docker::measure(args.quick).await?,
             Row::Refill => refill::measure(args.quick).await?,
             Row::Again => interruptible(again::measure(args.quick)).await?,
+            Row::Churn => interruptible(churn::measure(args.quick)).await?,
+            Row::Recover => interruptible(recover::measure(args.quick)).await?,
+            Row::Soak => interruptible(soak::measure(args.quick, args.jobs)).await?,
             Row::Binary => interruptible(binary::measure(args.build_time)).await?,
         };
         match measured {

@@ -107,6 +107,11 @@ impl Controller {
         asked.ok()?.ok()
     }
 
+    /// Its numbers, in Prometheus' text format.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        self.client.metrics().await.context("cannot read the numbers of fleetfoot run")
+    }
+
     /// Tells it to take no more jobs into a pool.
     pub(crate) async fn drain(&self, pool: &str) -> Result<()> {
         self.client.drain(pool).await.with_context(|| format!("cannot drain {pool}"))?;
