@@ -18,9 +18,9 @@ mod why;
 pub use client::{Client, ClientError, EventQuery};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use types::{
-    CauseInfo, CircuitInfo, DemandInfo, DiscrepancyInfo, EventInfo, EventList, ExitInfo,
-    InstanceList, InstanceStatus, JobInfo, ListenerInfo, LogTail, PoolList, PoolStatus, Source,
-    Status, StopRequest, StoreBehind, TakeoverAnswer,
+    CauseInfo, CircuitInfo, ControllerInfo, DemandInfo, DiscrepancyInfo, EventInfo, EventList,
+    ExitInfo, InstanceList, InstanceStatus, JobInfo, ListenerInfo, LogTail, OwnerInfo, PoolList,
+    PoolStatus, Source, Status, StopRequest, StoreBehind, TakeoverAnswer,
 };
 pub use why::{Subject, Why};
 

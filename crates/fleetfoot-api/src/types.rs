@@ -41,6 +41,47 @@ pub struct Status {
     /// What is disagreed about that belongs to no pool that is served; none without a daemon.
     #[serde(default)]
     pub discrepancies: Vec<DiscrepancyInfo>,
+    /// The controllers that share the store; none if there is only one.
+    #[serde(default)]
+    pub controllers: Vec<ControllerInfo>,
+}
+
+/// One of several controllers that share a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControllerInfo {
+    /// Its name, new in every process.
+    pub controller: String,
+    /// Its host's name.
+    pub host: String,
+    /// The identity of its host.
+    pub host_id: String,
+    /// Its version.
+    pub version: String,
+    /// It is the one that answers.
+    pub here: bool,
+    /// Its heart beats.
+    pub alive: bool,
+    /// The pools it owns, by name.
+    pub pools: Vec<String>,
+}
+
+/// Who serves a pool, where several controllers share a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OwnerInfo {
+    /// The controller that owns it; `null` if it was let go.
+    pub controller: Option<String>,
+    /// The name of the host of that controller, or of the host that the pool belongs to.
+    pub host: Option<String>,
+    /// It is the one that answers.
+    pub here: bool,
+    /// Its heart beats.
+    pub alive: bool,
+    /// Its backend belongs to that host, so no other one can serve it.
+    pub host_bound: bool,
+    /// Grows with every change of hands.
+    pub epoch: i64,
+    /// Controllers have different settings for it, so it stays where it is.
+    pub unlike: bool,
 }
 
 /// Why the store may know less than what is true outside.
@@ -112,6 +153,9 @@ pub struct PoolStatus {
     /// What GitHub, the backend and the store disagree about; none without a daemon.
     #[serde(default)]
     pub discrepancies: Vec<DiscrepancyInfo>,
+    /// Who serves it; `null` if there is only one controller.
+    #[serde(default)]
+    pub owner: Option<OwnerInfo>,
 }
 
 /// A disagreement between GitHub, a backend and the store that is there now.
@@ -218,6 +262,9 @@ pub struct InstanceStatus {
     pub handle: Option<String>,
     /// How its life ended, one line; `null` while it lives.
     pub outcome: Option<String>,
+    /// It lives on a host whose controller does not answer: nobody can say how it is. Not gone.
+    #[serde(default)]
+    pub unreachable: bool,
 }
 
 /// How an environment ended.

@@ -128,11 +128,17 @@ pub(crate) async fn record_pool(
 ) -> Result<(), UpdateError> {
     let (row, now, removed) = (Row::of(pool), shared.clock.now(), pool.removed);
     let boot = shared.settings.boot_id.clone().filter(|_| ends_with_host(pool));
+    // Among several controllers this is the first that is done with its rows.
+    let several = shared.store.membership().is_some();
+    let careful = several && shared.store.behind().is_some();
     shared
         .store
         .update(move |txn| {
             let name = row.name.clone();
             if begins {
+                if careful {
+                    txn.distrust_pool(&name, now);
+                }
                 resume(txn, &name, boot.as_deref(), now);
             }
             if !removed {

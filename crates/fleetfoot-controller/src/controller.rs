@@ -1,5 +1,6 @@
 //! The supervisor: starts the tasks of every pool, changes what is served, and stops all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::host::{HostDesk, HostLimits};
+use crate::keeper::Candidates;
 use crate::pool::{PoolContext, Shared};
 use crate::roster::Roster;
 use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
-use crate::{adopt, shift};
+use crate::{adopt, keeper, shift};
 
 /// Sessions are closed and calls in flight are waited for within this.
 const STOP_BOUND: Duration = Duration::from_secs(8);
@@ -70,16 +72,24 @@ impl Controller {
         clock: Clock,
         pace: Pace,
     ) -> Result<Self, StartError> {
-        let pools = adopt::without_moved(&store, pools);
-        adopt::record_pools(&store, &pools, &settings, &clock).await.map_err(StartError::Store)?;
+        let several = store.membership().is_some();
+        let (mut pools, mut candidates) = (pools, Candidates::new());
+        if several {
+            candidates.extend(pools.drain(..).map(|pool| (pool.name.clone(), pool)));
+        } else {
+            pools = adopt::without_moved(&store, pools);
+            let recorded = adopt::record_pools(&store, &pools, &settings, &clock).await;
+            recorded.map_err(StartError::Store)?;
+        }
         let now = clock.now();
         let (health_told, health) = watch::channel(Health {
-            ready: pools.is_empty(),
+            ready: pools.is_empty() && !several,
             started_at: now,
             last_pass_at: now,
             ..Health::default()
         });
-        let orphans = adopt::orphans(&store, &pools);
+        // What nobody serves here, another controller may.
+        let orphans = if several { BTreeSet::new() } else { adopt::orphans(&store, &pools) };
         let gate = settings.gate.clone();
         let shared = Arc::new(Shared {
             installation: store.installation().clone(),
@@ -94,10 +104,15 @@ impl Controller {
             ages_count_from: AtomicI64::new((now + pace.ages_grace).0),
             roster: watch::Sender::new(Roster::new(orphans)),
             changing: Semaphore::new(1),
+            candidates: watch::Sender::new(candidates),
             unpolled: std::sync::Mutex::new(pools.iter().map(|pool| pool.name.clone()).collect()),
         });
-        let none = pools.is_empty();
+        let none = pools.is_empty() && !several;
         shared.enlist(pools);
+        if several {
+            let parts = shared.clone();
+            shared.tasks.keep("lease keeper", move || keeper::run(parts.clone()));
+        }
         let parts = shared.clone();
         shared.tasks.keep("clock", move || shift::run(parts.clone()));
         if shared.settings.careful {
@@ -112,11 +127,17 @@ impl Controller {
 
     /// Serves a pool from now on; one that is served already gets these settings. What it has from before is
     /// adopted first, then its session is opened. A pool that moves to another URL or backend is drained
-    /// where it is and begins anew after that.
+    /// where it is and begins anew after that. Where several controllers share a store it stands for the pool.
     ///
     /// # Errors
     /// [`StartError`] when the store does not take the pool in; nothing has changed then.
     pub async fn start_pool(&self, pool: PoolSettings) -> Result<(), StartError> {
+        if self.shared.store.membership().is_some() {
+            let stand =
+                |candidates: &mut Candidates| drop(candidates.insert(pool.name.clone(), pool));
+            self.shared.candidates.send_modify(stand);
+            return Ok(());
+        }
         self.shared.start_pool(pool).await.map_err(StartError::Store)
     }
 

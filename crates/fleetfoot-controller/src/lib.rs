@@ -23,6 +23,7 @@ mod dependency;
 mod executor;
 mod gate;
 mod host;
+mod keeper;
 mod ledger;
 mod listener;
 mod live;

@@ -71,14 +71,25 @@ impl Shared {
 
     /// Serves a pool no longer and leaves everything it has; true if it was served and ended in time.
     pub(crate) async fn stop_pool(&self, name: &PoolName) -> bool {
+        if self.store.membership().is_some() {
+            // Whoever ends it lets it go, so that another controller can take it.
+            return self
+                .candidates
+                .send_if_modified(|candidates| candidates.remove(name).is_some());
+        }
+        self.is_served(name) && self.end_pool(name, STOP_BOUND).await
+    }
+
+    /// Ends the tasks of a pool, if it is served; true if they ended in time.
+    pub(crate) async fn end_pool(&self, name: &PoolName, bound: Duration) -> bool {
         let pool = {
             let Ok(_turn) = self.changing.acquire().await else { return false };
-            let Some(pool) = self.served(name) else { return false };
+            let Some(pool) = self.served(name) else { return true };
             // It ends here: what was to follow it follows where it goes on.
             let _ = self.dismiss(&pool);
             pool
         };
-        pool.tasks.wait(STOP_BOUND).await
+        pool.tasks.wait(bound).await
     }
 
     /// Serves exactly these pools; the others that are served are drained.
@@ -86,6 +97,10 @@ impl Shared {
         self: &Arc<Self>,
         pools: Vec<PoolSettings>,
     ) -> Result<(), UpdateError> {
+        if self.store.membership().is_some() {
+            self.stand_for(pools);
+            return Ok(());
+        }
         let Ok(_turn) = self.changing.acquire().await else { return Ok(()) };
         let wanted: BTreeSet<PoolName> = pools.iter().map(|pool| pool.name.clone()).collect();
         let served: Vec<_> = self.roster.borrow().pools.values().cloned().collect();
@@ -100,6 +115,21 @@ impl Shared {
             self.start_in_turn(settings).await?;
         }
         Ok(())
+    }
+
+    /// Stands for these pools from now on. One that is ours and is not among them is drained, unless another
+    /// controller has it.
+    fn stand_for(&self, pools: Vec<PoolSettings>) {
+        self.candidates.send_modify(|candidates| {
+            let before = std::mem::take(candidates);
+            candidates.extend(pools.into_iter().map(|pool| (pool.name.clone(), pool)));
+            for (name, pool) in before {
+                if !candidates.contains_key(&name) && self.store.owns(&name) {
+                    let spec = PoolSpec { max_runners: 0, ..pool.spec.clone() };
+                    candidates.insert(name, PoolSettings { removed: true, spec, ..pool });
+                }
+            }
+        });
     }
 
     /// Drains a pool; it is served until its last instance closes (11.8).
@@ -119,6 +149,10 @@ impl Shared {
         let spec = PoolSpec { max_runners: 0, ..settings.spec.clone() };
         self.instruct(pool, PoolSettings { removed: true, spec, ..settings });
         Ok(())
+    }
+
+    pub(crate) fn is_served(&self, name: &PoolName) -> bool {
+        self.roster.borrow().pools.contains_key(name)
     }
 
     fn served(&self, name: &PoolName) -> Option<Arc<PoolContext>> {

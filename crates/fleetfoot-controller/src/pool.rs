@@ -17,11 +17,15 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::Clock;
 use crate::dependency::DependencyCell;
 use crate::host::HostDesk;
+use crate::keeper::Candidates;
 use crate::ledger::Ledger;
 use crate::roster::Roster;
 use crate::settings::{ControllerSettings, Pace, PoolSettings};
 use crate::tasks::Tasks;
 use crate::verify::RunnerList;
+
+/// No call to the outside begins with less than this left of the lease (11.10).
+const LEASE_MARGIN: Span = Span::seconds(3);
 
 /// What the whole controller shares.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) roster: watch::Sender<Roster>,
     /// One change of the roster at a time; held over the commit that belongs to it.
     pub(crate) changing: Semaphore,
+    /// What this controller can serve, where several share a store; the keeper deals.
+    pub(crate) candidates: watch::Sender<Candidates>,
     /// Pools of the start whose first poll is not open yet.
     pub(crate) unpolled: Mutex<BTreeSet<PoolName>>,
 }
@@ -80,6 +86,18 @@ impl Shared {
     pub(crate) fn polled(&self, pool: &PoolName) {
         self.tell(pool, |told| told.polled = true);
         self.awaits_no_longer(pool);
+    }
+
+    /// The start waits for the first polls of these pools; for none, it is ready now.
+    pub(crate) fn awaits(&self, pools: impl IntoIterator<Item = PoolName>) {
+        let mut unpolled = self.unpolled.lock().unwrap_or_else(PoisonError::into_inner);
+        unpolled.extend(pools);
+        let none = unpolled.is_empty();
+        drop(unpolled);
+        if none {
+            self.health.send_modify(|health| health.ready = true);
+            tracing::info!("ready");
+        }
     }
 
     /// The start waits for this pool no longer: it is polled, or gone.
@@ -260,6 +278,11 @@ impl PoolContext {
     /// Ends its tasks; what it has outside stays.
     pub(crate) fn stop(&self) {
         self.course.send_modify(|course| course.stop = true);
+    }
+
+    /// A call to the outside may begin: the pool is ours, for longer than a heartbeat may be late.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.shared.store.lease_left(&self.name).is_some_and(|left| left > LEASE_MARGIN)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

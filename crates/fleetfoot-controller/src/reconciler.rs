@@ -21,6 +21,9 @@ use crate::shift::UNSTEADY_PAUSE;
 const PERIOD_BUSY: Duration = Duration::from_secs(30);
 const PERIOD_IDLE: Duration = Duration::from_secs(300);
 
+/// Before it looks again whether there is a lease.
+const NO_LEASE_PAUSE: Duration = Duration::from_millis(500);
+
 /// Runs until the pool is served no longer: at a stop, or once a removed one has nothing left.
 pub(crate) async fn run(pool: Arc<PoolContext>) {
     let mut changes = pool.shared.store.changes(pool.name());
@@ -31,6 +34,11 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
         course.mark_unchanged();
         if pool.stopping() {
             return;
+        }
+        // Without a lease nothing may be done; soon there is one, or the pool ends here.
+        if !pool.has_lease() {
+            tokio::time::sleep(NO_LEASE_PAUSE).await;
+            continue;
         }
         // Before the store is read: what ends in between is left for the pass that its end asks for.
         let in_flight = pool.in_flight();

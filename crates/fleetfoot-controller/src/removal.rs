@@ -19,6 +19,9 @@ const ABSENT_MARGIN: Span = Span(200);
 pub(crate) async fn remove(flight: Flight, deregister: bool, delete: bool) {
     let steady = flight.pool.shared.clock.steady();
     let Some(instance) = row(&flight) else { return };
+    if !flight.pool.has_lease() {
+        return;
+    }
     let deregistered = async {
         if deregister { deregister_runner(&flight, &instance, steady).await } else { true }
     };
@@ -193,6 +196,9 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
         return true;
     }
     let Ok(_permit) = pool.backend.calls.acquire().await else { return false };
+    if !pool.has_lease() {
+        return false;
+    }
     let bound = pool.settings().spec.stop_timeout.to_std();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.delete.before");

@@ -37,6 +37,9 @@ pub struct PoolSettings {
     pub removed: bool,
     /// Take up what the original program left under this pool's name (design, 7.2).
     pub takeover: bool,
+    /// A digest of how it would be served: controllers that share a store compare theirs. Empty where there
+    /// is only one.
+    pub digest: String,
 }
 
 impl PoolSettings {
@@ -53,6 +56,7 @@ impl PoolSettings {
             && self.footprint == other.footprint
             && self.removed == other.removed
             && self.takeover == other.takeover
+            && self.digest == other.digest
     }
 }
 

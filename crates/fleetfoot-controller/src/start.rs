@@ -26,6 +26,9 @@ pub(crate) async fn make(flight: Flight) {
 async fn make_late(flight: &Flight) {
     let pool = &flight.pool;
     let Ok(_permit) = pool.backend.calls.acquire().await else { return };
+    if !pool.has_lease() {
+        return;
+    }
     let spec = pool.environment_spec(&flight.name);
     let settings = pool.settings();
     let bound = settings.spec.create_timeout.to_std();
@@ -106,6 +109,9 @@ async fn register(flight: &Flight) -> Option<Registered> {
     let pool = &flight.pool;
     let state = pool.state()?;
     let set = state.instances.get(&flight.name)?.scale_set_id?;
+    if !pool.has_lease() {
+        return None;
+    }
     let settings = pool.settings();
     let call = settings.connection.jit_config(set.0, flight.name.as_str());
     match bounded(pool.call_bound(), call).await {
@@ -154,6 +160,8 @@ async fn launch_begun<'a>(flight: &'a Flight, runner: RunnerId) -> Option<Semaph
         }
     };
     match observe(pool, &flight.name, observations).await? {
+        // Its commit was fenced, so the lease was ours; the call needs some of it left.
+        Recorded::Taken(_) if !pool.has_lease() => None,
         Recorded::Taken(_) => Some(permit),
         Recorded::Refused(_) | Recorded::Unknown => None,
     }
@@ -180,6 +188,8 @@ pub(crate) async fn observe(
             }
             Some(recorded)
         }
+        // Said once, by whoever keeps the leases.
+        Err(error) if error.not_ours().is_some() => None,
         Err(error) => {
             tracing::error!(pool = %pool.name(), instance = %name, error = %chain(&error), "store refused an observation");
             None

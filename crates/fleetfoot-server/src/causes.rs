@@ -1,6 +1,6 @@
 //! Each cause of waiting in words: what it is, and what an operator can do about it.
 
-use fleetfoot_api::CauseInfo;
+use fleetfoot_api::{CauseInfo, OwnerInfo};
 use fleetfoot_core::{Cause, ListenerState, PoolHealth};
 
 use crate::views::time::rfc3339;
@@ -8,6 +8,39 @@ use crate::views::time::rfc3339;
 /// The code shown when no daemon runs, and so nothing is started. Not one of the core's causes: the
 /// core only knows the causes of a controller that runs.
 pub const NO_DAEMON: &str = "no_daemon";
+
+/// The code of a pool that another controller serves; what holds it up, that one says.
+pub const ELSEWHERE: &str = "elsewhere";
+
+/// The code of a pool that nobody serves at the moment.
+pub const UNSERVED: &str = "unserved";
+
+/// The code of a pool whose host has no controller that answers.
+pub const HOST_UNREACHABLE: &str = "host_unreachable";
+
+/// Why a pool that is not served here is not.
+pub(crate) fn of_owner(owner: &OwnerInfo) -> Vec<CauseInfo> {
+    let host = owner.host.as_deref().unwrap_or("unknown");
+    let (code, message, remedy) = match (owner.alive, owner.host_bound) {
+        (true, _) => (
+            ELSEWHERE,
+            format!("the controller on host {host} serves this pool"),
+            "nothing; ask on that host for what holds it up",
+        ),
+        (false, true) => (
+            HOST_UNREACHABLE,
+            format!("its backend belongs to host {host}, whose controller does not answer"),
+            "start fleetfoot on that host; its instances are not gone, only out of reach",
+        ),
+        (false, false) => (
+            UNSERVED,
+            "no controller serves this pool at the moment".to_owned(),
+            "nothing; another controller that has it takes it within 15 seconds",
+        ),
+    };
+    let remedy = remedy.to_owned();
+    vec![CauseInfo { code: code.to_owned(), message, remedy, since: None, until: None }]
+}
 
 /// A cause in words.
 #[must_use]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fleetfoot_api::{ErrorCode, EventInfo, Why};
 use fleetfoot_core::{
-    Health, Instance, InstanceName, Intent, JobId, Observation, Phase, PoolName, Reason, Refused,
-    Timestamp,
+    Health, Instance, InstanceName, Intent, JobId, Observation, Phase, PoolName, PoolState, Reason,
+    Refused, Timestamp, Wish, WishWord,
 };
 use fleetfoot_store::{Event, EventFilter, FinishedJobFilter, ObserveError, Store, Txn};
 
@@ -20,6 +20,8 @@ const WHY_EVENTS: u32 = 12;
 const FINISHED_SEARCH: u32 = 1000;
 /// Between two looks at everything: the times that are recorded stand in the rows, not in the looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Another controller hears what was left for it with its next heartbeat.
+const CARRY_BOUND: Duration = Duration::from_secs(5);
 /// Things named at most when a word is ambiguous.
 const CHOICES_MAX: usize = 8;
 
@@ -33,6 +35,7 @@ pub fn snapshot(store: &Store, health: Option<Health>, version: &str, now: Times
         pools: store.pools().as_ref().clone(),
         health,
         written: store.counters(),
+        fleet: store.membership().map(|me| (store.fleet(), Some(me.clone()))),
         now,
     }
 }
@@ -156,7 +159,36 @@ pub async fn set_intent(
     let written = store.update(move |txn| write_intent(txn, &name, intent, now)).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("server.commit.intent.after");
+    if written.as_ref().is_err_and(|error| error.not_ours().is_some()) {
+        let word = match intent {
+            Intent::Active => WishWord::Resume,
+            Intent::Draining | Intent::Removed => WishWord::Drain,
+        };
+        let wish = Wish { id: 0, pool: pool.clone(), instance: None, word, at: now };
+        return carry(store, wish, |state| state.pool.intent == intent).await;
+    }
     written.map_err(|error| ApiError::store(&error))?
+}
+
+/// Leaves word for the controller that owns the pool, and waits a while until it can be seen that it heard.
+async fn carry(
+    store: &Store,
+    wish: Wish,
+    heard: impl Fn(&PoolState) -> bool,
+) -> Result<(), ApiError> {
+    let pool = wish.pool.clone();
+    let mut changes = store.changes(&pool);
+    store.wish(wish).await.map_err(|error| ApiError::store(&error))?;
+    let seen = async {
+        while !store.pool(&pool).is_none_or(|state| heard(&state)) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    // Later is well, too: the word stays until an owner has heard it.
+    let _ = tokio::time::timeout(CARRY_BOUND, seen).await.is_ok();
+    Ok(())
 }
 
 fn write_intent(
@@ -165,21 +197,13 @@ fn write_intent(
     intent: Intent,
     now: Timestamp,
 ) -> Result<(), ApiError> {
-    let row = txn.pool_mut(pool).ok_or_else(|| ApiError::no_pool(pool.as_str()))?;
-    if row.intent == Intent::Removed {
+    let state = txn.pool(pool).ok_or_else(|| ApiError::no_pool(pool.as_str()))?;
+    if state.pool.intent == Intent::Removed {
         let text = format!("pool `{pool}` is not in the configuration any more: it only drains");
         return Err(ApiError::new(ErrorCode::Conflict, text)
             .with_hint("put it back into the configuration"));
     }
-    if row.intent != intent {
-        row.intent = intent;
-        let phrase = match intent {
-            Intent::Active => "pool resumed by an operator",
-            Intent::Draining => "pool drained by an operator",
-            Intent::Removed => "pool removed",
-        };
-        txn.event(Event::new(now, phrase).pool(pool));
-    }
+    txn.set_intent(pool, intent, now);
     Ok(())
 }
 
@@ -208,6 +232,15 @@ pub async fn stop(
     let written = store.update(move |txn| write_stop(txn, &name, force, now)).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("server.commit.stop.after");
+    if let Err(error) = &written
+        && let Some(pool) = error.not_ours()
+    {
+        let word = if force { WishWord::StopForce } else { WishWord::Stop };
+        let (pool, name) = (pool.clone(), instance.clone());
+        let wish = Wish { id: 0, pool, instance: Some(name.clone()), word, at: now };
+        let stopping = |row: &std::sync::Arc<Instance>| row.phase == Phase::Stopping;
+        return carry(store, wish, |state| state.instances.get(&name).is_none_or(stopping)).await;
+    }
     written.map_err(|error| ApiError::store(&error))?
 }
 

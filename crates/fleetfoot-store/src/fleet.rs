@@ -1,5 +1,4 @@
-//! Several controllers on one database: who takes part, who owns which pool, and what was asked of an owner
-//! at another one.
+//! Several controllers on one database: how one takes part, and what it hears of the others.
 //!
 //! The time of a lease is the database's clock. What its holder may still do, it judges by a clock of its own
 //! that goes on while the process is frozen (`CLOCK_BOOTTIME`), counted from before the heartbeat was sent.
@@ -8,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use fleetfoot_core::{InstanceName, PoolName, Span, Timestamp};
+use fleetfoot_core::fleet::{Candidacy, Fleet};
+use fleetfoot_core::{PoolName, Span};
 use serde::{Deserialize, Serialize};
 
 /// A lease is valid this long after a heartbeat.
@@ -81,17 +81,14 @@ impl Membership {
     }
 }
 
-/// That a controller can serve a pool, and as what.
+/// A candidacy as the row of a controller holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Candidacy {
-    /// A digest of the pool's settings: candidates that would serve it differently are told apart.
-    pub digest: String,
-    /// The pool is not in this controller's configuration any more: it could only drain it.
+struct SaidPool {
+    digest: String,
     #[serde(default)]
-    pub removed: bool,
-    /// Its backend belongs to this host.
+    removed: bool,
     #[serde(default)]
-    pub host_bound: bool,
+    host_bound: bool,
 }
 
 /// What a controller says of itself, as its row holds it.
@@ -100,132 +97,25 @@ pub struct Candidacy {
 pub(crate) struct Said {
     pub(crate) host: String,
     pub(crate) version: String,
-    pub(crate) pools: BTreeMap<String, Candidacy>,
+    pools: BTreeMap<String, SaidPool>,
 }
 
-/// A controller as the others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name.
-    pub controller: String,
-    /// The identity of its host.
-    pub host_id: String,
-    /// Its host's name.
-    pub host: String,
-    /// Its version.
-    pub version: String,
-    /// What is left of its leases by the database's clock; nothing or less when it is dead.
-    pub left: Span,
-    /// The pools it can serve.
-    pub pools: BTreeMap<PoolName, Candidacy>,
-}
-
-impl Peer {
-    /// Its heart beats.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.left > Span::ZERO
-    }
-}
-
-/// Who owns a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ownership {
-    /// The controller; nothing when it was let go.
-    pub owner: Option<String>,
-    /// Grows with every taking.
-    pub epoch: i64,
-    /// The host that the pool belongs to, if its backend is a host's.
-    pub host_id: Option<String>,
-    /// Grows with every commit that touched the pool.
-    pub writes: i64,
-}
-
-/// What an operator asked at a controller that does not own the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WishWord {
-    /// Take no more jobs.
-    Drain,
-    /// Take jobs again.
-    Resume,
-    /// Remove an instance unless it is busy.
-    Stop,
-    /// Remove an instance even if it is busy.
-    StopForce,
-}
-
-impl WishWord {
-    const ALL: [Self; 4] = [Self::Drain, Self::Resume, Self::Stop, Self::StopForce];
-
-    /// The word in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Drain => "drain",
-            Self::Resume => "resume",
-            Self::Stop => "stop",
-            Self::StopForce => "stop force",
-        }
+impl Said {
+    pub(crate) fn new(me: &Membership, pools: &BTreeMap<PoolName, Candidacy>) -> Self {
+        let said = |(name, it): (&PoolName, &Candidacy)| {
+            let Candidacy { digest, removed, host_bound } = it.clone();
+            (name.to_string(), SaidPool { digest, removed, host_bound })
+        };
+        let (host, version) = (me.host.clone(), me.version.clone());
+        Self { host, version, pools: pools.iter().map(said).collect() }
     }
 
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|word| word.as_str() == name)
-    }
-}
-
-/// One such word, on its way to the owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
-    /// Its number; 0 before it is in the store.
-    pub id: i64,
-    /// The pool it concerns.
-    pub pool: PoolName,
-    /// The instance it concerns.
-    pub instance: Option<InstanceName>,
-    /// What is asked.
-    pub word: WishWord,
-    /// When it was asked, by the clock of whoever took it in.
-    pub at: Timestamp,
-}
-
-/// Everybody who takes part, as of one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fleet {
-    /// Controllers, by name; dead ones too, as long as something is known by them.
-    pub peers: BTreeMap<String, Peer>,
-    /// Who owns what.
-    pub pools: BTreeMap<PoolName, Ownership>,
-    /// What is asked of owners.
-    pub wishes: Vec<Wish>,
-}
-
-impl Fleet {
-    /// The living controller that owns the pool.
-    #[must_use]
-    pub fn living_owner(&self, pool: &PoolName) -> Option<&Peer> {
-        self.owner(pool).filter(|peer| peer.is_alive())
-    }
-
-    /// The controller that owns the pool, dead or alive.
-    #[must_use]
-    pub fn owner(&self, pool: &PoolName) -> Option<&Peer> {
-        self.peers.get(self.pools.get(pool)?.owner.as_ref()?)
-    }
-
-    /// The living controllers that can serve the pool, with what they say of it.
-    pub fn candidates<'a>(
-        &'a self,
-        pool: &'a PoolName,
-    ) -> impl Iterator<Item = (&'a Peer, &'a Candidacy)> {
-        let alive = self.peers.values().filter(|peer| peer.is_alive());
-        alive.filter_map(move |peer| Some((peer, peer.pools.get(pool)?)))
-    }
-
-    /// The last name that is known of a host.
-    #[must_use]
-    pub fn host_name(&self, host_id: &str) -> Option<&str> {
-        let peer = self.peers.values().filter(|peer| peer.host_id == host_id);
-        peer.max_by_key(|peer| peer.left).map(|peer| peer.host.as_str())
+    pub(crate) fn pools(&self) -> BTreeMap<PoolName, Candidacy> {
+        let read = |(name, it): (&String, &SaidPool)| {
+            let SaidPool { digest, removed, host_bound } = it.clone();
+            Some((PoolName::new(name).ok()?, Candidacy { digest, removed, host_bound }))
+        };
+        self.pools.iter().filter_map(read).collect()
     }
 }
 

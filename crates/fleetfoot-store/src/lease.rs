@@ -12,12 +12,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleetfoot_core::{InstanceName, PoolName, Span, Timestamp};
+use fleetfoot_core::{
+    Fleet, InstanceName, Ownership, Peer, PoolName, Span, Timestamp, Wish, WishWord,
+};
 
 use crate::dialect::Dialect;
 use crate::driver::{Driver, WriteFailure};
 use crate::fault::{DriverError, RowError};
-use crate::fleet::{Fleet, Membership, Ownership, Peer, Said, Taken, Wish, WishWord};
+use crate::fleet::{Membership, Said, Taken};
 use crate::member::Owned;
 use crate::rows::{Columns, json};
 use crate::sql::{Kind, Query, Sql, Statement, Value};
@@ -287,9 +289,9 @@ fn peer_row(row: Vec<Value>) -> Result<Peer, RowError> {
     let mut columns = Columns::new("fleetfoot_controllers", row);
     let (controller, host_id) = (columns.text()?, columns.text()?);
     let left = Span(columns.int()?);
-    let Said { host, version, pools } = columns.json()?;
-    let named = pools.into_iter().filter_map(|(name, it)| Some((PoolName::new(&name).ok()?, it)));
-    Ok(Peer { controller, host_id, host, version, left, pools: named.collect() })
+    let said: Said = columns.json()?;
+    let pools = said.pools();
+    Ok(Peer { controller, host_id, host: said.host, version: said.version, left, pools })
 }
 
 fn owner_row(row: Vec<Value>) -> Result<(PoolName, Ownership), DriverError> {

@@ -63,6 +63,7 @@ mod state_dir;
 mod store;
 mod told;
 mod txn;
+mod wishes;
 mod writer;
 
 #[cfg(test)]
@@ -76,9 +77,7 @@ pub use error::{
 };
 pub use event::{Event, EventFilter, EventRow};
 pub use fault::{DriverError, Fault, RowError};
-pub use fleet::{
-    Beat, Candidacy, Fleet, LEASE_VALID, Membership, Ownership, Peer, Taken, Ticks, Wish, WishWord,
-};
+pub use fleet::{Beat, LEASE_VALID, Membership, Taken, Ticks};
 pub use history::{ClosedFilter, FinishedJob, FinishedJobFilter};
 pub use identity::boot_id;
 pub use location::Location;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fleetfoot_core::{PoolName, Span};
+use fleetfoot_core::{Fleet, PoolName, Span};
 use tokio::sync::watch;
 
-use crate::fleet::{Fleet, Membership};
+use crate::fleet::Membership;
 use crate::shared::locked;
 
 /// Owned pools with their epochs.

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use fleetfoot_core::{PoolName, PoolState, Span};
+use fleetfoot_core::{Candidacy, Fleet, Ownership, PoolName, PoolState, Span, Wish};
 use tokio::sync::{oneshot, watch};
 
 use crate::driver::Driver;
 use crate::error::ReadError;
 use crate::fault::DriverError;
-use crate::fleet::{Beat, Candidacy, Fleet, Membership, Said, Taken, Wish};
+use crate::fleet::{Beat, Membership, Said, Taken};
 use crate::lease;
 use crate::member::{Member, Owned};
 use crate::reads::Reads;
@@ -19,15 +20,24 @@ use crate::sql::Sql;
 use crate::store::Store;
 use crate::writer::{Errand, Task, Writer};
 
+/// Leases are given back within this, or lapse.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// More changed pools of others than this are read all at once.
 const ONE_BY_ONE_MAX: usize = 8;
 
 impl Member {
+    /// Shows a change of hands before the next heartbeat does.
+    fn show(&self, pool: &PoolName, owner: Option<String>, epoch: i64, host_id: Option<String>) {
+        self.fleet.send_modify(|fleet| {
+            let row = Ownership { owner, epoch, host_id, writes: 0 };
+            Arc::make_mut(fleet).pools.insert(pool.clone(), row);
+        });
+    }
+
     /// Says what there is to say, as far as it is new.
     fn say(&self, pools: &BTreeMap<PoolName, Candidacy>) -> (String, bool) {
-        let pools = pools.iter().map(|(name, it)| (name.to_string(), it.clone())).collect();
-        let Membership { host, version, .. } = &self.me;
-        let said = lease::said(&Said { host: host.clone(), version: version.clone(), pools });
+        let said = lease::said(&Said::new(&self.me, pools));
         let changed = *locked(&self.said) != said;
         (said, changed)
     }
@@ -115,6 +125,8 @@ async fn take(writer: &mut Writer, pool: &PoolName, host: bool) -> Result<Taken,
         let mut present = schema::load_pool(&mut writer.driver, &writer.sql, pool).await?;
         writer.names.extend(present.closed);
         shared.gain(pool, *epoch, present.pools.remove(pool));
+        let host_id = host.then(|| member.me.host_id.clone());
+        member.show(pool, Some(member.me.controller.clone()), *epoch, host_id);
     }
     Ok(taken)
 }
@@ -125,7 +137,10 @@ async fn let_go(writer: &mut Writer, pool: &PoolName) -> Result<(), DriverError>
     let Some(epoch) = member.owned().get(pool).copied() else { return Ok(()) };
     member.lose(pool);
     let statement = lease::let_go(&writer.driver, &member.me, pool, epoch);
-    writer.driver.execute(&statement).await.map(|_| ())
+    writer.driver.execute(&statement).await?;
+    let host_id = member.fleet.borrow().pools.get(pool).and_then(|row| row.host_id.clone());
+    member.show(pool, None, epoch, host_id);
+    Ok(())
 }
 
 impl Store {
@@ -278,24 +293,24 @@ impl Store {
         if self.member().is_none() {
             return;
         }
-        let left = self
-            .errand(|reply| {
-                Box::new(move |writer| {
-                    Box::pin(async move {
-                        let shared = writer.shared.clone();
-                        let Some(member) = &shared.member else { return };
-                        for pool in member.owned().keys() {
-                            member.lose(pool);
-                        }
-                        let _ = reply.send(lease::leave(&mut writer.driver, &member.me).await);
-                    })
+        let leaving = self.errand(|reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let shared = writer.shared.clone();
+                    let Some(member) = &shared.member else { return };
+                    for pool in member.owned().keys() {
+                        member.lose(pool);
+                    }
+                    let _ = reply.send(lease::leave(&mut writer.driver, &member.me).await);
                 })
             })
-            .await;
-        if let Err(error) = left
-            && !matches!(error, ReadError::Closed)
-        {
-            tracing::warn!(%error, "leases were not given back, they lapse by themselves");
+        });
+        match tokio::time::timeout(LEAVE_TIMEOUT, leaving).await {
+            Ok(Ok(()) | Err(ReadError::Closed)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "leases were not given back, they lapse by themselves");
+            }
+            Err(_) => tracing::warn!("leases were not given back, they lapse by themselves"),
         }
     }
 

@@ -146,7 +146,13 @@ impl Shared {
             for (name, state) in touched {
                 match state {
                     Some(state) => pools.insert(name, state),
-                    None => pools.remove(&name),
+                    None => {
+                        // Its owner's row went with it.
+                        if let Some(member) = &self.member {
+                            member.lose(&name);
+                        }
+                        pools.remove(&name)
+                    }
                 };
             }
         }

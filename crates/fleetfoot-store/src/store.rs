@@ -1,6 +1,7 @@
 //! The store as everyone sees it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fleetfoot_core::{InstallationId, Instance, InstanceName, PoolName, PoolState, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,6 +15,9 @@ use crate::shared::{Counters, Pools, Shared, locked};
 use crate::sql::Sql;
 use crate::txn::Txn;
 use crate::writer::{self, Task, Writer};
+
+/// A shared database is let go of within this.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How closures reach the writer.
 pub(crate) enum Access {
@@ -170,9 +174,17 @@ impl Store {
     /// Commits what was handed in, then lets go of the database. Later updates hear that it is closed.
     pub async fn close(&self) {
         self.leave().await;
-        self.hand_in(Task::Close).await;
-        if let Access::Queue(tasks) = &self.inner.access {
-            tasks.closed().await;
+        let closing = async {
+            self.hand_in(Task::Close).await;
+            if let Access::Queue(tasks) = &self.inner.access {
+                tasks.closed().await;
+            }
+        };
+        if self.membership().is_some() {
+            // What a database that does not answer was not told, nobody will tell it any more.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_ok();
+        } else {
+            closing.await;
         }
         if let Reads::File(connection, _) = &self.inner.reads {
             locked(connection).take();

@@ -168,6 +168,7 @@ fn pool_settings(ground: &Ground<'_>, store: &Store) -> Result<Vec<PoolSettings>
                 footprint: Footprint::default(),
                 removed: false,
                 takeover: false,
+                digest: String::new(),
             },
         ));
     }

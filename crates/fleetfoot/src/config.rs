@@ -15,6 +15,7 @@ mod lower;
 mod scalar;
 mod schema;
 mod shape;
+pub mod store;
 mod suggest;
 pub mod summary;
 mod text;

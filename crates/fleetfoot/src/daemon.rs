@@ -3,23 +3,24 @@
 mod limits;
 mod reload;
 mod signals;
+mod store;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fleetfoot_controller::{Clock, Controller, ControllerSettings, Pace, StartError, Stopped};
+use fleetfoot_controller::{Controller, ControllerSettings, Pace, StartError, Stopped};
 use fleetfoot_core::Span;
 use fleetfoot_server::listen::{self, ListenError};
 use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState};
 use fleetfoot_store::{
-    Location, LockError, Options, Retention, Search, StateDir, StateDirError, StateDirOpenError,
-    Store,
+    LockError, Options, Retention, Search, StateDir, StateDirError, StateDirOpenError, Store,
 };
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::credentials::{Flags, RealSurroundings, resolve};
+use crate::config::store::StoreUrlError;
 use crate::config::{Config, Flavor, LoadOptions};
 use crate::wiring::{self, Surroundings, Wiring, WiringError};
 
@@ -57,6 +58,12 @@ pub enum DaemonError {
     /// The store in it.
     #[error(transparent)]
     Store(#[from] StateDirOpenError),
+    /// The address of a store that several controllers share.
+    #[error(transparent)]
+    StoreUrl(#[from] StoreUrlError),
+    /// That store does not answer yet.
+    #[error("failed to read the store")]
+    StoreRead(#[from] fleetfoot_store::ReadError),
     /// A pool.
     #[error(transparent)]
     Wiring(#[from] WiringError),
@@ -90,7 +97,7 @@ impl DaemonError {
     /// The mistake is in the configuration, not in the surroundings.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Wiring(_) | Self::ListenToken { .. })
+        matches!(self, Self::Wiring(_) | Self::ListenToken { .. } | Self::StoreUrl(_))
     }
 }
 
@@ -116,8 +123,7 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     } else {
         state_dir.lock()?
     };
-    let location = Location::Sqlite(state_dir.store_file());
-    let store = state_dir.open_store(location, store_options(config)).await?;
+    let store = store::open(config, &state_dir, store_options(config)).await?;
     if let Some(behind) = store.behind() {
         tracing::warn!(
             cause = behind.as_str(),
@@ -161,7 +167,7 @@ async fn serve(
         careful: store.was_lost(),
         ..ControllerSettings::default()
     };
-    let clock = Clock::system();
+    let clock = store::clock();
     let controller =
         Controller::start_at(store.clone(), pools, settings, clock.clone(), pace()).await?;
     let (faces_stop, faces_stopped) = watch::channel(false);
@@ -177,7 +183,7 @@ async fn serve(
             let reader = reader.clone();
             Box::pin(async move { reader.read(&name, lines).await })
         }),
-        version: env!("CARGO_PKG_VERSION"),
+        version: store::version(),
         control,
         metrics,
         clock: Arc::new(move || clock.now()),

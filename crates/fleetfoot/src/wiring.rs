@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use fleetfoot_controller::{DiskFloor, HostLimits, PoolSettings};
 use fleetfoot_core::host::{Footprint, HostBudget};
-use fleetfoot_core::{InstallationId, NameError, PoolName, PoolSpec, Span};
+use fleetfoot_core::{InstallationId, Intent, NameError, PoolName, PoolSpec, PoolState, Span};
 use fleetfoot_github::{ConfigUrlError, GithubError};
 use fleetfoot_store::Store;
 
 use crate::config::credentials::{Resolution, ResolveError, Resolved};
-use crate::config::{Backend, Config, DiskShare, Flavor, RunnerConfig};
+use crate::config::{Backend, Config, DiskShare, Flavor, GithubSettings, Position, RunnerConfig};
 
 use backends::{Backends, Made};
 use connections::Connections;
@@ -151,6 +151,7 @@ impl Wiring {
                 footprint: footprint(&runner.backend),
                 removed: false,
                 takeover: config.takeover,
+                digest: digest(runner, &resolved.url),
             });
         }
         self.connections.keep(&resolution.runners);
@@ -183,7 +184,7 @@ pub fn removed_pools(
     let mut removed = Vec::new();
     for (name, state) in store.pools().iter() {
         let known = served.contains(name) || pools.iter().any(|pool| pool.name == *name);
-        if state.instances.is_empty() || known {
+        if state.instances.is_empty() || known || may_be_anothers(store, name, state) {
             continue;
         }
         let row = &state.pool;
@@ -216,6 +217,14 @@ pub fn removed_pools(
     removed
 }
 
+/// Among several controllers a pool that is not in this one's configuration may be in another's, even if that
+/// one does not run: only what belongs to this host, or is being drained already, is surely nobody's.
+fn may_be_anothers(store: &Store, name: &PoolName, state: &PoolState) -> bool {
+    let Some(me) = store.membership() else { return false };
+    let of_host = store.fleet().pools.get(name).and_then(|row| row.host_id.clone());
+    of_host.as_deref() != Some(me.host_id.as_str()) && state.pool.intent != Intent::Removed
+}
+
 /// The host's limits in the controller's words.
 #[must_use]
 pub fn host_limits(config: &Config) -> HostLimits {
@@ -231,6 +240,25 @@ pub fn host_limits(config: &Config) -> HostLimits {
             DiskShare::Bytes(bytes) => DiskFloor::Bytes(bytes),
         }),
     }
+}
+
+/// A digest of how a runner is served, the same in every program that reads the same settings. Where its
+/// secrets are read from may differ from host to host.
+fn digest(runner: &RunnerConfig, url: &str) -> String {
+    let served = RunnerConfig {
+        position: Position { line: 0, column: 0, width: 0 },
+        url: Some(url.to_owned()),
+        token_file: None,
+        github: GithubSettings::default(),
+        own_app: false,
+        ca_file: None,
+        ..runner.clone()
+    };
+    // FNV-1a.
+    let hash = format!("{served:?}").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 fn spec(runner: &RunnerConfig, flavor: Flavor) -> PoolSpec {

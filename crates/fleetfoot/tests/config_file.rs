@@ -49,6 +49,7 @@ fn the_example_has_every_key_of_the_schema() {
 fn every_key_reaches_the_config() {
     let config = read(EVERYTHING);
     assert_eq!(config.state_dir, Some(PathBuf::from("/var/lib/fleetfoot")));
+    assert_eq!(config.store_url_file, Some(PathBuf::from("/etc/fleetfoot/store-url")));
     let listen = config.listen.clone().unwrap();
     assert_eq!(listen.address.to_string(), "0.0.0.0:9100");
     assert_eq!(listen.token_file, Some(PathBuf::from("/etc/fleetfoot/listen-token")));

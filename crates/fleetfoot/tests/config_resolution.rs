@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use fleetfoot::config::credentials::{
     Credential, CredentialSource, Flags, Resolution, ResolveError, Surroundings, resolve,
 };
+use fleetfoot::config::store::{self, StoreUrlError};
 use fleetfoot::config::{Config, LoadOptions, parse};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -245,4 +246,47 @@ fn a_rotated_token_is_read_again() {
     let Credential::Token(token) = again else { panic!() };
     assert_eq!(token.expose_secret(), "two");
     assert!(!format!("{:?}", resolution.runners).contains("s3cret"), "a secret is never shown");
+}
+
+#[test]
+fn the_address_of_the_store_by_reference_only() {
+    let config = read(&format!("url: u\nstore_url_file: /file\n{RUNNER}"));
+    let mut surroundings = Fake {
+        variables: [("FLEETFOOT_STORE_URL", "mysql://env"), ("CREDENTIALS_DIRECTORY", "/creds")]
+            .into(),
+        files: [
+            ("/creds/store-url", b"postgres://credential\n".as_slice()),
+            ("/file", b" mariadb://u:hunter2@h/x \n"),
+        ]
+        .into(),
+    };
+    let found = |surroundings: &Fake| {
+        let found = store::find(&config, surroundings).unwrap().unwrap();
+        (found.source, found.url.expose_secret().to_owned())
+    };
+    assert_eq!(found(&surroundings), ("FLEETFOOT_STORE_URL".into(), "mysql://env".into()));
+    surroundings.variables.remove("FLEETFOOT_STORE_URL");
+    let (source, url) = found(&surroundings);
+    assert_eq!(
+        (source.as_str(), url.as_str()),
+        ("the systemd credential store-url", "postgres://credential")
+    );
+    surroundings.files.remove("/creds/store-url");
+    let (source, url) = found(&surroundings);
+    assert_eq!(
+        (source.as_str(), url.as_str()),
+        ("`store_url_file` /file", "mariadb://u:hunter2@h/x")
+    );
+    let shown = format!("{:?}", store::find(&config, &surroundings).unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+
+    surroundings.files.insert("/file", b"hunter2");
+    let error = store::find(&config, &surroundings).unwrap_err();
+    assert!(matches!(error, StoreUrlError::Unusable { .. }));
+    assert!(error.to_string().contains("/file") && !error.to_string().contains("hunter2"));
+    surroundings.files.remove("/file");
+    let error = store::find(&config, &surroundings).unwrap_err();
+    assert!(matches!(error, StoreUrlError::File { .. }), "{error}");
+    let none = read(&format!("url: u\n{RUNNER}"));
+    assert!(store::find(&none, &surroundings).unwrap().is_none());
 }

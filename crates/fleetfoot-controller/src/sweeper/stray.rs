@@ -108,7 +108,12 @@ impl Sweep {
     /// It belongs to a pool that has a row and that this sweep does not serve: one that has just begun, or that
     /// goes on elsewhere. Whoever serves it looks after it.
     pub(super) fn is_anothers(&self, info: &EnvironmentInfo) -> bool {
-        let Some(pool) = &info.pool else { return false };
+        let several = self.shared.store.membership().is_some();
+        // Among several controllers only what a pool of ours made is ours.
+        let Some(pool) = &info.pool else { return several };
+        if several {
+            return !self.pools.contains_key(pool) || !self.shared.store.owns(pool);
+        }
         !self.pools.contains_key(pool)
             && self.shared.store.pool(pool).is_some()
             && !self.shared.roster.borrow().orphans.contains(pool)

@@ -259,6 +259,7 @@ impl Bed {
             footprint: Footprint::default(),
             removed: plan.removed,
             takeover: false,
+            digest: String::new(),
         }
     }
 

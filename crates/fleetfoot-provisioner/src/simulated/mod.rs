@@ -54,6 +54,7 @@ pub struct SimulatedProvisioner {
     binding: Binding,
     connection: String,
     listed: bool,
+    reach: Reach,
 }
 
 impl SimulatedProvisioner {
@@ -62,11 +63,12 @@ impl SimulatedProvisioner {
     pub fn new(engine: &SimulatedEngine, installation: InstallationId, binding: Binding) -> Self {
         let connection = format!("simulated:{}", engine.name());
         let transport = Transport::Here(engine.clone());
-        Self { transport, installation, binding, connection, listed: true }
+        let reach = Reach::Host;
+        Self { transport, installation, binding, connection, listed: true, reach }
     }
 
     /// A provisioner over an engine that [`serve`]s on the Unix socket `path`, usually in another process.
-    /// Connects with the first call, and again when the connection breaks.
+    /// Connects with the first call, and again when the connection breaks. Several controllers may use one.
     #[must_use]
     pub fn remote(
         path: impl Into<std::path::PathBuf>,
@@ -76,7 +78,8 @@ impl SimulatedProvisioner {
         let path = path.into();
         let connection = format!("simulated:{}", path.display());
         let transport = Transport::There(Client::new(path));
-        Self { transport, installation, binding, connection, listed: true }
+        let reach = Reach::Shared;
+        Self { transport, installation, binding, connection, listed: true, reach }
     }
 
     /// The same without `list`, `watch` and `logs`, as a plugin is.
@@ -84,6 +87,12 @@ impl SimulatedProvisioner {
     pub fn without_list(mut self) -> Self {
         self.listed = false;
         self
+    }
+
+    /// Says that every controller can see the engine, for several of them in one process.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { reach: Reach::Shared, ..self }
     }
 
     async fn call(&self, request: Request) -> Result<Answer, BackendError> {
@@ -115,7 +124,7 @@ impl Provisioner for SimulatedProvisioner {
             watch: self.listed,
             logs: self.listed,
             late_binding: self.binding == Binding::LateBinding,
-            reach: Reach::Host,
+            reach: self.reach,
             ends_with_host: false,
         }
     }

@@ -58,7 +58,7 @@ pub(crate) async fn instance(
     let key = InstanceName::new(&name).map_err(|_| ApiError::no_instance(&name))?;
     let snapshot = state.snapshot();
     if let Some((pool, instance)) = snapshot.instance(&key) {
-        return Ok(Json(views::instance_status(pool, instance)));
+        return Ok(Json(snapshot.instance_status(pool, instance)));
     }
     let closed = record::closed_instance(&state.store, &key).await?;
     let closed = closed.ok_or_else(|| ApiError::no_instance(&name))?;

@@ -56,7 +56,7 @@ pub(crate) async fn stop(
     record::stop(&state.store, &key, request.force, (state.clock)()).await?;
     let snapshot = state.snapshot();
     if let Some((pool, instance)) = snapshot.instance(&key) {
-        return Ok(Json(views::instance_status(pool, instance)));
+        return Ok(Json(snapshot.instance_status(pool, instance)));
     }
     // What was never begun may be closed by now.
     let closed = record::closed_instance(&state.store, &key).await?;

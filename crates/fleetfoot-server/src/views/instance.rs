@@ -41,6 +41,7 @@ fn with_job(instance: &Instance, job: Option<JobInfo>) -> InstanceStatus {
         registration: registration(instance.registration).to_owned(),
         handle: instance.handle.clone(),
         outcome: instance.outcome.as_ref().map(outcome),
+        unreachable: false,
     }
 }
 

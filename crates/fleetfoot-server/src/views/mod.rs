@@ -4,6 +4,7 @@
 
 mod discrepancy;
 mod event;
+mod fleet;
 mod instance;
 mod job;
 mod pool;
@@ -15,9 +16,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleetfoot_api::{InstanceStatus, PoolStatus, Source, Status, StoreBehind};
-use fleetfoot_core::{Health, Instance, InstanceName, PoolHealth, PoolName, PoolState, Timestamp};
+use fleetfoot_core::{
+    Fleet, Health, Instance, InstanceName, PoolHealth, PoolName, PoolState, Timestamp,
+};
+use fleetfoot_store::{Behind, Membership};
 
-use fleetfoot_store::Behind;
+use crate::causes;
 
 pub use discrepancy::discrepancies;
 pub use event::event_info;
@@ -40,6 +44,8 @@ pub struct Snapshot {
     pub health: Option<Health>,
     /// How much the store has done since it was opened.
     pub written: fleetfoot_store::Counters,
+    /// Who else shares the store, and which one we are; nothing if there is only one controller.
+    pub fleet: Option<(Arc<Fleet>, Option<Membership>)>,
     /// The time.
     pub now: Timestamp,
 }
@@ -71,7 +77,27 @@ impl Snapshot {
     /// One pool as the API shows it.
     #[must_use]
     pub fn pool(&self, state: &PoolState) -> PoolStatus {
-        pool_status(state, self.pool_health(&state.pool.name).as_deref(), self.now)
+        let Some(owner) = self.owner(&state.pool.name) else {
+            return pool_status(state, self.pool_health(&state.pool.name).as_deref(), self.now);
+        };
+        let mut status = if owner.here {
+            pool_status(state, self.pool_health(&state.pool.name).as_deref(), self.now)
+        } else {
+            let mut status = pool_status(state, None, self.now);
+            status.demand.known = state.pool.demand.known && owner.alive;
+            status.causes.retain(|cause| cause.code != causes::NO_DAEMON);
+            status.causes.splice(..0, causes::of_owner(&owner));
+            status
+        };
+        status.owner = Some(owner);
+        status
+    }
+
+    /// One instance as the API shows it.
+    #[must_use]
+    pub fn instance_status(&self, state: &PoolState, instance: &Instance) -> InstanceStatus {
+        let unreachable = self.owner(&state.pool.name).is_some_and(|it| it.host_bound && !it.alive);
+        InstanceStatus { unreachable, ..instance_status(state, instance) }
     }
 
     /// All pools, by name.
@@ -84,7 +110,7 @@ impl Snapshot {
     #[must_use]
     pub fn instance_list(&self) -> Vec<InstanceStatus> {
         let of_pool = |state: &Arc<PoolState>| {
-            let of_one = |instance: &Arc<_>| instance_status(state, instance);
+            let of_one = |instance: &Arc<_>| self.instance_status(state, instance);
             state.instances.values().map(of_one).collect::<Vec<_>>()
         };
         self.pools.values().flat_map(of_pool).collect()
@@ -110,6 +136,7 @@ impl Snapshot {
                     health.unserved.values().flat_map(|told| discrepancies(told)).collect()
                 })
                 .unwrap_or_default(),
+            controllers: self.controllers(),
         }
     }
 }

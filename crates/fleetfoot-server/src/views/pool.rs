@@ -46,6 +46,7 @@ pub fn pool_status(state: &PoolState, health: Option<&PoolHealth>, now: Timestam
         discrepancies: health
             .map(|health| discrepancies(&health.discrepancies))
             .unwrap_or_default(),
+        owner: None,
     }
 }
 

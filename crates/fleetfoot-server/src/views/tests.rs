@@ -87,6 +87,7 @@ fn without_a_daemon_the_store_says_what_it_knows() {
 fn a_snapshot_tells_who_speaks() {
     let state = Arc::new(pool("linux"));
     let mut snapshot = Snapshot {
+        fleet: None,
         version: "1".to_owned(),
         installation: "i".to_owned(),
         behind: None,

@@ -1,6 +1,6 @@
 //! Why a pool serves no more than it does.
 
-use fleetfoot_api::CauseInfo;
+use fleetfoot_api::{CauseInfo, OwnerInfo};
 use fleetfoot_core::PoolState;
 
 use super::{disagreement, title};
@@ -27,6 +27,9 @@ pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Ve
         "{} wanted, {} instances{limit}: {} running, {} idle, {} starting, {} being removed",
         view.desired, view.occupying, view.running, view.idle, view.starting, view.stopping
     ));
+    if let Some(owner) = &view.owner {
+        lines.push(owned(owner));
+    }
     if let Some(listener) = &view.listener {
         let detail =
             listener.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
@@ -50,4 +53,21 @@ pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Ve
         lines.push(format!("the last failed start: {failure}"));
     }
     (lines, view.causes)
+}
+
+/// Who serves it, where several controllers share a store.
+fn owned(owner: &OwnerInfo) -> String {
+    let host = owner.host.as_deref().unwrap_or("unknown");
+    let mut line = match (owner.here, owner.alive) {
+        (true, _) => "served by this controller".to_owned(),
+        (false, true) => format!("served by the controller on host {host}"),
+        (false, false) if owner.host_bound => {
+            format!("served by nobody: it belongs to host {host}, whose controller does not answer")
+        }
+        (false, false) => "served by nobody at the moment".to_owned(),
+    };
+    if owner.unlike {
+        line.push_str("; controllers have different settings for it, so it stays where it is");
+    }
+    line
 }

@@ -5,8 +5,9 @@ use fleetfoot_core::removal::{may_still_land, registration_open, removal_steps};
 use fleetfoot_core::{Exit, Instance, Phase, PoolState, Timestamp};
 
 use super::{disagreement, since, title, why_removed};
+use crate::causes;
 use crate::views::time::rfc3339;
-use crate::views::{Snapshot, causes_of, job_of, outcome};
+use crate::views::{Snapshot, job_of, outcome};
 
 pub(super) fn answer(
     snapshot: &Snapshot,
@@ -46,14 +47,26 @@ pub(super) fn answer(
         lines.push(format!("the last attempt failed: {error} (attempts: {tries}){next}"));
     }
     let waits = matches!(instance.phase, Phase::Pending | Phase::Stopping);
-    let health = snapshot.pool_health(&instance.pool);
-    let causes = if waits { causes_of(state, health.as_deref(), now) } else { Vec::new() };
+    let elsewhere = snapshot.owner(&instance.pool).filter(|owner| !owner.here);
+    let causes = match elsewhere {
+        Some(_) => snapshot.pool(state).causes,
+        None if waits => snapshot.pool(state).causes,
+        None => Vec::new(),
+    };
     (lines, causes.into_iter().filter(|cause| concerns_begun(&cause.code)).collect())
 }
 
 /// Causes that hold up an instance which is begun; the others only keep further ones from being made.
 fn concerns_begun(code: &str) -> bool {
-    matches!(code, "jit_budget" | "backend_unavailable" | "github_unavailable" | "no_daemon")
+    matches!(
+        code,
+        "jit_budget"
+            | "backend_unavailable"
+            | "github_unavailable"
+            | causes::NO_DAEMON
+            | causes::UNSERVED
+            | causes::HOST_UNREACHABLE
+    )
 }
 
 fn waits_for(instance: &Instance) -> String {

@@ -41,6 +41,7 @@ fn snapshot(instance: Option<Instance>, job: Option<Job>, causes: Vec<Cause>) ->
     let health = PoolHealth { causes, ..PoolHealth::default() };
     let pools = BTreeMap::from([(pool(), Arc::new(health))]);
     Snapshot {
+        fleet: None,
         version: "1".to_owned(),
         installation: "i".to_owned(),
         behind: None,

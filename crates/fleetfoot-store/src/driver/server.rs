@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, MySql, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySql, Postgres, Row as _};
 
 use fleetfoot_core::Span;
 
@@ -23,6 +23,9 @@ const CONNECTIONS_MAX: u32 = 4;
 
 /// A connection must be had within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Goodbyes are said within this time.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A whole transaction or query must be answered within this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -135,6 +138,7 @@ impl Server {
             ServerKind::Mysql => {
                 let options = MySqlConnectOptions::from_str(url).map_err(DriverError::Server)?;
                 let options = options.charset("utf8mb4").collation("utf8mb4_bin");
+                let options = options.disable_statement_logging();
                 greet(MySqlConnection::connect_with(&options)).await?;
                 let pool = MySqlPoolOptions::new()
                     .max_connections(CONNECTIONS_MAX)
@@ -151,7 +155,8 @@ impl Server {
                 Connections::Mysql(pool)
             }
             ServerKind::Postgres => {
-                let mut options = PgConnectOptions::from_str(url).map_err(DriverError::Server)?;
+                let options = PgConnectOptions::from_str(url).map_err(DriverError::Server)?;
+                let mut options = options.disable_statement_logging();
                 greet(PgConnection::connect_with(&options)).await?;
                 if let Some(half) = half {
                     let bound = half.as_millis().to_string();
@@ -318,6 +323,11 @@ impl Server {
 
     /// Says goodbye to the server.
     pub(crate) async fn close(&self) {
+        // A dead connection says no goodbye.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.close_all()).await.is_ok();
+    }
+
+    async fn close_all(&self) {
         match &self.connections {
             Connections::Mysql(pool) => pool.close().await,
             Connections::Postgres(pool) => pool.close().await,

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use fleetfoot_core::{Pool, PoolName, Span, Timestamp};
-use fleetfoot_store::{
-    Candidacy, Membership, Options, Store, Taken, Ticks, UpdateError, Wish, WishWord,
-};
+use fleetfoot_core::{Candidacy, Pool, PoolName, Span, Timestamp, Wish, WishWord};
+use fleetfoot_store::{Membership, Options, Store, Taken, Ticks, UpdateError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 

@@ -10,11 +10,13 @@ use std::time::{Duration, SystemTime};
 use fleetfoot_controller::PoolSettings;
 use fleetfoot_core::InstallationId;
 use fleetfoot_provisioner::Severity;
+use fleetfoot_store::{OpenError, Store};
 use serde::Serialize;
 
 use super::output::{print, print_json};
 use crate::cli::{CheckArgs, Output};
 use crate::config::credentials::{Flags, RealSurroundings, resolve};
+use crate::config::store::{self, StoreUrl};
 use crate::config::summary::{Summary, summarize};
 use crate::config::{Config, Flavor, LoadError, LoadOptions, Report, load};
 use crate::exit::{CommandError, Exit};
@@ -59,13 +61,22 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
     };
     let flags = Flags::default();
     let mut notes = report_notes(&report);
-    let plan = summarize(&config, &flags);
+    let mut plan = summarize(&config, &flags);
+    let shared = match store::find(&config, &RealSurroundings) {
+        Ok(shared) => shared,
+        Err(error) => {
+            notes.push(note("error", None, crate::chain(&error), None));
+            None
+        }
+    };
+    plan.store = shared.as_ref().map(|url| format!("{} ({})", url.location(), url.source));
     for pool in plan.pools.iter().filter(|pool| !pool.runnable) {
         let message = "its backend is not in this release yet".to_owned();
         notes.push(note("error", Some(&pool.name), message, Some("use docker or process")));
     }
     if !args.offline && plan.pools.iter().all(|pool| pool.runnable) {
         notes.extend(outside(&config, &flags, &args).await);
+        notes.extend(shared_store(shared.as_ref()).await);
     }
     let ok = notes.iter().all(|note| note.severity != "error");
     let checked = Checked { ok, plan: Some(plan), notes };
@@ -145,6 +156,18 @@ impl Place {
             flavor: Flavor::Native,
         };
         Ok(Self { surroundings, _scratch: scratch })
+    }
+}
+
+/// Whether the database that several controllers share can be used; one without tables gets them at a start.
+async fn shared_store(url: Option<&StoreUrl>) -> Option<Note> {
+    match Store::open_read_only(url?.location()).await {
+        Ok(store) => {
+            store.close().await;
+            None
+        }
+        Err(OpenError::Missing { .. } | OpenError::Older { .. }) => None,
+        Err(error) => Some(note("error", None, crate::chain(&error), None)),
     }
 }
 

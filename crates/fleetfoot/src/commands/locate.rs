@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fleetfoot_api::{Client, ClientError, ErrorCode};
 use fleetfoot_server::views::Snapshot;
@@ -9,7 +10,8 @@ use fleetfoot_store::{Location, Search, StateDir, Store};
 
 use super::output::say;
 use crate::cli::LocateArgs;
-use crate::config::{LoadOptions, load};
+use crate::config::credentials::RealSurroundings;
+use crate::config::{LoadOptions, load, store};
 use crate::exit::{CommandError, Exit};
 
 /// The file that is read when none is named, if it is there.
@@ -82,10 +84,19 @@ pub fn state_dir_to_fill(args: &LocateArgs) -> Result<StateDir, CommandError> {
     }
 }
 
-/// Where the store of this state directory is.
-#[must_use]
-pub fn store_location(dir: &StateDir) -> Location {
-    Location::Sqlite(dir.store_file())
+/// Where the store of this state directory is: on a server, if environment or configuration name one.
+///
+/// # Errors
+/// When the address of a server cannot be had.
+pub fn store_location(dir: &StateDir, args: &LocateArgs) -> Result<Location, CommandError> {
+    let path = config_path(args.config.as_deref());
+    let file = match load(&path, &LoadOptions::default()) {
+        Ok(loaded) => loaded.config.store_url_file,
+        Err(_) => None,
+    };
+    let found = store::find_with(file.as_deref(), &RealSurroundings)
+        .map_err(|error| CommandError::from_error(Exit::Config, &error))?;
+    Ok(found.map_or_else(|| Location::Sqlite(dir.store_file()), |url| url.location()))
 }
 
 /// A client for the daemon, whether or not one runs.
@@ -170,12 +181,23 @@ fn failure(error: &ClientError) -> CommandError {
 ///
 /// # Errors
 /// When there is no store, or it cannot be read.
-pub async fn read_store(dir: &StateDir) -> Result<(Store, Snapshot), CommandError> {
-    let store = Store::open_read_only(store_location(dir))
-        .await
-        .map_err(|error| CommandError::new(Exit::Failure, error.to_string()))?;
-    say(&format!("note: no daemon runs; this is what its store in {} says", dir.path().display()));
+pub async fn read_store(
+    dir: &StateDir,
+    args: &LocateArgs,
+) -> Result<(Store, Snapshot), CommandError> {
+    let failed =
+        |error: &dyn std::fmt::Display| CommandError::new(Exit::Failure, error.to_string());
+    let location = store_location(dir, args)?;
+    let shared = matches!(location, Location::Url(_));
+    let store = Store::open_read_only(location).await.map_err(|error| failed(&error))?;
+    let place = if shared { store.place().to_owned() } else { dir.path().display().to_string() };
+    say(&format!("note: no daemon runs; this is what its store in {place} says"));
     let now = fleetfoot_server::wall_clock();
-    let snapshot = fleetfoot_server::record::snapshot(&store, None, env!("CARGO_PKG_VERSION"), now);
+    let mut snapshot =
+        fleetfoot_server::record::snapshot(&store, None, env!("CARGO_PKG_VERSION"), now);
+    if shared {
+        let fleet = store.read_fleet().await.map_err(|error| failed(&error))?;
+        snapshot.fleet = Some((Arc::new(fleet), None));
+    }
     Ok((store, snapshot))
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use fleetfoot_api::{InstanceStatus, JobInfo, PoolStatus, Source, Status};
+use fleetfoot_api::{
+    ControllerInfo, InstanceStatus, JobInfo, OwnerInfo, PoolStatus, Source, Status,
+};
 use fleetfoot_core::{Span, Timestamp};
 use fleetfoot_server::views::time::span;
 
@@ -20,7 +22,7 @@ pub async fn run(args: StatusArgs) -> Result<ExitCode, CommandError> {
     let client = locate::client(&dir)?;
     let status = match locate::sort(client.status().await)? {
         Asked::Answer(status) => status,
-        Asked::Absent => locate::read_store(&dir).await?.1.status(),
+        Asked::Absent => locate::read_store(&dir, &args.locate).await?.1.status(),
     };
     match args.output.output {
         Output::Text => print(&text(&status))?,
@@ -44,10 +46,18 @@ pub fn text(status: &Status) -> String {
         return text;
     }
     text.push('\n');
-    let head = [
+    let several = !status.controllers.is_empty();
+    if several {
+        let head = ["CONTROLLER", "HOST", "VERSION", "STATE", "POOLS"];
+        let rows = status.controllers.iter().map(controller_row);
+        text.push_str(&table(&head, &rows.collect::<Vec<_>>()));
+        text.push('\n');
+    }
+    let mut head = vec![
         "POOL", "PHASE", "LISTENER", "WANTED", "RUNNING", "IDLE", "STARTING", "STOPPING", "LIMIT",
         "WAITING",
     ];
+    head.extend(several.then_some("OWNER"));
     text.push_str(&table(&head, &status.pools.iter().map(pool_row).collect::<Vec<_>>()));
     text.push_str(&causes(&status.pools));
     text.push_str(&disagreements(status));
@@ -84,7 +94,29 @@ fn pool_row(pool: &PoolStatus) -> Vec<String> {
     let mut row = vec![pool.name.clone(), pool.phase.clone(), listener.to_owned()];
     row.extend(numbers.map(|number| number.to_string()));
     row.extend([limit, pool.waiting.len().to_string()]);
+    row.extend(pool.owner.as_ref().map(owner_word));
     row
+}
+
+fn owner_word(owner: &OwnerInfo) -> String {
+    let host = owner.host.as_deref().unwrap_or("unknown");
+    match (owner.here, owner.alive) {
+        (true, _) => "this one".to_owned(),
+        (false, true) => host.to_owned(),
+        (false, false) if owner.host_bound => format!("{host} (unreachable)"),
+        (false, false) => "nobody".to_owned(),
+    }
+}
+
+fn controller_row(controller: &ControllerInfo) -> Vec<String> {
+    let state = match (controller.here, controller.alive) {
+        (true, _) => "this one",
+        (false, true) => "alive",
+        (false, false) => "dead",
+    };
+    let name: String = controller.controller.chars().take(8).collect();
+    let pools = controller.pools.len().to_string();
+    vec![name, controller.host.clone(), controller.version.clone(), state.to_owned(), pools]
 }
 
 /// What holds pools up: one line a cause, `fleetfoot why` says more.
@@ -128,7 +160,7 @@ fn instance_row(instance: &InstanceStatus, at: &str) -> Vec<String> {
     vec![
         instance.name.clone(),
         instance.pool.clone(),
-        instance.phase.clone(),
+        if instance.unreachable { "unreachable".to_owned() } else { instance.phase.clone() },
         age(&instance.phase_since, at).unwrap_or_default(),
         what,
     ]

@@ -15,7 +15,7 @@ pub use arguments::{StoreArgs, StoreBackupArgs, StoreCheckArgs, StoreRestoreArgs
 
 use super::locate;
 use super::output::{print, print_json, say};
-use crate::cli::Output;
+use crate::cli::{LocateArgs, Output};
 use crate::exit::{CommandError, Exit};
 
 /// Does one of the words.
@@ -35,7 +35,7 @@ async fn check(args: StoreCheckArgs) -> Result<ExitCode, CommandError> {
         Some(file) => (existing(&file)?, None),
         None => {
             let dir = locate::state_dir(&args.locate)?;
-            (locate::store_location(&dir), Some(dir))
+            (locate::store_location(&dir, &args.locate)?, Some(dir))
         }
     };
     let mut found = fleetfoot_store::inspect(&location)
@@ -85,7 +85,7 @@ struct Backup {
 
 async fn backup(args: StoreBackupArgs) -> Result<ExitCode, CommandError> {
     let dir = locate::state_dir(&args.locate)?;
-    let store = file_of(&dir)?;
+    let store = file_of(&dir, &args.locate)?;
     let now = fleetfoot_server::wall_clock();
     let to = match args.file {
         Some(file) => file,
@@ -116,7 +116,7 @@ struct Restored {
 
 async fn restore(args: StoreRestoreArgs) -> Result<ExitCode, CommandError> {
     let dir = locate::state_dir_to_fill(&args.locate)?;
-    let store = file_of(&dir)?;
+    let store = file_of(&dir, &args.locate)?;
     let aside = format!("store.before-restore-{}.sqlite", stamp(fleetfoot_server::wall_clock()));
     let put = fleetfoot_store::put_back(&dir, &args.file, &aside, args.force)
         .await
@@ -137,8 +137,8 @@ async fn restore(args: StoreRestoreArgs) -> Result<ExitCode, CommandError> {
 }
 
 /// The file of the store, where it is one.
-fn file_of(dir: &StateDir) -> Result<PathBuf, CommandError> {
-    match locate::store_location(dir) {
+fn file_of(dir: &StateDir, args: &LocateArgs) -> Result<PathBuf, CommandError> {
+    match locate::store_location(dir, args)? {
         Location::Sqlite(path) => Ok(path),
         server @ Location::Url(_) => {
             let message =

@@ -20,7 +20,7 @@ pub async fn run(args: WhyArgs) -> Result<ExitCode, CommandError> {
     let why = match locate::sort(client.why(&args.subject).await)? {
         Asked::Answer(why) => why,
         Asked::Absent => {
-            let (store, snapshot) = locate::read_store(&dir).await?;
+            let (store, snapshot) = locate::read_store(&dir, &args.locate).await?;
             record::why(&store, &snapshot, &args.subject).await.map_err(|error| {
                 let failure = CommandError::new(Exit::Failure, error.message);
                 match error.hint {

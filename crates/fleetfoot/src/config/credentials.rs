@@ -251,7 +251,7 @@ fn app_source(
     Ok(CredentialSource::App { app: app.clone(), key_file })
 }
 
-fn systemd_credential(name: &str, surroundings: &dyn Surroundings) -> Option<PathBuf> {
+pub(super) fn systemd_credential(name: &str, surroundings: &dyn Surroundings) -> Option<PathBuf> {
     surroundings
         .variable("CREDENTIALS_DIRECTORY")
         .filter(|directory| !directory.is_empty())

@@ -30,6 +30,7 @@ pub(crate) fn lower(
         url: lowering.url(file, ""),
         token_file: file.path("token_file"),
         state_dir: file.path("state_dir"),
+        store_url_file: file.path("store_url_file"),
         takeover: file.boolean("takeover").unwrap_or(options.flavor == Flavor::Outrunner),
         listen: lowering.listen(file),
         history: lowering.history(file.table("history")),

@@ -19,6 +19,9 @@ pub struct Summary {
     pub host: Vec<String>,
     /// Where health and metrics are served, if anywhere.
     pub listen: Option<String>,
+    /// The database that several controllers share, without its password, and where its address was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// What one runner would start.
@@ -67,6 +70,7 @@ pub fn summarize(config: &Config, flags: &Flags) -> Summary {
         pools: config.runners.iter().map(|runner| pool(config, runner, flags)).collect(),
         host,
         listen: config.listen.as_ref().map(|listen| listen.address.to_string()),
+        store: None,
     }
 }
 
@@ -142,6 +146,9 @@ impl fmt::Display for Summary {
         }
         if !self.host.is_empty() {
             writeln!(f, "on this host: {}", self.host.join(", "))?;
+        }
+        if let Some(store) = &self.store {
+            writeln!(f, "store shared with other controllers: {store}")?;
         }
         match &self.listen {
             Some(address) => writeln!(f, "health and metrics at http://{address}"),

@@ -24,6 +24,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// The `state_dir` key.
     pub state_dir: Option<PathBuf>,
+    /// The file that holds the address of the database that several controllers share.
+    pub store_url_file: Option<PathBuf>,
     /// Leftovers of the original program are taken up.
     pub takeover: bool,
     /// Where to serve health and metrics over TCP.

@@ -31,6 +31,12 @@ pub(crate) static TOP: Section = Section {
             "Directory for the store, the lock, the control socket and process instances.",
         ),
         key(
+            "store_url_file",
+            Kind::Text,
+            "SQLite in `state_dir`",
+            "Path of a file that holds the address of a database which several controllers share: postgres://user:password@host/name, or mysql:// for MySQL and MariaDB. The variable FLEETFOOT_STORE_URL and the systemd credential store-url come first.",
+        ),
+        key(
             "takeover",
             Kind::Bool,
             "false; true under the name outrunner",
