@@ -34,9 +34,15 @@ fn daemon_pid(bed: &Bed) -> Pid {
 
 async fn start(bed: &Bed, strace: &str, trace: &Path) -> Daemon {
     let config = bed.config_file();
-    let mut command = bed.command_of(strace);
+    // The binary's own command, as an argument of another.
+    let binary = bed.command();
+    let binary = binary.as_std();
+    let mut command = tokio::process::Command::new(strace);
+    let set = binary.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    command.env_clear().envs(set).stdin(std::process::Stdio::null());
+    command.current_dir(binary.get_current_dir().unwrap());
     command.args(["-f", "-y", "-qq", "-xx", "-s", "1000000", "--seccomp-bpf", "-e", "signal=none"]);
-    command.args(["-e", trace::CALLS, "-o"]).arg(trace).arg("--").arg(harness::PROGRAM);
+    command.args(["-e", trace::CALLS, "-o"]).arg(trace).arg("--").arg(binary.get_program());
     command.args(["run", "--config", config.to_str().unwrap()]);
     let mut daemon = bed.daemon(command);
     daemon.ready().await;

@@ -120,13 +120,6 @@ impl Bed {
         command
     }
 
-    /// Another program, with the same environment of its own.
-    pub(crate) fn command_of(&self, program: &str) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(program);
-        daemon::plain(&mut command, self.dir.path());
-        command
-    }
-
     /// The binary under the original's name, with its state here and no other credential than a file's.
     pub(crate) fn outrunner(&self) -> tokio::process::Command {
         let program = self.path("outrunner");
