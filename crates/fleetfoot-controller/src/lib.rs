@@ -13,6 +13,8 @@
 //!
 //! What it does not know: HTTP serving, the configuration file, any concrete backend.
 //!
+//! Where several controllers share a store, `keeper` takes pools, hands them over and stops what it lost.
+//!
 //! Where to start: [`Controller`], then `reconciler` and `listener`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
