@@ -214,7 +214,9 @@ impl Admin {
     ) -> Result<Answer> {
         request.headers_mut().insert(USER_AGENT, self.user_agent.clone());
         let clients = self.http.clients(request.url().scheme() == "https")?;
-        let answer = send(&clients.control, request, operation).await?;
+        let answer = send(&clients.control, request, operation)
+            .await
+            .map_err(|error| error.through(|| self.http.proxy_place()))?;
         self.clock.note(&answer.headers);
         Ok(answer)
     }

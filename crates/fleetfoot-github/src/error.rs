@@ -105,6 +105,17 @@ impl GithubError {
         Self { inner: Arc::new(Inner { operation, kind, detail: detail.into(), source: None }) }
     }
 
+    /// Names the proxy, where it was one that refused.
+    pub(crate) fn through(mut self, proxy: impl FnOnce() -> Option<String>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner)
+            && inner.detail == PROXY_REFUSES
+            && let Some(proxy) = proxy()
+        {
+            inner.detail = format!("the proxy {proxy} refuses the connection");
+        }
+        self
+    }
+
     pub(crate) fn with_source(
         operation: &'static str,
         kind: ErrorKind,
@@ -335,6 +346,9 @@ fn shorten(text: &str) -> String {
     }
 }
 
+/// What is said of a proxy whose address is not known here.
+const PROXY_REFUSES: &str = "the proxy refuses the connection";
+
 /// The error for a request that got no answer.
 pub(crate) fn transport(operation: &'static str, error: reqwest::Error) -> GithubError {
     let place = error.url().and_then(place);
@@ -342,7 +356,7 @@ pub(crate) fn transport(operation: &'static str, error: reqwest::Error) -> Githu
     let kind = transport_kind(&error);
     let is_proxy = causes(&error).any(|cause| cause.to_string().starts_with("tunnel error"));
     let place = place.map(|place| format!("on the way to {place}")).unwrap_or_default();
-    let detail = if is_proxy { "the proxy refuses the connection".to_owned() } else { place };
+    let detail = if is_proxy { PROXY_REFUSES.to_owned() } else { place };
     GithubError::with_source(operation, kind, detail, error)
 }
 

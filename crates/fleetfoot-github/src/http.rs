@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Request};
+use url::Url;
 
 use crate::budget::Budget;
 use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, transport};
@@ -146,6 +147,15 @@ impl Http {
         budget
     }
 
+    /// Host and port of the proxy for TLS, without its credentials: the setting's, or the environment's.
+    pub(crate) fn proxy_place(&self) -> Option<String> {
+        const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+        let stated = self.inner.settings.proxy.clone();
+        let address =
+            stated.or_else(|| VARIABLES.iter().find_map(|name| std::env::var(name).ok()))?;
+        place_of(&address)
+    }
+
     fn plain_clients(&self) -> Result<Clients> {
         let none = || Vec::<Certificate>::new();
         Ok(Clients {
@@ -217,6 +227,12 @@ fn build(builder: ClientBuilder) -> Result<Client> {
     builder
         .build()
         .map_err(|source| GithubError::with_source(SETUP, ErrorKind::Settings, "", source))
+}
+
+fn place_of(address: &str) -> Option<String> {
+    let parsed = Url::parse(address).ok().filter(Url::has_host);
+    let url = parsed.or_else(|| Url::parse(&format!("http://{address}")).ok())?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
 fn check_proxy(address: &str) -> Result<reqwest::Proxy> {
@@ -382,6 +398,17 @@ mod tests {
         std::fs::write(not_pem.path(), "hello").unwrap();
         let not_pem = HttpSettings { proxy: None, extra_ca: Some(not_pem.path().into()) };
         assert!(Http::new(not_pem).unwrap_err().chain().contains("CA file"));
+    }
+
+    #[test]
+    fn a_proxy_is_named_without_its_credentials() {
+        for (address, place) in [
+            ("http://u:secret@proxy.example:3128", "proxy.example:3128"),
+            ("https://proxy.example", "proxy.example:443"),
+            ("proxy.example:8080", "proxy.example:8080"),
+        ] {
+            assert_eq!(place_of(address).as_deref(), Some(place), "{address}");
+        }
     }
 
     #[test]

@@ -44,6 +44,13 @@ fn warning(message: &str, hint: &str) -> Finding {
     Finding { severity: Severity::Warning, message: message.to_owned(), hint: hint.to_owned() }
 }
 
+/// What keeps the runner from being copied, if anything does; told at the start, too.
+pub(crate) fn missing_source(pool: &ProcessPool) -> Option<String> {
+    let mut findings = Vec::new();
+    source(pool, &mut findings);
+    findings.pop().map(|finding| format!("{}: {}", finding.message, finding.hint))
+}
+
 fn source(pool: &ProcessPool, findings: &mut Vec<Finding>) {
     match &pool.source {
         RunnerSource::RunnerDirectory(path) => match fs::read_dir(path) {

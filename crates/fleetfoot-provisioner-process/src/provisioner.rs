@@ -318,8 +318,15 @@ impl Provisioner for ProcessProvisioner {
     }
 
     async fn prepare(&self) -> Result<(), BackendError> {
-        let RunnerSource::RunnerArchive(archive) = &self.pool.source else { return Ok(()) };
-        let archive = archive.clone();
+        let archive = match &self.pool.source {
+            RunnerSource::RunnerArchive(archive) => archive.clone(),
+            RunnerSource::RunnerDirectory(_) => {
+                let missing = check::missing_source(&self.pool);
+                return missing.map_or(Ok(()), |message| {
+                    Err(BackendError::new("look at the runner", ErrorKind::Instance, message))
+                });
+            }
+        };
         self.blocking("unpack runner archive", move |host| host.with_unpacked(&archive, |_| Ok(())))
             .await
     }

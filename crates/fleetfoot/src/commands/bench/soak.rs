@@ -16,7 +16,7 @@ pub(super) const JOBS: usize = 200_000;
 const JOBS_QUICK: usize = 20_000;
 /// Memory is compared with that after a tenth of the jobs, or after so many if those are more: until then
 /// what is kept of the past fills up.
-const FIRST_MIN: usize = 5_000;
+const FIRST_MIN: usize = 10_000;
 /// What the end may have more than that.
 const RATIO_MAX: f64 = 1.10;
 /// How often it is told how far it is.
