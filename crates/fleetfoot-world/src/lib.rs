@@ -22,6 +22,7 @@ mod checks;
 mod finish;
 mod happening;
 mod incarnation;
+mod levels;
 mod log;
 mod options;
 mod outside;

@@ -8,9 +8,9 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use crate::books::Books;
-use crate::checks;
 use crate::finish;
 use crate::happening::Happening;
+use crate::levels;
 use crate::log::{Line, shorten};
 use crate::options::{Family, Options};
 use crate::script::Script;
@@ -195,7 +195,7 @@ pub(crate) async fn play(
             }
             () = tokio::time::sleep_until(next.min(look)) => {}
         }
-        checks::note_waiting(&books, &stage.github);
+        levels::note_waiting(&books, &stage.github);
         let now = Instant::now();
         if due.is_some_and(|due| due <= now)
             && let Some(what) = agenda.take()

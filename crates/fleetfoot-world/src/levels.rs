@@ -1,0 +1,79 @@
+//! Demand is a level: what is made, held against what GitHub really had (invariant 5).
+
+use fleetfoot_core::PoolName;
+use fleetfoot_sim::GithubBox;
+
+use crate::books::Books;
+use crate::checks::found;
+use crate::world::Violation;
+
+/// A job is waited for by new instances as long as this after GitHub last said so.
+const WAITED_MS: u64 = 180_000;
+/// Jobs of machines that ended may be counted by GitHub as long as this.
+const ENDED_MS: u64 = 720_000;
+
+/// Nothing is made that GitHub's level does not ask for (5).
+pub(crate) fn created_for_a_reason(
+    books: &Books,
+    github: &GithubBox,
+    pool: &PoolName,
+) -> Option<Violation> {
+    let (book, now) = {
+        let inner = books.lock();
+        (inner.pools.get(pool)?.clone(), inner.now_ms())
+    };
+    if !book.opened {
+        let text = format!("{pool}: an instance was created before GitHub stated any demand");
+        return Some(found(5, vec![pool.to_string()], text));
+    }
+    let waiting = waiting(github, &book.scope, pool);
+    let state = books.lock().present.get(pool).cloned()?;
+    let unused = state.instances.values().filter(|row| {
+        row.serves()
+            && !row.had_job()
+            && books.lock().names.get(&row.name).is_none_or(|it| it.job.is_none())
+    });
+    let unused = u64::try_from(unused.count()).unwrap_or(u64::MAX);
+    let recent =
+        book.waiting.iter().filter(|(at, _)| at + WAITED_MS >= now).map(|(_, count)| *count);
+    let ended = book.ended.iter().filter(|at| **at + ENDED_MS >= now).count();
+    let ended = u64::try_from(ended).unwrap_or(u64::MAX);
+    let wanted = recent.max().unwrap_or(0).max(waiting) + u64::from(book.min_idle) + ended;
+    if unused > wanted && book.muddled_until < now {
+        let text =
+            format!("{pool}: {unused} instances without a job, for {wanted} that GitHub asks for");
+        return Some(found(5, vec![pool.to_string()], text));
+    }
+    None
+}
+
+/// Jobs that GitHub has for the pool and no runner took.
+fn waiting(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
+    github.scale_set(scope, pool.as_str()).map_or(0, |set| {
+        let level = set.statistics;
+        level.total_assigned_jobs.saturating_sub(level.total_running_jobs)
+    })
+}
+
+/// Notes how many jobs wait, for later.
+pub(crate) fn note_waiting(books: &Books, github: &GithubBox) {
+    let pools: Vec<(PoolName, String)> = {
+        let inner = books.lock();
+        inner.pools.iter().map(|(pool, book)| (pool.clone(), book.scope.clone())).collect()
+    };
+    for (pool, scope) in pools {
+        let count = waiting(github, &scope, &pool);
+        let mut inner = books.lock();
+        let now = inner.now_ms();
+        let Some(book) = inner.pools.get_mut(&pool) else { continue };
+        if book.waiting.back().is_none_or(|(at, last)| *last != count || at + 30_000 < now) {
+            book.waiting.push_back((now, count));
+        }
+        while book.waiting.len() > 500 {
+            book.waiting.pop_front();
+        }
+        while book.ended.front().is_some_and(|at| at + ENDED_MS < now) {
+            book.ended.pop_front();
+        }
+    }
+}
