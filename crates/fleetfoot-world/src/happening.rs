@@ -258,6 +258,8 @@ pub(crate) fn of_family(family: Family, rng: &mut Rng, plan: &PoolPlan) -> Happe
         Family::Removals => removals(rng, &pool).into(),
         Family::Create => create(rng, plan).into(),
         Family::Lists => match rng.u8(..3) {
+            // Who cannot list cannot tell which engine answers.
+            0 if !plan.listed => AtEngine::BreakWatch { pool }.into(),
             0 => AtEngine::Other { pool, lasts: seconds(rng, 10..=600) }.into(),
             1 => AtEngine::BreakWatch { pool }.into(),
             _ => {
