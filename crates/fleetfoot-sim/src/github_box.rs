@@ -173,6 +173,18 @@ impl GithubBox {
         state.jobs.get(&id).map(|job| state.view_job(job))
     }
 
+    /// How many of the jobs that this unacknowledged message offers nobody acquired yet.
+    #[must_use]
+    pub fn unacquired(&self, scope: &str, scale_set: &str, message: i64) -> usize {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        let set = state.find_set(tenant, None, scale_set).and_then(|id| state.sets.get(&id));
+        let sent = set.and_then(|set| Some((set, set.unacknowledged.as_ref()?)));
+        sent.filter(|(_, sent)| sent.id == message).map_or(0, |(set, sent)| {
+            sent.jobs.iter().filter(|job| set.available.contains(job)).count()
+        })
+    }
+
     /// A scale set, as it is now.
     #[must_use]
     pub fn scale_set(&self, scope: &str, name: &str) -> Option<crate::model::ScaleSet> {

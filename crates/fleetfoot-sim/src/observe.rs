@@ -35,6 +35,8 @@ pub enum Seen {
         runner: Option<String>,
         /// With this status; 0 when the connection was cut instead.
         status: u16,
+        /// Asking to be left alone for so many seconds.
+        retry_after_s: Option<u64>,
     },
 }
 

@@ -89,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) github: Option<Arc<fleetfoot_sim::GithubBox>>,
     pub(crate) steps: u64,
     pub(crate) settled: bool,
+    pub(crate) manners: crate::manners::Manners,
 }
 
 /// A handle of the books.
@@ -117,6 +118,7 @@ impl Books {
             github: None,
             steps: 0,
             settled: false,
+            manners: crate::manners::Manners::default(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), broken: Arc::default() }
     }

@@ -10,6 +10,7 @@ use fleetfoot_store::Pools;
 
 use crate::books::{Books, Inner, Machine, NameBook};
 use crate::levels::created_for_a_reason;
+use crate::manners;
 use crate::world::Violation;
 
 /// The same thing asked of GitHub or a backend about one name so often within a minute is no backoff.
@@ -95,6 +96,7 @@ pub(crate) fn engine_changed(
                 inner.breaks(2, about(name), text);
             }
             inner.asked_again(name, "delete it");
+            inner.is_left_alone(name);
         }
         Change::Asked(Operation::List | Operation::Logs) => {}
         Change::Made(pool) => {
@@ -170,6 +172,7 @@ fn deleted_alive(
 
 /// GitHub was asked something.
 pub(crate) fn github_saw(books: &Books, github: &GithubBox, seen: &Seen) {
+    manners::github_saw(books, github, seen);
     match seen {
         Seen::Asked { endpoint, scale_set, runner, message, capacity, .. } => {
             let mut inner = books.lock();
@@ -203,7 +206,7 @@ pub(crate) fn github_saw(books: &Books, github: &GithubBox, seen: &Seen) {
                 _ => {}
             }
         }
-        Seen::Answered { endpoint, scope, scale_set, runner, status } => {
+        Seen::Answered { endpoint, scope, scale_set, runner, status, .. } => {
             answered(books, github, *endpoint, (scope, scale_set, runner), *status);
         }
     }
@@ -216,13 +219,8 @@ fn polled(inner: &mut Inner, pool: Option<&PoolName>, capacity: Option<u32>) {
         inner.breaks(5, pool.map(ToString::to_string).into_iter().collect(), text);
     }
     let Some(pool) = pool else { return };
-    let busy =
-        inner.names.values().filter(|book| book.pool.as_ref() == Some(pool) && book.job.is_some());
-    let busy = u32::try_from(busy.count()).unwrap_or(u32::MAX);
-    let calm = inner.pools.get(pool).is_some_and(|book| book.calm);
-    if let Some(capacity) = capacity.filter(|capacity| calm && *capacity < busy) {
-        let text = format!("{pool}: a poll advertised {capacity} while {busy} jobs ran");
-        inner.breaks(5, vec![pool.to_string()], text);
+    if let Some(capacity) = capacity {
+        manners::advertised(inner, pool, capacity);
     }
 }
 
@@ -291,6 +289,7 @@ pub(crate) fn committed(books: &Books, github: &GithubBox, present: &Arc<Pools>)
         let mut inner = books.lock();
         inner.steps += 1;
         let before = std::mem::replace(&mut inner.present, Arc::clone(present));
+        manners::committed(&mut inner, &before, present);
         let (trace, epoch) = (true, inner.epoch);
         for (pool, state) in present.iter() {
             let old = before.get(pool);

@@ -150,7 +150,8 @@ fn left(stage: &Stage) -> Option<Wrong> {
         let blind = stage.pools.iter().any(|plan| plan.engine == number && !plan.listed);
         for (of, info) in engine.environments() {
             let known = !(blind && forgotten(info.name.as_str()));
-            if of.as_str() == "world" && known && !rows(info.name.as_str()) {
+            let expected = known && !inner.manners.left_alone.contains(&info.name);
+            if of.as_str() == "world" && expected && !rows(info.name.as_str()) {
                 let text = format!("{}: its environment is left and no row names it", info.name);
                 return Some(wrong(7, info.name.as_str(), text));
             }

@@ -82,6 +82,11 @@ pub(crate) enum Outside {
         action: FaultAction,
         lasts: Duration,
     },
+    /// The registrations of one pool are refused for a while.
+    Refuse {
+        pool: PoolName,
+        lasts: Duration,
+    },
     CutConnections,
     Expire {
         pool: PoolName,
@@ -308,6 +313,7 @@ pub(crate) fn of_family(family: Family, rng: &mut Rng, plan: &PoolPlan) -> Happe
             Happening::Restart { change: Some((pool, change)), away: seconds(rng, 0..=20) }
         }
         Family::Cancels => Happening::Cancel { pool, number: rng.usize(..8) },
+        Family::Refusals => Outside::Refuse { pool, lasts: seconds(rng, 120..=1200) }.into(),
     }
 }
 

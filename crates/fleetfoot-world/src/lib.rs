@@ -24,6 +24,7 @@ mod happening;
 mod incarnation;
 mod levels;
 mod log;
+mod manners;
 mod options;
 mod outside;
 mod runner;

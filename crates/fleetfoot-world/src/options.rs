@@ -45,6 +45,8 @@ pub enum Family {
     Settings,
     /// Users cancel jobs.
     Cancels,
+    /// GitHub refuses the registrations of one pool.
+    Refusals,
 }
 
 impl Family {
@@ -71,7 +73,25 @@ impl Family {
         Self::Clock,
         Self::Settings,
         Self::Cancels,
+        Self::Refusals,
     ];
+
+    /// It touches one pool and what is that pool's alone; not the way to GitHub, nor the controller.
+    #[must_use]
+    pub(crate) fn is_private(self) -> bool {
+        matches!(
+            self,
+            Self::Messages
+                | Self::Statistics
+                | Self::Create
+                | Self::Lists
+                | Self::Deletes
+                | Self::Backend
+                | Self::Deaths
+                | Self::Cancels
+                | Self::Refusals
+        )
+    }
 
     /// Its name on the command line.
     #[must_use]
@@ -98,6 +118,7 @@ impl Family {
             Self::Clock => "clock",
             Self::Settings => "settings",
             Self::Cancels => "cancels",
+            Self::Refusals => "refusals",
         }
     }
 

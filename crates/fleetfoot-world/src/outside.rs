@@ -8,7 +8,7 @@ use fastrand::Rng;
 use fleetfoot_core::{Exit, InstanceName, PoolName};
 use fleetfoot_provisioner::ErrorKind;
 use fleetfoot_provisioner::simulated::{Fault as EngineFault, Latency, Rule, SimulatedEngine};
-use fleetfoot_sim::{ExpireRequest, Fault, GithubBox, JobState, QueueJobs};
+use fleetfoot_sim::{Endpoint, ExpireRequest, Fault, FaultAction, GithubBox, JobState, QueueJobs};
 use tokio::time::Instant;
 
 use crate::books::{Books, PoolBook};
@@ -119,6 +119,14 @@ impl Stage {
             Outside::Outage { pool, endpoint, action, lasts } => {
                 let Some((scope, _)) = self.of(&pool) else { return };
                 self.github.inject(Fault::always(endpoint, action).scope(scope));
+                self.faults += 1;
+                agenda.put(now + lasts, Happening::Over(Over::Github(self.faults)));
+            }
+            Outside::Refuse { pool, lasts } => {
+                let Some((scope, _)) = self.of(&pool) else { return };
+                let refused = FaultAction::status(403);
+                let fault = Fault::always(Endpoint::GenerateJitConfig, refused).scope(scope);
+                self.github.inject(fault.scale_set(pool.as_str()));
                 self.faults += 1;
                 agenda.put(now + lasts, Happening::Over(Over::Github(self.faults)));
             }

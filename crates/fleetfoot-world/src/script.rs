@@ -6,7 +6,7 @@ use fastrand::Rng;
 use fleetfoot_core::{PoolName, PoolSpec, Span};
 use fleetfoot_provisioner::simulated::Binding;
 
-use crate::happening::{Happening, of_family};
+use crate::happening::{AtEngine, Happening, of_family};
 use crate::options::{Family, Options};
 
 /// One pool, as its configuration has it.
@@ -38,11 +38,15 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(rng: &mut Rng, options: &Options) -> Self {
-        let families = families(rng, options);
+        let mut families = families(rng, options);
+        let private = !families.is_empty() && families.iter().all(|family| family.is_private());
+        if options.faults.is_none() && private && rng.bool() {
+            families.push(Family::Refusals);
+        }
         let hours = options.hours.unwrap_or_else(|| [0.3, 0.5, 0.8, 1.2, 2.0][rng.usize(..5)]);
         let span = Duration::from_secs_f64((hours * 3600.0).clamp(60.0, 30.0 * 24.0 * 3600.0));
         let count = options.pools.unwrap_or_else(|| rng.usize(1..=4)).clamp(1, 50);
-        let (pools, engines) = pools(rng, options, count, families.is_empty());
+        let (pools, engines) = pools(rng, options, count, &families);
         let scopes = pools.iter().map(|pool| pool.scope.clone());
         let ghes = scopes.filter(|_| rng.u8(..5) == 0).collect();
         let mut happenings = jobs(rng, options, &pools, span);
@@ -51,6 +55,12 @@ impl Script {
                 let at = span.mul_f64(rng.f64() * 0.9);
                 let target = pools.iter().filter(|pool| !pool.calm).count().max(1);
                 let pool = &pools[rng.usize(..target)];
+                if *family == Family::Store && rng.bool() {
+                    // What was lost is looked for, and the engine takes its time over it.
+                    let millis = rng.u64(11_000..=25_000);
+                    let slow = AtEngine::Latency { pool: pool.name.clone(), millis };
+                    happenings.push((at.saturating_sub(Duration::from_secs(1)), slow.into()));
+                }
                 happenings.push((at, of_family(*family, rng, pool)));
             }
         }
@@ -78,7 +88,12 @@ fn families(rng: &mut Rng, options: &Options) -> Vec<Family> {
     all
 }
 
-fn pools(rng: &mut Rng, options: &Options, count: usize, quiet: bool) -> (Vec<PoolPlan>, usize) {
+fn pools(
+    rng: &mut Rng,
+    options: &Options,
+    count: usize,
+    families: &[Family],
+) -> (Vec<PoolPlan>, usize) {
     let count = if options.sizes.is_empty() { count } else { options.sizes.len() };
     let mut engines = 0;
     let mut pools: Vec<PoolPlan> = Vec::new();
@@ -111,12 +126,15 @@ fn pools(rng: &mut Rng, options: &Options, count: usize, quiet: bool) -> (Vec<Po
             calm: false,
         });
     }
-    if !quiet && options.sizes.is_empty() && rng.u8(..3) > 0 {
+    if !families.is_empty() && options.sizes.is_empty() && rng.u8(..3) > 0 {
         let spec = PoolSpec { boot_timeout: Span::minutes(5), ..spec(rng, 8, 0) };
         if let Ok(name) = PoolName::new("calm") {
+            // With faults of single pools only it shares their way to GitHub.
+            let shares = families.iter().all(|family| family.is_private());
+            let of_first = pools.first().map(|pool| pool.scope.clone()).filter(|_| shares);
             pools.push(PoolPlan {
                 name,
-                scope: "calmorg".to_owned(),
+                scope: of_first.unwrap_or_else(|| "calmorg".to_owned()),
                 engine: engines,
                 binding: if rng.bool() { Binding::LateBinding } else { Binding::SingleStep },
                 listed: true,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use fleetfoot_controller::Gate;
-use fleetfoot_core::{InstallationId, InstanceName, Timestamp};
+use fleetfoot_core::{InstallationId, InstanceName, PoolName, Timestamp};
 use fleetfoot_provisioner::EnvironmentState;
 use fleetfoot_provisioner::simulated::SimulatedEngine;
 use fleetfoot_sim::{BoxConfig, DEFAULT_TOKEN, Flavor, GithubBox, Settings};
@@ -74,8 +74,12 @@ impl Stage {
             let mut inner = books.lock();
             inner.github = Some(github.clone());
             inner.secrets = vec![DEFAULT_TOKEN.to_owned()];
+            inner.manners.expect(&script.families);
             for plan in &script.pools {
                 inner.pools.insert(plan.name.clone(), book(plan));
+                if let Some(engine) = engines.get(plan.engine).filter(|_| plan.listed) {
+                    inner.manners.engines.insert(plan.name.clone(), engine.clone());
+                }
             }
         }
         let (heard, box_heard) = (books.clone(), Arc::downgrade(&github));
@@ -137,7 +141,18 @@ impl Stage {
             self.github.register_runner(&plan.scope, name.as_str());
             self.engines[plan.engine].insert(&other, &plan.name, &name, EnvironmentState::Running);
             self.foreign.push((plan.engine, name));
+            // A pool that nobody serves any more, by the label of ours and a name that begins like another's.
+            let Ok(retired) = PoolName::new(&format!("{}-retired", plan.name)) else { continue };
+            let left = InstanceName::of_pool(&retired, 0x0bad_cafe);
+            let engine = &self.engines[plan.engine];
+            engine.insert(&self.installation, &retired, &left, EnvironmentState::Running);
+            self.books.lock().manners.left_alone.insert(left);
         }
+    }
+
+    /// What the controller tells of itself.
+    pub(crate) fn health(&self) -> Option<fleetfoot_core::Health> {
+        self.incarnation.as_ref().map(|life| life.controller.health().borrow().clone())
     }
 
     pub(crate) fn gate(&self) -> Gate {
@@ -202,6 +217,7 @@ impl Stage {
             return Ok(());
         }
         self.books.matters("", "controller starts");
+        self.books.lock().starts_anew();
         let ground = Ground {
             books: &self.books,
             github: &self.github,

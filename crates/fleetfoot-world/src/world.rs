@@ -12,6 +12,7 @@ use crate::finish;
 use crate::happening::Happening;
 use crate::levels;
 use crate::log::{Line, shorten};
+use crate::manners;
 use crate::options::{Family, Options};
 use crate::script::Script;
 use crate::stage::Stage;
@@ -196,6 +197,8 @@ pub(crate) async fn play(
             () = tokio::time::sleep_until(next.min(look)) => {}
         }
         levels::note_waiting(&books, &stage.github);
+        let waits = stage.health().and_then(|health| manners::disturbed(&books, &health));
+        books.after(waits.into_iter().collect());
         let now = Instant::now();
         if due.is_some_and(|due| due <= now)
             && let Some(what) = agenda.take()

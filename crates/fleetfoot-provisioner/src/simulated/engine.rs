@@ -67,6 +67,7 @@ impl SimulatedEngine {
             rules: Vec::new(),
             hook: None,
             observer: None,
+            listed: None,
             calls: VecDeque::new(),
             peaks: BTreeMap::new(),
         };
@@ -123,6 +124,12 @@ impl SimulatedEngine {
         if let Some(observer) = observer {
             observer(name, change);
         }
+    }
+
+    /// When it last made a list.
+    #[must_use]
+    pub fn listed_at(&self) -> Option<Instant> {
+        self.state().listed
     }
 
     /// Event streams break and begin again.
@@ -246,6 +253,9 @@ impl SimulatedEngine {
             return std::future::pending().await;
         }
         if fault.is_none() && latency.is_zero() && !*self.0.frozen.borrow() {
+            if matches!(request, Request::List { .. }) {
+                self.state().listed = Some(Instant::now());
+            }
             return self.act(request);
         }
         let lost = request.error(ErrorKind::Unanswered, "the engine is gone");
@@ -254,11 +264,14 @@ impl SimulatedEngine {
         tasks::start(async move {
             let mut frozen = engine.0.frozen.subscribe();
             let _ = frozen.wait_for(|frozen| !frozen).await;
+            // A list is as old as its beginning: what lands while it is on its way is not in it.
+            let lists = fault.is_none() && matches!(request, Request::List { .. });
+            let seen = lists.then(|| engine.act(request.clone()));
             if !latency.is_zero() {
                 tokio::time::sleep(latency).await;
             }
             let answer = match fault {
-                None => engine.act(request),
+                None => seen.unwrap_or_else(|| engine.act(request)),
                 Some(Fault::Fail(kind, message)) => Err(request.error(kind, message)),
                 Some(Fault::LostAnswer) => {
                     let lost = request.error(ErrorKind::Unanswered, "the answer was lost");
@@ -274,6 +287,9 @@ impl SimulatedEngine {
                 }
                 Some(Fault::Hang) => return,
             };
+            if lists {
+                engine.state().listed = Some(Instant::now());
+            }
             let _ = answer_tx.send(answer);
         });
         answer_rx.await.unwrap_or(Err(lost))

@@ -65,6 +65,7 @@ pub(super) struct State {
     pub(super) rules: Vec<Rule>,
     pub(super) hook: Option<Hook>,
     pub(super) observer: Option<Observer>,
+    pub(super) listed: Option<Instant>,
     pub(super) calls: VecDeque<Call>,
     pub(super) peaks: BTreeMap<PoolName, usize>,
 }

@@ -104,18 +104,20 @@ async fn handle(
     }
     let struck = strike(&shared, endpoint, &subject, &route);
     shared.watching.tell(|| asked(endpoint, &subject, &route, &call));
-    let answered = |status| answered(endpoint, &subject, status);
+    let answered = |status, retry_after_s| answered(endpoint, &subject, status, retry_after_s);
     let mut response = match struck {
         None => dispatch(&shared, &route, call).await,
         Some(action) => match faulty(&shared, action, &route, call, &connection).await {
             Some(response) => response,
             None => {
-                shared.watching.tell(|| answered(0));
+                shared.watching.tell(|| answered(0, None));
                 return answer::empty(500);
             }
         },
     };
-    shared.watching.tell(|| answered(response.status().as_u16()));
+    let retry_after = response.headers().get("retry-after").and_then(|it| it.to_str().ok());
+    let retry_after_s = retry_after.and_then(|text| text.parse().ok());
+    shared.watching.tell(|| answered(response.status().as_u16(), retry_after_s));
     if let Some(number) = number {
         shared.lock().answered_jit_call(number, response.status().as_u16());
     }
@@ -138,13 +140,19 @@ fn asked(endpoint: Endpoint, subject: &Subject, route: &Route, call: &Call) -> S
     }
 }
 
-fn answered(endpoint: Endpoint, subject: &Subject, status: u16) -> Seen {
+fn answered(
+    endpoint: Endpoint,
+    subject: &Subject,
+    status: u16,
+    retry_after_s: Option<u64>,
+) -> Seen {
     Seen::Answered {
         endpoint,
         scope: subject.scope.clone(),
         scale_set: subject.scale_set.clone(),
         runner: subject.runner.clone(),
         status,
+        retry_after_s,
     }
 }
 
