@@ -199,7 +199,7 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     if !pool.has_lease() {
         return false;
     }
-    let bound = pool.settings().spec.stop_timeout.to_std();
+    let (began, bound) = (pool.now(), pool.settings().spec.stop_timeout.to_std());
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.delete.before");
     let deleted = bounded(bound, delete_all(pool, &flight.name)).await;
@@ -208,6 +208,10 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     match deleted {
         Ok(()) => {
             pool.backend.reach.answered();
+            if instance.unanswered_since.is_some() && !pool.backend.provisioner.capabilities().list
+            {
+                return deleted_unseen(pool, instance, began).await;
+            }
             if instance.unanswered_since.is_some() {
                 // A late create may still land: only the sweep proves absence (11.1).
                 retry(pool, instance, "a create call may still land", Backoff::REMOVAL).await;
@@ -233,6 +237,32 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
             false
         }
     }
+}
+
+/// A backend that cannot list proves by deletes what others prove by lists (11.1): two that went well, further
+/// apart than the unanswered call could still land.
+async fn deleted_unseen(
+    pool: &PoolContext,
+    instance: &Instance,
+    began: fleetfoot_core::Timestamp,
+) -> bool {
+    let bound = pool.shared.pace.call_bound;
+    let after = instance.last_clear_list_at.or(instance.unanswered_since).unwrap_or(began);
+    if after.age(began) > bound {
+        change(pool, instance, move |row| {
+            row.clear_lists = row.clear_lists.saturating_add(1);
+            row.last_clear_list_at = Some(began);
+        })
+        .await;
+        if instance.clear_lists > 0 {
+            observe(pool, &instance.name, vec![Observation::EnvironmentGone]).await;
+            return true;
+        }
+    }
+    let least = Span(bound.0.saturating_add(ABSENT_MARGIN.0));
+    let detail = "a create call may still land";
+    retry_after(pool, instance, detail, Backoff::REMOVAL, least).await;
+    false
 }
 
 async fn failed(

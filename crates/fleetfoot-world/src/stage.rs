@@ -317,6 +317,8 @@ impl Stage {
                 if let Some(life) = &self.incarnation {
                     self.books.matters("", &format!("controller frozen for {} s", lasts.as_secs()));
                     life.gate.freeze();
+                    // When it wakes, what it was told is as old as its sleep.
+                    self.muddled(lasts);
                     self.went_away();
                     agenda.put(now + lasts, Happening::Over(Over::Freeze));
                 }

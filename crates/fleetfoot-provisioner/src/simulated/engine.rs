@@ -253,9 +253,7 @@ impl SimulatedEngine {
             return std::future::pending().await;
         }
         if fault.is_none() && latency.is_zero() && !*self.0.frozen.borrow() {
-            if matches!(request, Request::List { .. }) {
-                self.state().listed = Some(Instant::now());
-            }
+            self.state().answers(matches!(request, Request::List { .. }));
             return self.act(request);
         }
         let lost = request.error(ErrorKind::Unanswered, "the engine is gone");
@@ -287,9 +285,7 @@ impl SimulatedEngine {
                 }
                 Some(Fault::Hang) => return,
             };
-            if lists {
-                engine.state().listed = Some(Instant::now());
-            }
+            engine.state().answers(lists);
             let _ = answer_tx.send(answer);
         });
         answer_rx.await.unwrap_or(Err(lost))

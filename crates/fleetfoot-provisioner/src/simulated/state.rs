@@ -71,6 +71,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Notes when a list was answered.
+    pub(super) fn answers(&mut self, list: bool) {
+        self.listed = list.then(Instant::now).or(self.listed);
+    }
+
     /// Makes an environment, or finds the one of that name; says whether a runner was launched in it.
     /// `None` if the name belongs to another installation.
     pub(super) fn create(
