@@ -159,8 +159,16 @@ impl PoolState {
             self.instances.get(name).is_some_and(|instance| instance.serves())
         };
         let undecided = |instance: &&Arc<Instance>| is_undecided(instance, demand, now);
+        // Its runner is being taken away with the job that it has: nobody else will run that job.
+        let taken = |row: &&Arc<Instance>| {
+            row.phase == crate::Phase::Stopping
+                && row.job.is_some()
+                && row.job_completed_at.is_none()
+                && row.occupies()
+        };
         let over = demand.spent.keys().filter(|name| spent(name)).count()
-            + self.instances.values().filter(undecided).count();
+            + self.instances.values().filter(undecided).count()
+            + self.instances.values().filter(taken).count();
         let level = demand.statistics.assigned.saturating_sub(count(over));
         let mut over_by_name = BTreeSet::new();
         let mut young: u32 = 0;
