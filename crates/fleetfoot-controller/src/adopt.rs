@@ -131,7 +131,9 @@ pub(crate) async fn record_pool(
     // Among several controllers this is the first that is done with its rows.
     let several = shared.store.membership().is_some();
     let careful = several && shared.store.behind().is_some();
-    shared
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pool.before");
+    let recorded = shared
         .store
         .update(move |txn| {
             let name = row.name.clone();
@@ -147,7 +149,10 @@ pub(crate) async fn record_pool(
                 row.intent = Intent::Removed;
             }
         })
-        .await
+        .await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.pool.after");
+    recorded
 }
 
 /// Its environments ended with the host, whatever identity they remember (11.13).

@@ -138,6 +138,8 @@ impl Shared {
         if pool.settings().removed {
             return Ok(());
         }
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.pool_removed.before");
         self.store
             .update(move |txn| {
                 if let Some(row) = txn.pool_mut(&name) {
@@ -145,6 +147,8 @@ impl Shared {
                 }
             })
             .await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("controller.commit.pool_removed.after");
         let settings = PoolSettings::clone(&pool.settings());
         let spec = PoolSpec { max_runners: 0, ..settings.spec.clone() };
         self.instruct(pool, PoolSettings { removed: true, spec, ..settings });

@@ -17,6 +17,7 @@ mod binary;
 mod burst;
 mod churn;
 mod docker;
+mod failover;
 mod figure;
 mod idle;
 mod outside;
@@ -26,6 +27,7 @@ mod proxy;
 mod recover;
 mod refill;
 mod rig;
+mod sim;
 mod soak;
 mod start;
 
@@ -50,6 +52,9 @@ pub struct BenchArgs {
     /// Jobs of the row `soak` [default: 200000]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Address of an empty database, for the row `failover` [default: FLEETFOOT_TEST_POSTGRES_URL]
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
     /// Also build the program from nothing, for the row `binary`; takes minutes
     #[arg(long)]
     pub build_time: bool,
@@ -89,6 +94,10 @@ pub enum Row {
     Churn,
     /// A thousand running instances, killed and started again
     Recover,
+    /// Two controllers on one database, one of them killed
+    Failover,
+    /// Simulated worlds a second
+    Sim,
     /// Memory and store over very many jobs; takes minutes and runs only when it is named
     Soak,
     /// Size and build time of the program
@@ -106,6 +115,8 @@ impl Row {
             Self::Again => "again",
             Self::Churn => "churn",
             Self::Recover => "recover",
+            Self::Failover => "failover",
+            Self::Sim => "sim",
             Self::Soak => "soak",
             Self::Binary => "binary",
         }
@@ -158,6 +169,8 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
             Row::Again => interruptible(again::measure(args.quick)).await?,
             Row::Churn => interruptible(churn::measure(args.quick)).await?,
             Row::Recover => interruptible(recover::measure(args.quick)).await?,
+            Row::Failover => interruptible(failover::measure(args.database.as_deref())).await?,
+            Row::Sim => interruptible(sim::measure(args.quick)).await?,
             Row::Soak => interruptible(soak::measure(args.quick, args.jobs)).await?,
             Row::Binary => interruptible(binary::measure(args.build_time)).await?,
         };

@@ -21,6 +21,8 @@ const FIRST_MIN: usize = 10_000;
 const RATIO_MAX: f64 = 1.10;
 /// How often it is told how far it is.
 const TELLINGS: usize = 10;
+/// The least of so many of the last tellings counts.
+const LAST: usize = 3;
 /// The store's retention, and what is not pruned yet beyond it.
 const EVENTS_MAX: i64 = 100_000;
 const CLOSED_MAX: i64 = 20_000;
@@ -31,12 +33,16 @@ pub(super) async fn measure(quick: bool, jobs: Option<usize>) -> Result<Measured
     let first = (jobs / 10).max(FIRST_MIN).min(jobs);
     let mut churn = Churn::start().await?;
     let early = churn.run_to(first).await?;
-    let mut late = early;
+    let mut told = Vec::with_capacity(TELLINGS);
     for step in 1..=TELLINGS {
-        late = churn.run_to(first + (jobs - first) * step / TELLINGS).await?;
-        let Moment { jobs, rss_mib, .. } = late;
+        let moment = churn.run_to(first + (jobs - first) * step / TELLINGS).await?;
+        let Moment { jobs, rss_mib, .. } = moment;
         note(&format!("soak ... {jobs} jobs, {rss_mib:.1} MiB resident"));
+        told.push(moment);
     }
+    // Pages of the program and bursts of work come and go by some MiB; what grew stays.
+    let last = told.iter().rev().take(LAST).map(|moment| moment.rss_mib).fold(f64::MAX, f64::min);
+    let late = told.last().map_or(early, |moment| Moment { rss_mib: last, ..*moment });
     let kept = Kept::read(&churn)?;
     churn.end().await?;
     let ratio = late.rss_mib / early.rss_mib.max(0.001);
