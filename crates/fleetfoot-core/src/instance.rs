@@ -201,6 +201,11 @@ impl Instance {
         )
     }
 
+    /// Something may run in it: its launch was begun. What is made and not launched never had its credential.
+    fn may_run(&self) -> bool {
+        matches!(self.environment, Environment::Requested | Environment::Launched)
+    }
+
     /// Its environment ended and something of it is left at the backend.
     #[must_use]
     pub fn is_remains(&self) -> bool {
@@ -240,8 +245,8 @@ impl Instance {
     /// [`Refused`] when the observation cannot be true of an instance in this phase; nothing changes.
     pub fn observe(&mut self, observation: &Observation, now: Timestamp) -> Result<(), Refused> {
         let next = apply(self.phase, observation)?;
-        // Busy, but its machine is gone: there is nothing to keep running (gate, case d).
-        let next = if matches!(observation, Observation::Busy) && !self.may_live() {
+        // Busy, but its machine is gone or was never launched: there is nothing to keep running (gate, case d).
+        let next = if matches!(observation, Observation::Busy) && !self.may_run() {
             self.phase
         } else {
             next
@@ -338,12 +343,12 @@ impl Instance {
             }
             Observation::Busy => {
                 self.verified_at = Some(now);
-                if self.may_live() {
+                if self.may_run() {
                     self.reason = None;
                     // It has a job, so what was said of its end was not true (11.15): it serves.
                     self.job_completed_at = None;
                     self.job_result = None;
-                } else {
+                } else if !self.may_live() {
                     // Only a runner with a job is called busy, and its machine is gone: the job is over.
                     self.job_proven = true;
                 }

@@ -228,6 +228,19 @@ fn a_completion_that_github_contradicts_is_forgotten() {
     assert_eq!(scene.created(), 0, "its end is known before github's level says so");
 }
 
+/// 11.3: "busy" of what was never launched is GitHub's mistake; as `Running` it would have no way out.
+#[test]
+fn what_was_never_launched_does_not_run() {
+    use fleetfoot_core::Observation;
+    let mut scene = Scene::new(1);
+    let mut row = scene.instance(Phase::Stopping, Environment::Present).clone();
+    row.observe(&Observation::Busy, NOW).unwrap();
+    assert_eq!((row.phase, row.had_job()), (Phase::Stopping, false));
+    row.environment = Environment::Launched;
+    row.observe(&Observation::Busy, NOW).unwrap();
+    assert_eq!(row.phase, Phase::Running);
+}
+
 #[test]
 fn room_that_another_pool_waits_for_is_made_of_surplus_idle_runners_and_of_no_more() {
     let mut scene = Scene::new(0);

@@ -269,11 +269,15 @@ impl Stage {
         }
         let word = if restored { "restored from a copy" } else { "lost" };
         self.books.matters("", &format!("store {word}"));
+        let blind = self.pools.iter().filter(|plan| !plan.listed).map(|plan| plan.name.clone());
+        let blind: Vec<PoolName> = blind.collect();
         let mut inner = self.books.lock();
         inner.epoch += 1;
         inner.present = Arc::default();
         for book in inner.names.values_mut() {
             book.has_row = false;
+            // Nobody can tell the successor of it where the backend cannot list.
+            book.unknown |= blind.iter().any(|pool| book.pool.as_ref() == Some(pool));
         }
         Ok(())
     }
