@@ -207,7 +207,7 @@ async fn a_proxy_that_refuses() {
     let text = bed.config(&top, &[("one", 1)], &bed.process());
     bed.write(&text.replace(&bed.github.url(), "https://ghes.example"));
     let line = told(&bed).await;
-    assert!(line.contains("the proxy refuses the connection"), "{line}");
+    assert!(line.contains(&format!("the proxy {closed} refuses the connection")), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
