@@ -14,6 +14,9 @@ use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
 use crate::record::{Recorded, commit};
 
+/// What the store refused is done again, the call before it included: not at once, a full disk lasts.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Makes the environment of a name that was begun; single step, registers it before.
 pub(crate) async fn make(flight: Flight) {
     if flight.pool.settings().provisioner.capabilities().late_binding {
@@ -192,6 +195,7 @@ pub(crate) async fn observe(
         Err(error) if error.not_ours().is_some() => None,
         Err(error) => {
             tracing::error!(pool = %pool.name(), instance = %name, error = %chain(&error), "store refused an observation");
+            tokio::time::sleep(STORE_PAUSE).await;
             None
         }
     }
