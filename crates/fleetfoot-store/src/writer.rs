@@ -262,14 +262,16 @@ impl Writer {
 
     /// Removes one step of what is beyond retention. Failing is no harm: it is tried again later.
     async fn prune(&mut self) {
-        self.rows_since_prune = 0;
-        if let Err(error) = self.prune_step().await {
+        let written = std::mem::take(&mut self.rows_since_prune);
+        if let Err(error) = self.prune_step(written).await {
             tracing::warn!(%error, "store prune failed");
         }
     }
 
-    async fn prune_step(&mut self) -> Result<(), DriverError> {
-        let step = i64::from(self.retention.step.max(1));
+    async fn prune_step(&mut self, written: usize) -> Result<(), DriverError> {
+        // No fewer than were written since: a large commit must not outrun it.
+        let written = i64::try_from(written).unwrap_or(i64::MAX);
+        let step = i64::from(self.retention.step.max(1)).max(written);
         let mut deletes = Vec::new();
         let mut full = false;
         for (find, values, delete) in self.prunings(step) {

@@ -337,7 +337,8 @@ async fn a_proxy_that_refuses_is_one_clear_line() {
     let connection = Connection::new(&http, &url, &token("ghp")).unwrap();
     let error = connection.check().await.unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Unreachable, "{}", error.chain());
-    assert!(error.chain().contains("the proxy refuses the connection"), "{}", error.chain());
+    assert!(error.chain().contains("the proxy 127.0.0.1:"), "{}", error.chain());
+    assert!(error.chain().contains(" refuses the connection"), "{}", error.chain());
 }
 
 #[tokio::test(start_paused = true)]
