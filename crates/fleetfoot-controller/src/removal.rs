@@ -5,7 +5,7 @@ use fleetfoot_core::{
     Span,
 };
 use fleetfoot_github::Removal;
-use fleetfoot_provisioner::BackendError;
+use fleetfoot_provisioner::{BackendError, Deletion};
 
 use crate::clock::Steady;
 use crate::executor::chain;
@@ -180,13 +180,13 @@ fn early_exit(instance: &Instance) -> String {
 }
 
 /// Deletes what is ours of that name, and what the original program left under it.
-async fn delete_all(pool: &PoolContext, name: &InstanceName) -> Result<(), BackendError> {
+async fn delete_all(pool: &PoolContext, name: &InstanceName) -> Result<Deletion, BackendError> {
     let settings = pool.settings();
-    settings.provisioner.delete(name).await?;
-    if settings.takeover {
-        settings.provisioner.delete_legacy(name).await?;
+    let deletion = settings.provisioner.delete(name).await?;
+    if deletion == Deletion::WasAbsent && settings.takeover {
+        return settings.provisioner.delete_legacy(name).await;
     }
-    Ok(())
+    Ok(deletion)
 }
 
 async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
@@ -206,17 +206,20 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.delete.after");
     match deleted {
-        Ok(()) => {
+        Ok(deletion) => {
             pool.backend.reach.answered();
-            if instance.unanswered_since.is_some() && !pool.backend.provisioner.capabilities().list
-            {
+            let lists = pool.backend.provisioner.capabilities().list;
+            if instance.unanswered_since.is_some() && !lists {
                 return deleted_unseen(pool, instance, began).await;
             }
             if instance.unanswered_since.is_some() {
                 // A late create may still land: only the sweep proves absence (11.1).
-                retry(pool, instance, "a create call may still land", Backoff::REMOVAL).await;
-                pool.backend.look.notify_one();
-                return false;
+                return listed_first(pool, instance, "a create call may still land").await;
+            }
+            if deletion == Deletion::WasAbsent && lists {
+                // Another backend may answer at the address (11.2).
+                return listed_first(pool, instance, "not there to delete, a list must show so")
+                    .await;
             }
             observe(pool, &flight.name, vec![Observation::EnvironmentGone]).await;
             true
@@ -237,6 +240,13 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
             false
         }
     }
+}
+
+/// A delete that went well proves nothing here: the sweep does, by complete lists of the backend that holds the instance.
+async fn listed_first(pool: &PoolContext, instance: &Instance, detail: &str) -> bool {
+    retry(pool, instance, detail, Backoff::REMOVAL).await;
+    pool.backend.look.notify_one();
+    false
 }
 
 /// A backend that cannot list proves by deletes what others prove by lists (11.1): two that went well, further

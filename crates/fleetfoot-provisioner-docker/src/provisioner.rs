@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetfoot_provisioner::{
-    BackendError, Capabilities, EnvironmentInfo, EnvironmentSpec, ErrorKind, EventStream, Finding,
-    Handle, InstallationId, InstanceName, JitConfig, Listing, PoolName, Provisioner, Reach,
+    BackendError, Capabilities, Deletion, EnvironmentInfo, EnvironmentSpec, ErrorKind, EventStream,
+    Finding, Handle, InstallationId, InstanceName, JitConfig, Listing, PoolName, Provisioner,
+    Reach,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -264,18 +265,15 @@ impl Provisioner for DockerProvisioner {
         Err(BackendError::new("launch runner", ErrorKind::Instance, message).about(&spec.name))
     }
 
-    async fn delete(&self, name: &InstanceName) -> Result<(), BackendError> {
+    async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
         let failed = |error: CallError| error.of("remove container", Some(name), true);
         let mut talk = self.engine.talk().await.map_err(failed)?;
-        let Some((id, life)) =
-            look::find(&mut talk, &self.installation, name).await.map_err(failed)?
-        else {
-            return Ok(());
-        };
+        let found = look::find(&mut talk, &self.installation, name).await.map_err(failed)?;
+        let Some((id, life)) = found else { return Ok(Deletion::WasAbsent) };
         self.stop_and_remove(&mut talk, &id, life).await.map_err(failed)?;
         self.hub.removed(&id);
         tracing::debug!(instance = %name, "container removed");
-        Ok(())
+        Ok(Deletion::Removed)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
@@ -358,17 +356,19 @@ impl Provisioner for DockerProvisioner {
         Ok(environments)
     }
 
-    async fn delete_legacy(&self, name: &InstanceName) -> Result<(), BackendError> {
+    async fn delete_legacy(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
         let failed =
             |error: CallError| error.of("remove container of the original", Some(name), true);
         let mut talk = self.engine.talk().await.map_err(failed)?;
         let labels = [format!("{LABEL_OUTRUNNER}=true"), format!("{LABEL_OUTRUNNER_NAME}={name}")];
+        let mut deletion = Deletion::WasAbsent;
         for listed in look::list(&mut talk, &labels).await.map_err(failed)? {
             if legacy_name(&listed).as_ref() == Some(name) {
                 self.stop_and_remove(&mut talk, &listed.id, listed.life()).await.map_err(failed)?;
+                deletion = Deletion::Removed;
             }
         }
-        Ok(())
+        Ok(deletion)
     }
 
     fn storage_directory(&self) -> Option<PathBuf> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetfoot_provisioner::InstanceName;
 use fleetfoot_provisioner::{
-    BackendError, Capabilities, EnvironmentSpec, ErrorKind, EventStream, Finding, Handle,
+    BackendError, Capabilities, Deletion, EnvironmentSpec, ErrorKind, EventStream, Finding, Handle,
     JitConfig, Listing, Provisioner, Reach,
 };
 
@@ -219,13 +219,13 @@ impl Provisioner for ProcessProvisioner {
         Ok(())
     }
 
-    async fn delete(&self, name: &InstanceName) -> Result<(), BackendError> {
+    async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
         const OPERATION: &str = "delete process directory";
         let guard = self.host.locks.lock(name).await;
         let backend = |error| failed(OPERATION, name, ErrorKind::Backend, error);
         let directory = self.host.directory(name);
         let uid = match self.host.owner(name).map_err(backend)? {
-            Owner::Nobody => return Ok(()),
+            Owner::Nobody => return Ok(Deletion::WasAbsent),
             Owner::Ours(meta) => meta.uid,
             Owner::OursUnwritten => None,
             Owner::Foreign => {
@@ -265,7 +265,7 @@ impl Provisioner for ProcessProvisioner {
                 .map_err(|error| failed(OPERATION, &name, ErrorKind::Backend, error))?;
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("process.remove.after");
-            Ok(())
+            Ok(Deletion::Removed)
         });
         work.await.map_err(|error| lost(OPERATION, error))?
     }

@@ -20,6 +20,6 @@ pub use fleetfoot_core::{Exit, InstallationId, InstanceName, NameError, PoolName
 
 pub use error::{Advice, BackendError, ErrorKind};
 pub use provisioner::{
-    Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Event, EventStream, Finding,
-    Handle, JitConfig, Listing, Provisioner, Reach, Severity,
+    Capabilities, Deletion, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Event, EventStream,
+    Finding, Handle, JitConfig, Listing, Provisioner, Reach, Severity,
 };

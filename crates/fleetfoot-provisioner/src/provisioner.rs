@@ -111,6 +111,18 @@ pub struct Listing {
     pub environments: Vec<EnvironmentInfo>,
 }
 
+/// What a delete came upon.
+///
+/// Only [`Removed`](Self::Removed) proves by itself that the environment is gone. That nothing was there may as well mean
+/// that another engine answers at the same address (11.2): a complete list of the one that holds it has to say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It was there, carried our evidence, and is gone.
+    Removed,
+    /// Nothing of ours was there under that name.
+    WasAbsent,
+}
+
 /// Something a backend noticed by itself. A hint to look, and for exits the proof itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -157,7 +169,8 @@ pub struct Finding {
 ///
 /// Contract, tested by [`crate::conformance`]:
 /// - `create` is idempotent by name where declared, and never touches what is not ours.
-/// - `delete` of what is gone is `Ok`; it stops what still runs, within its caller's bound.
+/// - `delete` of what is gone is `Ok`, and says so: [`Deletion::WasAbsent`]. It stops what still runs, within its caller's
+///   bound. A backend without `list` that cannot tell the two apart says `Removed`; it is believed either way.
 /// - `list` is complete, dead ones included, or an error; never a part.
 /// - No retries inside. Every call is bounded by its caller and safe to drop at any await: what it
 ///   left behind, `list` shows.
@@ -187,7 +200,7 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
     ) -> Result<(), BackendError>;
 
     /// Stops and removes the environment and everything of it.
-    async fn delete(&self, name: &InstanceName) -> Result<(), BackendError>;
+    async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError>;
 
     /// Everything that carries `installation`'s evidence at this connection.
     async fn list(&self) -> Result<Listing, BackendError>;
@@ -215,9 +228,9 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Removes one that [`legacy`](Self::legacy) told of, after the removal gate. Touches nothing else.
-    async fn delete_legacy(&self, name: &InstanceName) -> Result<(), BackendError> {
+    async fn delete_legacy(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
         let _ = name;
-        Ok(())
+        Ok(Deletion::WasAbsent)
     }
 
     /// Things that carry our kind of evidence with the id of another installation: told, never touched. A backend

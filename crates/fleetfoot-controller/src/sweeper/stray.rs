@@ -5,7 +5,7 @@ use fleetfoot_core::{
     Discrepancy, Environment, Instance, InstanceName, Observation, Outcome, Phase, PoolName,
     PoolState, Reason, Registration, Timestamp,
 };
-use fleetfoot_provisioner::{EnvironmentInfo, EnvironmentState};
+use fleetfoot_provisioner::{Deletion, EnvironmentInfo, EnvironmentState};
 
 use crate::executor::chain;
 use crate::record::observe;
@@ -88,6 +88,7 @@ impl Sweep {
         }
     }
 
+    /// True if what was there is gone.
     async fn delete(&self, name: &InstanceName) -> bool {
         let bound = self.shared.pace.call_bound.to_std();
         #[cfg(feature = "faults")]
@@ -96,7 +97,10 @@ impl Sweep {
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.backend.delete_stray.after");
         match deleted {
-            Ok(Ok(())) => true,
+            // What was not there may be held by another backend: the next list tells.
+            Ok(Ok(deletion)) => {
+                deletion == Deletion::Removed || !self.backend.provisioner.capabilities().list
+            }
             Ok(Err(error)) => {
                 tracing::warn!(instance = %name, error = %chain(&error), "deletion failed");
                 false

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleetfoot_core::{Outcome, Phase, Span};
+use fleetfoot_provisioner::ErrorKind;
 use fleetfoot_provisioner::simulated::{Fault, Operation, Rule};
 use fleetfoot_sim::{Endpoint, Fault as GithubFault, FaultAction};
 
@@ -135,6 +136,36 @@ async fn another_backend_at_the_same_address_closes_and_makes_nothing() {
     bed.engine().set_identity(&own);
     bed.until_done(3).await;
     bed.until_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_backend_does_not_find_to_delete_is_not_gone() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 1).with(|spec| spec.min_idle = 1)]).await;
+    bed.until("one is idle", |bed| !bed.in_phase("linux", Phase::Idle).is_empty()).await;
+    let name = bed.in_phase("linux", Phase::Idle)[0].name.clone();
+    bed.until("its backend is known", |bed| {
+        bed.state("linux").instances[&name].backend_identity.is_some()
+    })
+    .await;
+    let own = bed.state("linux").instances[&name].backend_identity.clone().unwrap();
+    // Nobody hears from the lists that it is another one.
+    let refused = || Fault::Fail(ErrorKind::Backend, "no list".into());
+    bed.engine().add_rule(Rule::all(Operation::List, refused()));
+    bed.engine().set_identity("another engine");
+    bed.engine().end(&name, fleetfoot_core::Exit::default());
+    let deletes = |bed: &Bed| {
+        bed.engine().calls().iter().filter(|call| call.operation == Operation::Delete).count()
+    };
+    bed.until("its remains were to be deleted", |bed| deletes(bed) > 0).await;
+    bed.throughout("its row stays", Duration::from_millis(700), |bed| {
+        bed.state("linux").instances.contains_key(&name)
+    })
+    .await;
+    bed.engine().set_identity(&own);
+    bed.engine().clear_rules();
+    bed.until("its remains are deleted", |bed| !bed.ours().contains(&name)).await;
+    bed.until("its row is closed", |bed| !bed.state("linux").instances.contains_key(&name)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

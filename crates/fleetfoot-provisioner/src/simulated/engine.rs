@@ -16,7 +16,7 @@ use super::request::{Answer, Request};
 use super::state::{Call, Change, Environment, State};
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{
-    EnvironmentInfo, EnvironmentState, Event, EventStream, JitConfig, Listing,
+    Deletion, EnvironmentInfo, EnvironmentState, Event, EventStream, JitConfig, Listing,
 };
 use crate::tasks;
 
@@ -355,14 +355,14 @@ impl SimulatedEngine {
                     it.installation == *installation && it.engine == state.identity
                 };
                 let Some(it) = state.environments.get(name).filter(here) else {
-                    return Ok(Answer::Done);
+                    return Ok(Answer::Deleted(Deletion::WasAbsent));
                 };
                 let lived = it.state == EnvironmentState::Running;
                 drop(state);
                 self.tell(name, &Change::Deleted { lived });
                 self.end(name, Exit { code: Some(143), out_of_memory: false, message: None });
                 self.remove(name);
-                Ok(Answer::Done)
+                Ok(Answer::Deleted(Deletion::Removed))
             }
             Request::List { installation } => {
                 let ours = state.environments.iter().filter(|(_, it)| {

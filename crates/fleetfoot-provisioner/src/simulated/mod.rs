@@ -25,8 +25,8 @@ pub use wire::serve;
 
 use crate::error::{BackendError, ErrorKind};
 use crate::provisioner::{
-    Capabilities, EnvironmentInfo, EnvironmentSpec, EventStream, Finding, Handle, JitConfig,
-    Listing, Provisioner, Reach, Severity,
+    Capabilities, Deletion, EnvironmentInfo, EnvironmentSpec, EventStream, Finding, Handle,
+    JitConfig, Listing, Provisioner, Reach, Severity,
 };
 use request::{Answer, Request};
 use wire::Client;
@@ -155,7 +155,9 @@ impl Provisioner for SimulatedProvisioner {
         };
         match self.call(request).await? {
             Answer::Handle(handle) => Ok(handle),
-            Answer::Done | Answer::Listing(_) | Answer::Logs(_) => Err(odd("create environment")),
+            Answer::Done | Answer::Deleted(_) | Answer::Listing(_) | Answer::Logs(_) => {
+                Err(odd("create environment"))
+            }
         }
     }
 
@@ -172,15 +174,22 @@ impl Provisioner for SimulatedProvisioner {
         self.call(Request::Launch { installation, name, jit: jit.clone() }).await.map(drop)
     }
 
-    async fn delete(&self, name: &InstanceName) -> Result<(), BackendError> {
+    async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
         let (installation, name) = (self.installation.clone(), name.clone());
-        self.call(Request::Delete { installation, name }).await.map(drop)
+        match self.call(Request::Delete { installation, name }).await? {
+            Answer::Deleted(deletion) => Ok(deletion),
+            Answer::Done | Answer::Handle(_) | Answer::Listing(_) | Answer::Logs(_) => {
+                Err(odd("delete environment"))
+            }
+        }
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
         match self.call(Request::List { installation: self.installation.clone() }).await? {
             Answer::Listing(listing) => Ok(listing),
-            Answer::Done | Answer::Handle(_) | Answer::Logs(_) => Err(odd("list environments")),
+            Answer::Done | Answer::Deleted(_) | Answer::Handle(_) | Answer::Logs(_) => {
+                Err(odd("list environments"))
+            }
         }
     }
 
@@ -202,7 +211,9 @@ impl Provisioner for SimulatedProvisioner {
         let (installation, name) = (self.installation.clone(), name.clone());
         match self.call(Request::Logs { installation, name, lines }).await? {
             Answer::Logs(text) => Ok(text),
-            Answer::Done | Answer::Handle(_) | Answer::Listing(_) => Err(odd("read logs")),
+            Answer::Done | Answer::Deleted(_) | Answer::Handle(_) | Answer::Listing(_) => {
+                Err(odd("read logs"))
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use fleetfoot_core::{InstallationId, InstanceName, PoolName};
 
 use super::faults::Operation;
 use crate::error::{BackendError, ErrorKind};
-use crate::provisioner::{Handle, JitConfig, Listing};
+use crate::provisioner::{Deletion, Handle, JitConfig, Listing};
 
 #[derive(Debug, Clone)]
 pub(super) enum Request {
@@ -67,6 +67,7 @@ impl Request {
 pub(super) enum Answer {
     Handle(Handle),
     Done,
+    Deleted(Deletion),
     Listing(Listing),
     Logs(String),
 }

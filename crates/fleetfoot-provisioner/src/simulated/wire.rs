@@ -16,7 +16,9 @@ pub use server::serve;
 use super::faults::Operation;
 use super::request::{Answer, Request};
 use crate::error::{BackendError, ErrorKind};
-use crate::provisioner::{EnvironmentInfo, EnvironmentState, Event, Handle, JitConfig, Listing};
+use crate::provisioner::{
+    Deletion, EnvironmentInfo, EnvironmentState, Event, Handle, JitConfig, Listing,
+};
 
 /// A request, as it is written.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +49,9 @@ struct Tell {
     listing: Option<WireListing>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logs: Option<String>,
+    /// A delete: whether it removed something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event: Option<WireEvent>,
 }
@@ -160,6 +165,7 @@ impl Tell {
         let mut tell = Self { id: Some(id), ..Self::default() };
         match answer {
             Ok(Answer::Done) => {}
+            Ok(Answer::Deleted(deletion)) => tell.removed = Some(deletion == Deletion::Removed),
             Ok(Answer::Handle(handle)) => tell.handle = Some(handle.0),
             Ok(Answer::Logs(text)) => tell.logs = Some(text),
             Ok(Answer::Listing(listing)) => {
@@ -203,6 +209,8 @@ impl Tell {
         Ok(match self {
             Self { handle: Some(handle), .. } => Answer::Handle(Handle(handle)),
             Self { logs: Some(text), .. } => Answer::Logs(text),
+            Self { removed: Some(true), .. } => Answer::Deleted(Deletion::Removed),
+            Self { removed: Some(false), .. } => Answer::Deleted(Deletion::WasAbsent),
             Self { listing: Some(listing), .. } => Answer::Listing(Listing {
                 identity: listing.identity,
                 environments: listing

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use super::{passed, want};
 use crate::conformance::ground::{Ground, LOOK, Outcome};
 use crate::conformance::{Play, Verdict};
-use crate::provisioner::{EnvironmentState, Event, Severity};
+use crate::provisioner::{Deletion, EnvironmentState, Event, Severity};
 
 pub(super) fn running(state: Option<&EnvironmentState>) -> bool {
     state == Some(&EnvironmentState::Running)
@@ -95,10 +95,19 @@ pub(super) async fn launch_twice(ground: &Ground<'_>) -> Outcome<Verdict> {
 pub(super) async fn delete_gone(ground: &Ground<'_>) -> Outcome<Verdict> {
     let provisioner = ground.provisioner().await;
     let spec = ground.spec();
-    ground.within("delete of what never was", provisioner.delete(&spec.name)).await?;
+    // Absence is proven by lists; who has none is believed either way.
+    let told = |what, deletion, wanted| {
+        want(deletion == wanted || !ground.capabilities.list, || {
+            format!("{what} says {deletion:?}")
+        })
+    };
+    let never = ground.within("delete of what never was", provisioner.delete(&spec.name)).await?;
+    told("delete of what never was", never, Deletion::WasAbsent)?;
     ground.create(&*provisioner, &spec, &Play::wait()).await?;
-    ground.within("delete", provisioner.delete(&spec.name)).await?;
-    ground.within("delete of what is gone", provisioner.delete(&spec.name)).await?;
+    let first = ground.within("delete", provisioner.delete(&spec.name)).await?;
+    told("delete", first, Deletion::Removed)?;
+    let again = ground.within("delete of what is gone", provisioner.delete(&spec.name)).await?;
+    told("delete of what is gone", again, Deletion::WasAbsent)?;
     passed("never made, and deleted before")
 }
 
@@ -112,8 +121,8 @@ pub(super) async fn delete_running(ground: &Ground<'_>) -> Outcome<Verdict> {
         ground.within("delete", provisioner.delete(&spec.name)),
         ground.within("delete beside another", provisioner.delete(&spec.name))
     );
-    first?;
-    second?;
+    let both = [first?, second?];
+    want(both.contains(&Deletion::Removed), || "neither says that it removed it".to_owned())?;
     let took = begun.elapsed();
     if ground.capabilities.list {
         let info = ground.listed(&*provisioner, &spec.name).await?;

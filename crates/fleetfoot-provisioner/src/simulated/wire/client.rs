@@ -91,7 +91,7 @@ impl Client {
         let tell = connection.ask(operation.phrase(), &ask).await?;
         Ok(match tell.answer(operation, None)? {
             Answer::Listing(listing) => listing.environments,
-            Answer::Done | Answer::Handle(_) | Answer::Logs(_) => Vec::new(),
+            Answer::Done | Answer::Deleted(_) | Answer::Handle(_) | Answer::Logs(_) => Vec::new(),
         })
     }
 
