@@ -77,7 +77,7 @@ fn row_of(place: String, line: &str) -> Option<Row> {
 
 fn check(rows: &[Row], known: &BTreeSet<String>) -> Vec<String> {
     let mut findings = Vec::new();
-    let mut users: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    let mut users: BTreeMap<(&str, &str), Vec<&Row>> = BTreeMap::new();
     let mut ids = BTreeSet::new();
     for row in rows {
         let file = row.place.split(':').next().unwrap_or_default();
@@ -88,13 +88,13 @@ fn check(rows: &[Row], known: &BTreeSet<String>) -> Vec<String> {
             findings.push(format!("{}: {} names no test and does not say why", row.place, row.id));
         }
         for test in &row.tests {
-            users.entry(test).or_default().push(row);
+            users.entry((file, test)).or_default().push(row);
             if !known.contains(&normal(test)) {
                 findings.push(format!("{}: {}: there is no test `{test}`", row.place, row.id));
             }
         }
     }
-    for (test, rows) in users.iter().filter(|(_, rows)| rows.len() > 1) {
+    for ((_, test), rows) in users.iter().filter(|(_, rows)| rows.len() > 1) {
         for row in rows.iter().filter(|row| !row.text.contains("shared")) {
             findings.push(format!(
                 "{}: {}: `{test}` stands for other rows too; say `shared with N`",

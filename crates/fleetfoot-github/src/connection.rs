@@ -13,6 +13,7 @@ use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
 use crate::http::{Answer, Http};
+use crate::message::Statistics;
 use crate::nouns::{Jit, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, user_labels};
 use crate::opening::{self, SessionClient};
 use crate::wire;
@@ -171,6 +172,19 @@ impl Connection {
         let set: wire::ScaleSetBody =
             wire::read(OPERATION, &success(OPERATION, answer, Subject::ScaleSet)?)?;
         Ok(set.into())
+    }
+
+    /// What a scale set counts now, where GitHub says it; nothing for one that is gone.
+    pub async fn scale_set_statistics(&self, id: i64) -> Result<Option<Statistics>> {
+        const OPERATION: &str = "get the scale set";
+        let answer = self.get(OPERATION, &format!("{SETS}/{id}"), &[]).await?;
+        match success(OPERATION, answer, Subject::ScaleSet) {
+            Ok(answer) => {
+                Ok(wire::read::<wire::CountedSet>(OPERATION, &answer)?.statistics.map(Into::into))
+            }
+            Err(error) if *error.kind() == ErrorKind::ScaleSetGone => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes a scale set; one that is gone is fine.

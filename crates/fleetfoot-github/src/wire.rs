@@ -87,6 +87,13 @@ pub(crate) struct ScaleSetBody {
     pub(crate) labels: Vec<LabelBody>,
 }
 
+/// What else is in a scale set: its counts.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CountedSet {
+    #[serde(default)]
+    pub(crate) statistics: Option<scaleset::ScaleSetStatistics>,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewScaleSet<'a> {

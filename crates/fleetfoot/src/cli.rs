@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::demo::DemoArgs;
+use crate::commands::scale_set::ScaleSetArgs;
 use crate::commands::sim::SimArgs;
 use crate::commands::simulate::SimulateArgs;
 use crate::commands::store::StoreArgs;
@@ -53,6 +54,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// End an instance
     Stop(StopArgs),
+    /// Show or delete a scale set at GitHub that no pool uses any more
+    ScaleSet(ScaleSetArgs),
     /// Look through the store, copy it, put a copy back
     Store(StoreArgs),
     /// Run simulated worlds with faults, and say what they broke

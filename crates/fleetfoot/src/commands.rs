@@ -13,6 +13,7 @@ pub mod output;
 pub mod outrunner;
 pub mod resume;
 pub mod run;
+pub mod scale_set;
 pub mod schema;
 pub mod sim;
 pub mod simulate;
@@ -67,6 +68,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Drain(args) => drain::run(args).await,
         Command::Resume(args) => resume::run(args).await,
         Command::Stop(args) => stop::run(args).await,
+        Command::ScaleSet(args) => scale_set::run(args).await,
         Command::Store(args) => store::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
         Command::Sim(args) => Ok(sim::run(args).await?),

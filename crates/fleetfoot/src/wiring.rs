@@ -13,7 +13,7 @@ use std::time::Duration;
 use fleetfoot_controller::{DiskFloor, HostLimits, PoolSettings};
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::{InstallationId, Intent, NameError, PoolName, PoolSpec, PoolState, Span};
-use fleetfoot_github::{ConfigUrlError, GithubError};
+use fleetfoot_github::{ConfigUrlError, Connection, GithubError};
 use fleetfoot_store::Store;
 
 use crate::config::credentials::{Resolution, ResolveError, Resolved};
@@ -158,6 +158,25 @@ impl Wiring {
         self.backends.keep(&config.runners);
         Ok(pools)
     }
+}
+
+/// The ways to GitHub of one configuration, each once. No backend is looked at.
+///
+/// # Errors
+/// The first runner that has none.
+pub fn ways_to_github(resolution: Resolution) -> Result<Vec<Connection>, WiringError> {
+    if let Some((runner, source)) = resolution.failures.into_iter().next() {
+        return Err(WiringError::Resolve { runner, source });
+    }
+    let mut connections = Connections::default();
+    let mut ways: Vec<Connection> = Vec::new();
+    for resolved in &resolution.runners {
+        let connection = connections.connection(resolved)?;
+        if ways.iter().all(|known| !known.is(&connection)) {
+            ways.push(connection);
+        }
+    }
+    Ok(ways)
 }
 
 /// Makes the pools of one configuration, in the order of their names.

@@ -24,6 +24,7 @@ mod outrunner;
 mod process;
 mod reload;
 mod restart;
+mod scale_sets;
 mod scaler;
 mod stopping;
 mod takeover;
