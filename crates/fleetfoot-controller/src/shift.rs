@@ -4,15 +4,17 @@
 //!
 //! Everything happens in one transaction: behind it the clock shows the new time and every live row has
 //! its times on it. Meanwhile nobody plans, and whoever compares times across it throws its work away
-//! ([`Clock::steady`](crate::Clock)). A time that was read before and is committed after may be off; a
-//! check later nothing lies ahead of the clock any more, and what lies behind is held by the grace.
+//! ([`Clock::steady`](crate::Clock)). A time that was read before and is committed after may be off; the
+//! next checks let nothing lie ahead of the clock, and what lies behind is held by the grace.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetfoot_core::{Health, Job, ListenerState, PoolHealth, PoolName, Timestamp};
+use fleetfoot_core::{
+    Health, Instance, Job, ListenerState, PoolHealth, PoolName, PoolState, Timestamp,
+};
 use fleetfoot_store::{Event, Txn};
 
 use crate::executor::chain;
@@ -21,25 +23,29 @@ use crate::pool::{Shared, told};
 /// The wall clock may be off by as much before stored times are shifted.
 const TOLERANCE_MS: u64 = 5_000;
 
+/// So many checks after a shift look for what was read before it and committed after.
+const CLAMPS: u32 = 30;
+
 /// While stored times are being shifted nobody plans: this long until it looks again.
 pub(crate) const UNSTEADY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Holds the wall clock against ours until the controller stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
-    let mut shifted = false;
+    let mut clamps = 0;
     loop {
         tokio::select! {
             biased;
             () = told(&mut stop) => return,
             () = tokio::time::sleep(shared.pace.clock_check) => {}
         }
-        if std::mem::take(&mut shifted) {
+        if clamps > 0 {
+            clamps -= 1;
             clamp(&shared).await;
         }
         let ahead_ms = shared.clock.wall_ahead_ms();
-        if ahead_ms.unsigned_abs() > TOLERANCE_MS {
-            shifted = shift(&shared, ahead_ms).await;
+        if ahead_ms.unsigned_abs() > TOLERANCE_MS && shift(&shared, ahead_ms).await {
+            clamps = CLAMPS;
         }
     }
 }
@@ -90,7 +96,11 @@ async fn shift(shared: &Arc<Shared>, step_ms: i64) -> bool {
 
 /// What was read from the clock before a step back and committed after it lies ahead: no longer.
 async fn clamp(shared: &Shared) {
-    let (pools, now) = (served(shared), shared.clock.now());
+    let (mut pools, now) = (served(shared), shared.clock.now());
+    pools.retain(|pool| shared.store.pool(pool).is_some_and(|state| lies_ahead(&state, now)));
+    if pools.is_empty() {
+        return;
+    }
     let clamped = shared
         .store
         .update(move |txn| {
@@ -102,6 +112,24 @@ async fn clamp(shared: &Shared) {
     if let Err(error) = clamped {
         tracing::error!(error = %chain(&error), "store refused to shift its times");
     }
+}
+
+fn lies_ahead(state: &PoolState, now: Timestamp) -> bool {
+    let mut row = (*state.pool).clone();
+    row.resume(now);
+    let of_instance = |instance: &Instance| {
+        let mut resumed = instance.clone();
+        resumed.resume(now);
+        resumed != *instance
+    };
+    let of_job = |job: &Job| {
+        let mut resumed = job.clone();
+        resumed.resume(now);
+        resumed != *job
+    };
+    row != *state.pool
+        || state.instances.values().any(|it| of_instance(it))
+        || state.jobs.values().any(|it| of_job(it))
 }
 
 enum Change {

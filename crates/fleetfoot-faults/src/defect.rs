@@ -1,7 +1,11 @@
 //! Planted defects: known ways to lose jobs or leak machines, one of which a simulated world may switch on
-//! to see whether its checks find it.
+//! to see whether its checks find it, and `cargo xtask crash` in a whole process.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
+
+/// Names the defect of a whole process.
+const OF_PROCESS: &str = "FLEETFOOT_DEFECT";
 
 thread_local! {
     static PLANTED: Cell<Option<Defect>> = const { Cell::new(None) };
@@ -33,10 +37,10 @@ macro_rules! defects {
                 Self::ALL.iter().copied().find(|defect| defect.name() == name)
             }
 
-            /// Whether it is switched on for this thread.
+            /// Whether it is switched on for this thread, or for the process.
             #[must_use]
             pub fn is_planted(self) -> bool {
-                PLANTED.get() == Some(self)
+                PLANTED.get().or_else(of_process) == Some(self)
             }
 
             /// What it does, in a sentence.
@@ -107,6 +111,11 @@ defects! {
     BlameEveryPool = "blame-every-pool",
     /// Writes a JIT config into the log.
     LogJitConfig = "log-jit-config",
+}
+
+fn of_process() -> Option<Defect> {
+    static PLANTED: OnceLock<Option<Defect>> = OnceLock::new();
+    *PLANTED.get_or_init(|| Defect::from_name(&std::env::var(OF_PROCESS).ok()?))
 }
 
 /// Switches a defect on for this thread, or all off.

@@ -29,6 +29,8 @@ pub(super) struct Ground {
     pub(super) dir: PathBuf,
     pub(super) backend: Backend,
     pub(super) engine: Option<Engine>,
+    /// A mistake that every daemon makes, by its name.
+    pub(super) defect: Option<String>,
 }
 
 /// A pool of a case.
@@ -193,6 +195,9 @@ impl Bed {
         command.arg("run").arg("--config").arg(self.dir.join("fleetfoot.yml"));
         // What may land late is waited for by its call's bound, twice: short, or a case takes minutes.
         command.env("FLEETFOOT_CALL_BOUND_MS", "2500");
+        if let Some(defect) = &self.ground.defect {
+            command.env("FLEETFOOT_DEFECT", defect);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         more(&mut command, self.crash.as_deref());
         self.daemon = Some(command.spawn().context("cannot start the daemon")?);
@@ -267,6 +272,23 @@ impl Bed {
     pub(super) fn status(&self) -> Result<Option<Value>> {
         let said = self.command(&["status", "--output", "json"])?;
         said.map(|text| serde_json::from_str(&text).context("status is not JSON")).transpose()
+    }
+
+    /// Whether a daemon answers that has the pool.
+    pub(super) fn serves(&self, pool: &str) -> Result<bool> {
+        let status = self.status()?.unwrap_or_default();
+        let mut pools = status["pools"].as_array().into_iter().flatten();
+        Ok(status["source"] == "daemon" && pools.any(|it| it["name"] == *pool))
+    }
+
+    /// Tells the daemon that its configuration is another one; one that just crashed reads it at its start.
+    pub(super) fn hang_up(&mut self) -> Result<()> {
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        if daemon.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let pid = rustix::process::Pid::from_raw(daemon.id().cast_signed());
+        Ok(rustix::process::kill_process(pid.context("no process id")?, Signal::HUP)?)
     }
 
     /// Ends the daemon with SIGTERM; one that comes to the point on its way is started and ended again.

@@ -15,6 +15,7 @@ mod case;
 mod engine;
 mod github;
 mod page;
+mod planted;
 pub(crate) mod points;
 mod scenario;
 mod story;
@@ -62,6 +63,9 @@ pub(crate) struct Args {
     /// Leave the directories of cases that failed
     #[arg(long)]
     keep: bool,
+    /// A planted defect that every daemon has, by its name: what the audit says of it
+    #[arg(long, value_name = "NAME")]
+    defect: Option<String>,
     /// The binary, built with `--features faults`; without it, it is built
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -169,8 +173,14 @@ impl Args {
             output: Output::Text,
             write_docs: false,
             keep: false,
+            defect: None,
             binary: None,
         }
+    }
+
+    /// Nothing is left out of what a backend has.
+    fn is_whole(&self) -> bool {
+        self.points.is_none() && self.defect.is_none()
     }
 
     fn chosen(&self, points: &BTreeMap<String, String>, backend: Backend) -> Vec<String> {
@@ -213,7 +223,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if chosen.is_empty() {
             continue;
         }
-        let Some(ground) = ground(&mut set, backend, &binary)? else { continue };
+        let Some(ground) = ground(&mut set, backend, &binary, args.defect.clone())? else {
+            continue;
+        };
+        if backend == Backend::Process && args.is_whole() {
+            planted::all_are_seen(&ground, args.jobs, args.keep)?;
+        }
         let surveys = surveys(&ground, args)?;
         let seen = surveys.iter().flat_map(|(_, seen)| seen.keys().cloned()).collect();
         passed.insert(backend, seen);
@@ -252,7 +267,12 @@ fn unpassed(
     passed.keys().flat_map(missed).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn ground(set: &mut Set, backend: Backend, binary: &Path) -> Result<Option<Ground>> {
+fn ground(
+    set: &mut Set,
+    backend: Backend,
+    binary: &Path,
+    defect: Option<String>,
+) -> Result<Option<Ground>> {
     let dir = set.tests_dir().join(backend.word());
     std::fs::create_dir(&dir)?;
     let engine = match backend {
@@ -266,7 +286,7 @@ fn ground(set: &mut Set, backend: Backend, binary: &Path) -> Result<Option<Groun
             Some(engine::Engine::prepare(Path::new(socket), binary, &dir)?)
         }
     };
-    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine }))
+    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine, defect }))
 }
 
 /// Every scenario once, without a crash.

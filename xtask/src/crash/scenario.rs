@@ -33,11 +33,13 @@ pub(super) enum Scenario {
     Removed,
     /// A pool and its credential are gone from the configuration, and the others have other labels.
     Orphan,
+    /// While it runs a pool joins the configuration, one leaves it, and the other has another label.
+    Reload,
 }
 
 impl Scenario {
     /// All of them, the ones that pass the most first.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Load,
         Self::LostAnswer,
         Self::Enterprise,
@@ -46,6 +48,7 @@ impl Scenario {
         Self::LostStore,
         Self::Removed,
         Self::Orphan,
+        Self::Reload,
     ];
 
     /// Its name in tables.
@@ -59,6 +62,7 @@ impl Scenario {
             Self::LostStore => "lost store",
             Self::Removed => "removed",
             Self::Orphan => "orphan",
+            Self::Reload => "reload",
         }
     }
 
@@ -76,7 +80,8 @@ impl Scenario {
             | Self::SetGone
             | Self::LostStore
             | Self::Removed
-            | Self::Orphan => json!({}),
+            | Self::Orphan
+            | Self::Reload => json!({}),
         })
     }
 
@@ -121,7 +126,8 @@ impl Scenario {
             | Self::SetGone
             | Self::LostStore
             | Self::Removed
-            | Self::Orphan => bed.token(),
+            | Self::Orphan
+            | Self::Reload => bed.token(),
         }
     }
 
@@ -137,6 +143,7 @@ impl Scenario {
             Self::LostStore => story.lost_store()?,
             Self::Removed => story.removed()?,
             Self::Orphan => story.orphan()?,
+            Self::Reload => story.reload()?,
         }
         story.end()
     }

@@ -141,11 +141,8 @@ impl<'a> Story<'a> {
         self.start()?;
         self.stop_one()?;
         self.all_done(&jobs)?;
-        self.bed.until("the pool to be gone", BOUND, |bed| {
-            let status = bed.status()?.unwrap_or_default();
-            let mut pools = status["pools"].as_array().into_iter().flatten();
-            Ok(status["source"] == "daemon" && pools.all(|pool| pool["name"] != *c))
-        })
+        let a = self.a.clone();
+        self.bed.until("the pool to be gone", BOUND, |bed| Ok(bed.serves(&a)? && !bed.serves(&c)?))
     }
 
     /// A pool and its credential are not configured any more; the others have other labels.
@@ -159,6 +156,27 @@ impl<'a> Story<'a> {
         self.start()?;
         let jobs = self.queue(&self.a, 1, 200)?;
         self.all_done(&jobs)
+    }
+
+    /// While it runs: a pool joins the configuration, one leaves it in mid-job, the other has another label.
+    pub(super) fn reload(&mut self) -> Result<()> {
+        let (b, c) = (self.b.clone(), self.c.clone());
+        self.configure(&[0, 1])?;
+        self.start()?;
+        let mut jobs = self.queue(&self.a, 1, 1500)?;
+        jobs.extend(self.queue(&self.b, 1, 1500)?);
+        self.started(&jobs)?;
+        self.bed.configure_labeled(&self.credential, &[0, 2], "after")?;
+        self.bed.hang_up()?;
+        self.drained = vec![self.a.clone(), c.clone()];
+        // Its job is offered once the pool has a scale set.
+        self.bed.until("the new pool to be served", BOUND, |bed| {
+            Ok(bed.serves(&c)? && bed.github.state()?.scale_sets.iter().any(|set| set.name == c))
+        })?;
+        jobs.extend(self.queue(&self.c, 1, 200)?);
+        self.all_done(&jobs)?;
+        self.bed
+            .until("the old pool to be gone", BOUND, |bed| Ok(bed.serves(&c)? && !bed.serves(&b)?))
     }
 
     /// Drains what is left, stops the daemon; the cancelled jobs.
@@ -175,11 +193,15 @@ impl<'a> Story<'a> {
         })
     }
 
-    fn running_then_killed(&mut self, jobs: &[u64]) -> Result<()> {
+    fn started(&mut self, jobs: &[u64]) -> Result<()> {
         self.bed.until("the jobs to run", BOUND, |bed| {
             let state = bed.github.state()?;
             Ok(jobs.iter().all(|job| state.job(*job).is_some_and(|job| job.starts > 0)))
-        })?;
+        })
+    }
+
+    fn running_then_killed(&mut self, jobs: &[u64]) -> Result<()> {
+        self.started(jobs)?;
         self.bed.kill_daemon()
     }
 

@@ -25,7 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::engine::{Engine, engine};
 
 /// Longer than anything here takes on a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 
 /// A pool to be run.
 #[derive(Clone)]

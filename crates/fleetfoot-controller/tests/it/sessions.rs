@@ -1,12 +1,12 @@
 //! 11.9, 11.12, 11.14: sessions of before, offers of GHES, stops.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleetfoot_core::{Intent, ListenerState, Phase};
 use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
 use fleetfoot_sim::{DEFAULT_TOKEN, Endpoint, Expire, ExpireRequest, Fault, FaultAction, Flavor};
 
-use crate::bed::{Bed, named, pool};
+use crate::bed::{Bed, SOON, named, pool};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_after_a_crash_adopts_what_runs_and_deletes_exactly_its_own_old_session() {
@@ -128,9 +128,7 @@ async fn a_stop_leaves_what_runs_closes_sessions_and_gives_registrations_back() 
     bed.until("two run", |bed| bed.in_phase("linux", Phase::Running).len() == 2).await;
     bed.queue("linux", 2, 50);
     bed.until("two are being registered", |bed| bed.github.state().jit_calls.len() == 4).await;
-    let began = Instant::now();
     let stopped = bed.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!((stopped.running, stopped.clean), (2, true));
     assert_eq!(bed.github.summary().sessions, 0);
     assert_eq!(bed.github.summary().runners, 2, "only those that run are registered");
@@ -141,17 +139,16 @@ async fn a_stop_leaves_what_runs_closes_sessions_and_gives_registrations_back() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_is_over_in_ten_seconds_though_github_hangs() {
+async fn a_stop_is_over_though_github_hangs() {
     let mut bed = Bed::new().await;
-    bed.pace.call_bound = fleetfoot_core::Span::seconds(30);
+    bed.pace.call_bound = fleetfoot_core::Span::minutes(60);
     bed.start_ready(&[pool("linux", 1)]).await;
     bed.github.inject(Fault::always(Endpoint::GenerateJitConfig, FaultAction::Hang));
     bed.github.inject(Fault::always(Endpoint::DeleteSession, FaultAction::Hang));
     bed.queue("linux", 1, 50);
     bed.until("a call hangs", |bed| bed.github.state().jit_calls.len() == 1).await;
-    let began = Instant::now();
-    bed.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(10));
+    // The call itself would hang for an hour.
+    tokio::time::timeout(SOON, bed.stop()).await.unwrap();
     bed.github.clear_faults();
     bed.pace.call_bound = fleetfoot_core::Span::seconds(1);
     bed.start_ready(&[pool("linux", 1)]).await;
