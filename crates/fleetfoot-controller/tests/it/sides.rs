@@ -366,7 +366,7 @@ async fn a_busy_runner_of_a_closed_row_is_left_alone_until_its_job_is_over() {
     let name = bed.closed("linux").await[0].name.clone();
     let set = bed.state("linux").pool.scale_set_id.unwrap();
     bed.engine().on_launch(|_, _| {});
-    bed.queue("linux", 1, 2500);
+    bed.queue("linux", 1, 6000);
     use secrecy::ExposeSecret as _;
     let jit = bed.by_hand().jit_config(set.0, name.as_str()).await.unwrap();
     let blob = runner::Blob::parse(jit.config.expose_secret()).unwrap();
