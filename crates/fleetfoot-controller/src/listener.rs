@@ -284,6 +284,10 @@ async fn take_in(
         return Err(Trouble::Store(chain(&error)));
     }
     log_message(pool.name(), &message);
+    // Where nobody tells of exits, the machine of a completed job is looked for now.
+    if !message.completed.is_empty() && !pool.backend.provisioner.capabilities().watch {
+        pool.backend.look.notify_one();
+    }
     #[cfg(feature = "faults")]
     if fleetfoot_faults::Defect::AcquireAfterAcknowledge.is_planted() {
         session.acknowledge(id).await?;

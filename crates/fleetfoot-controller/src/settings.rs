@@ -43,6 +43,30 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
+    /// A pool of `max_runners` whose label is its name, in the default group.
+    #[must_use]
+    pub fn new(
+        name: PoolName,
+        max_runners: u32,
+        connection: Connection,
+        provisioner: Arc<dyn Provisioner>,
+    ) -> Self {
+        Self {
+            labels: vec![name.as_str().to_owned()],
+            name,
+            spec: PoolSpec { max_runners, ..PoolSpec::default() },
+            runner_group: None,
+            connection,
+            credential_reference: String::new(),
+            provisioner,
+            backend_concurrency: 4,
+            footprint: Footprint::default(),
+            removed: false,
+            takeover: false,
+            digest: String::new(),
+        }
+    }
+
     /// The same in everything, down to the very connection and backend.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.name == other.name

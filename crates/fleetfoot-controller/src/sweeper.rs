@@ -291,6 +291,7 @@ impl Sweep {
             listing.environments.iter().map(|info| (&info.name, info)).collect();
         let mut findings = Vec::new();
         let mut settled = true;
+        let watched = self.backend.provisioner.capabilities().watch;
         let served = self
             .pools
             .keys()
@@ -315,6 +316,8 @@ impl Sweep {
                     in_flight: pool.is_some_and(|pool| pool.is_in_flight(name)),
                 };
                 settled &= row.unanswered_since.is_none();
+                // Where nobody tells of an end, the one that has to follow a completion is looked for.
+                settled &= watched || row.job_completed_at.is_none() || row.exit.is_some();
                 findings.extend(finding(row, info, view));
             }
         }

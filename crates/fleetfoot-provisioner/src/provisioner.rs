@@ -8,7 +8,7 @@ use fleetfoot_core::{Exit, InstallationId, InstanceName, PoolName};
 use futures_util::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::BackendError;
+use crate::error::{BackendError, ErrorKind};
 
 /// The one-use credential that starts a runner. Its `Debug` is redacted.
 #[derive(Clone)]
@@ -60,6 +60,22 @@ pub struct Capabilities {
     pub reach: Reach,
     /// Environments end when the host restarts (processes); otherwise inspection tells.
     pub ends_with_host: bool,
+}
+
+impl Capabilities {
+    /// The least that a backend can do: `create` launches the runner, exits are found by listing.
+    #[must_use]
+    pub fn single_step(reach: Reach) -> Self {
+        Self {
+            idempotent_create: true,
+            list: true,
+            watch: false,
+            logs: false,
+            late_binding: false,
+            reach,
+            ends_with_host: false,
+        }
+    }
 }
 
 /// What an environment is made from, besides the settings its pool's provisioner already has.
@@ -197,7 +213,11 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
         spec: &EnvironmentSpec,
         handle: &Handle,
         jit: &JitConfig,
-    ) -> Result<(), BackendError>;
+    ) -> Result<(), BackendError> {
+        let _ = (handle, jit);
+        let why = "it was launched as it was created";
+        Err(BackendError::new("launch runner", ErrorKind::Instance, why).about(&spec.name))
+    }
 
     /// Stops and removes the environment and everything of it.
     async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError>;
@@ -205,14 +225,21 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
     /// Everything that carries `installation`'s evidence at this connection.
     async fn list(&self) -> Result<Listing, BackendError>;
 
-    /// Exits as they happen.
-    async fn watch(&self) -> Result<EventStream, BackendError>;
+    /// Exits as they happen. One that does not declare it tells nothing.
+    async fn watch(&self) -> Result<EventStream, BackendError> {
+        Ok(Box::pin(futures_util::stream::pending()))
+    }
 
-    /// The last `lines` lines of the environment's output.
-    async fn logs(&self, name: &InstanceName, lines: usize) -> Result<String, BackendError>;
+    /// The last `lines` lines of the environment's output. One that does not declare it has none.
+    async fn logs(&self, name: &InstanceName, lines: usize) -> Result<String, BackendError> {
+        let _ = (name, lines);
+        Ok(String::new())
+    }
 
     /// What is missing on this host, each with its remedy; empty when all is well.
-    async fn check(&self) -> Vec<Finding>;
+    async fn check(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// Prepares what starts will need (pull an image, unpack an archive). Called at start and on change;
     /// failures are findings, not the end.
