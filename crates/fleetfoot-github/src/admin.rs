@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use reqwest::{Method, Request};
+use reqwest::{Client, Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
@@ -37,7 +37,7 @@ pub(crate) struct Admin {
     pub(crate) url: ConfigUrl,
     pub(crate) credentials: Credentials,
     pub(crate) signer: Option<Arc<AppSigner>>,
-    user_agent: HeaderValue,
+    user_agents: UserAgents,
     pub(crate) clock: Arc<Clock>,
     pub(crate) breaker: Breaker,
     token: RwLock<Option<Arc<AdminToken>>>,
@@ -50,6 +50,12 @@ impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin").field("url", &self.url.as_str()).finish_non_exhaustive()
     }
+}
+
+#[derive(Debug)]
+struct UserAgents {
+    control: HeaderValue,
+    listener: HeaderValue,
 }
 
 /// What opens GitHub's REST API.
@@ -101,7 +107,10 @@ impl Admin {
             url: url.clone(),
             credentials: credentials.clone(),
             signer,
-            user_agent: user_agent(),
+            user_agents: UserAgents {
+                control: user_agent("control"),
+                listener: user_agent("listener"),
+            },
             clock,
             breaker: Breaker::default(),
             token: RwLock::default(),
@@ -109,16 +118,6 @@ impl Admin {
             bearer: RwLock::default(),
             renewing: SingleFlight::default(),
         })
-    }
-
-    /// The App's installation and signer, for crate `scaleset`; `None` with a token.
-    pub(crate) fn app(&self) -> Option<(i64, &Arc<AppSigner>)> {
-        match &self.credentials {
-            Credentials::App { installation_id, .. } => {
-                Some((*installation_id, self.signer.as_ref()?))
-            }
-            Credentials::Token(_) => None,
-        }
     }
 
     /// Calls the scale set service with the admin token; a token that is refused is replaced once.
@@ -207,35 +206,34 @@ impl Admin {
         self.send(request, operation).await
     }
 
-    pub(crate) async fn send(
+    pub(crate) async fn send(&self, request: Request, operation: &'static str) -> Result<Answer> {
+        let clients = self.http.clients(request.url().scheme() == "https")?;
+        self.send_over(&clients.control, &self.user_agents.control, request, operation).await
+    }
+
+    /// Sends what belongs to a message session, on the connections of polls.
+    pub(crate) async fn send_poll(
         &self,
+        request: Request,
+        operation: &'static str,
+    ) -> Result<Answer> {
+        let clients = self.http.clients(request.url().scheme() == "https")?;
+        self.send_over(&clients.polls, &self.user_agents.listener, request, operation).await
+    }
+
+    async fn send_over(
+        &self,
+        client: &Client,
+        user_agent: &HeaderValue,
         mut request: Request,
         operation: &'static str,
     ) -> Result<Answer> {
-        request.headers_mut().insert(USER_AGENT, self.user_agent.clone());
-        let clients = self.http.clients(request.url().scheme() == "https")?;
-        let answer = send(&clients.control, request, operation)
+        request.headers_mut().insert(USER_AGENT, user_agent.clone());
+        let answer = send(client, request, operation)
             .await
             .map_err(|error| error.through(|| self.http.proxy_place()))?;
         self.clock.note(&answer.headers);
         Ok(answer)
-    }
-
-    /// The current personal access token, for crate `scaleset`; `None` with an App.
-    pub(crate) fn personal_token(&self) -> Result<Option<SecretString>> {
-        match &self.credentials {
-            Credentials::App { .. } => Ok(None),
-            Credentials::Token(source) => {
-                let known = read(&self.bearer).map(|bearer| bearer.token.clone());
-                known.map_or_else(|| source.read(), Ok).map(Some)
-            }
-        }
-    }
-
-    /// Reads the token's source again; says whether there is another token than the one in use.
-    pub(crate) fn is_token_replaced(&self) -> bool {
-        matches!(self.credentials, Credentials::Token(_))
-            && read(&self.bearer).is_some_and(|used| self.another_bearer(&used))
     }
 
     async fn bearer(&self, operation: &'static str) -> Result<Arc<Bearer>> {
@@ -307,7 +305,7 @@ fn take_if_same<T>(slot: &RwLock<Option<Arc<T>>>, old: &Arc<T>) {
     }
 }
 
-fn service_url(call: &Call<'_>, service: &str) -> Result<Url> {
+pub(crate) fn service_url(call: &Call<'_>, service: &str) -> Result<Url> {
     let joined = format!("{}/{}", service.trim_end_matches('/'), call.path);
     let mut url = Url::parse(&joined).map_err(|source| {
         GithubError::with_source(call.operation, ErrorKind::Unusable, "service address", source)
@@ -323,19 +321,15 @@ pub(crate) fn is_clock_off(ahead_seconds: i64) -> bool {
     ahead_seconds.abs() > CORRECTED_SECONDS_MAX
 }
 
-pub(crate) fn system_info() -> scaleset::SystemInfo {
-    scaleset::SystemInfo::new("fleetfoot").version(env!("CARGO_PKG_VERSION")).subsystem("listener")
-}
-
 /// The same JSON shape that GitHub's own library sends.
-fn user_agent() -> HeaderValue {
+fn user_agent(subsystem: &str) -> HeaderValue {
     let version = env!("CARGO_PKG_VERSION");
     let agent = serde_json::json!({
         "system": "fleetfoot",
         "version": version,
         "commit_sha": "",
         "scale_set_id": 0,
-        "subsystem": "control",
+        "subsystem": subsystem,
         "build_version": version,
         "build_commit_sha": "unknown",
         "kind": "scaleset",

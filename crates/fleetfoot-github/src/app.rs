@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use scaleset::{BoxError, JwtProvider};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -73,14 +72,5 @@ impl AppSigner {
             let detail = "the App's private key cannot sign";
             GithubError::with_source(OPERATION, ErrorKind::Credentials, detail, source)
         })
-    }
-}
-
-/// Lends the signer to crate `scaleset`.
-pub(crate) struct LentSigner(pub(crate) Arc<AppSigner>);
-
-impl JwtProvider for LentSigner {
-    fn token(&self) -> impl Future<Output = Result<String, BoxError>> + Send {
-        std::future::ready(self.0.sign().map_err(BoxError::from))
     }
 }

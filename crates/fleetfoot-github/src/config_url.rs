@@ -15,6 +15,8 @@ pub struct ConfigUrl {
     url: Url,
     scope: Scope,
     hosted: bool,
+    /// Where its REST API is, if not where it is by default.
+    api: Option<Url>,
 }
 
 /// What a configuration URL points to.
@@ -76,6 +78,14 @@ pub enum ConfigUrlError {
         /// The host.
         host: String,
     },
+    /// The stated address of the REST API cannot be used.
+    #[error("{url:?} cannot be the address of the REST API: {reason}")]
+    ApiBase {
+        /// The text as given.
+        url: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl ConfigUrl {
@@ -117,7 +127,7 @@ impl ConfigUrl {
             return Err(ConfigUrlError::Insecure { url, host });
         }
         let hosted = !force_ghes && is_github_host(host);
-        Ok(Self { text: text.to_owned(), scope, hosted, url })
+        Ok(Self { text: text.to_owned(), scope, hosted, url, api: None })
     }
 
     /// The URL as given, less one trailing slash.
@@ -136,6 +146,36 @@ impl ConfigUrl {
     #[must_use]
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
+    }
+
+    /// The same with its REST API at another address than the one that follows from its host: behind a
+    /// path or a gateway. What the API says of further addresses holds as it is.
+    pub fn with_api_base(mut self, base: &str) -> Result<Self, ConfigUrlError> {
+        let wrong = |reason: &str| ConfigUrlError::ApiBase {
+            url: base.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut api = Url::parse(base.trim()).map_err(|error| wrong(&error.to_string()))?;
+        if !matches!(api.scheme(), "http" | "https") || api.host_str().is_none() {
+            return Err(wrong("it must begin with https://"));
+        }
+        if api.query().is_some() || api.fragment().is_some() || !api.username().is_empty() {
+            return Err(wrong("it must end with its path, and hold no user"));
+        }
+        if api.scheme() == "http" && self.is_secure() && !is_this_machine(&api) {
+            return Err(wrong(
+                "it needs https:// as the url has it, a token must not travel in the clear",
+            ));
+        }
+        let path = api.path().trim_end_matches('/').to_owned();
+        api.set_path(&path);
+        self.api = Some(api).filter(|api| api.as_str().trim_end_matches('/') != self.api_base());
+        Ok(self)
+    }
+
+    /// Whether its tokens must not travel in the clear, wherever the service sends us.
+    pub(crate) fn is_hosted_securely(&self) -> bool {
+        self.hosted && self.is_secure()
     }
 
     /// Whether this is a GitHub Enterprise Server, which offers jobs instead of assigning them.
@@ -168,6 +208,11 @@ impl ConfigUrl {
 
     /// The address of a REST call; `path` begins with a slash.
     pub(crate) fn api(&self, path: &str) -> Url {
+        if let Some(base) = &self.api {
+            let mut api = base.clone();
+            api.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+            return api;
+        }
         let mut api = self.url.clone();
         api.set_query(None);
         api.set_fragment(None);
@@ -280,6 +325,15 @@ fn is_github_host(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     matches!(host.as_str(), "github.com" | "www.github.com" | "github.localhost")
         || host.ends_with(".ghe.com")
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 fn is_localhost(host: &str) -> bool {

@@ -1,7 +1,7 @@
 //! One configuration URL with one credential: the calls.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use reqwest::Method;
 use secrecy::ExposeSecret;
@@ -15,10 +15,10 @@ use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
 use crate::http::{Answer, Http};
 use crate::message::Statistics;
 use crate::nouns::{Jit, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, user_labels};
-use crate::opening::{self, SessionClient};
+use crate::opening;
 use crate::wire;
 
-const SETS: &str = "_apis/runtime/runnerscalesets";
+pub(crate) const SETS: &str = "_apis/runtime/runnerscalesets";
 const GROUPS: &str = "_apis/runtime/runnergroups/";
 const RUNNERS: &str = "_apis/distributedtask/pools/0/agents";
 
@@ -30,12 +30,10 @@ pub struct Connection {
 }
 
 pub(crate) struct Inner {
-    pub(crate) http: Http,
-    pub(crate) url: ConfigUrl,
+    url: ConfigUrl,
     pub(crate) admin: Admin,
     budget: Arc<Budget>,
     pub(crate) opening: Semaphore,
-    pub(crate) sessions: Mutex<Option<SessionClient>>,
 }
 
 impl fmt::Debug for Connection {
@@ -49,12 +47,10 @@ impl Connection {
     pub fn new(http: &Http, url: &ConfigUrl, credentials: &Credentials) -> Result<Self> {
         Ok(Self {
             inner: Arc::new(Inner {
-                http: http.clone(),
                 url: url.clone(),
                 admin: Admin::new(http, url, credentials)?,
                 budget: http.budget(&credentials.key()),
                 opening: opening::turns(),
-                sessions: Mutex::default(),
             }),
         })
     }

@@ -208,7 +208,9 @@ impl Http {
     }
 
     fn common(&self) -> Result<ClientBuilder> {
-        let builder = scaleset::http_client_builder()
+        let builder = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
             .timeout(CONTROL_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(KEEPALIVE)

@@ -13,14 +13,14 @@
 //! **Where to start.** [`Connection`] is the door: one per configuration URL and credential, shared
 //! by all pools that use the pair. [`Session`] is the long poll of one scale set. `connection.rs`
 //! lists the calls, `admin.rs` holds the token dance underneath them, `opening.rs` and
-//! `session.rs` wrap the message half of crate `scaleset`, and `error.rs` has the table of what an answer means.
+//! `session.rs` hold message sessions, and `error.rs` has the table of what an answer means.
 //!
 //! ```text
 //!  Credentials ─▶ installation token ─▶ registration token ─▶ admin token      (admin.rs)
 //!                        │                                        │
 //!                   REST calls (rest.rs)          scale sets, runners, JIT (connection.rs)
-//!
-//!  crate `scaleset`: Client ─▶ MessageSession ─▶ poll · acknowledge · acquire   (session.rs)
+//!                                                                 │
+//!                                    session ─▶ poll · acknowledge · acquire   (session.rs)
 //! ```
 //!
 //! Two HTTP clients carry it all (`http.rs`): one for long polls, HTTP/1 only, because an HTTP/2
@@ -49,6 +49,7 @@ mod credentials;
 mod error;
 mod http;
 mod message;
+mod news;
 mod nouns;
 mod opening;
 mod resolver;

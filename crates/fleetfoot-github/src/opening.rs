@@ -1,27 +1,23 @@
-//! Opening message sessions: the client of crate `scaleset`, and who may use it when.
+//! Opening message sessions, and who may do so when.
 
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::Method;
 use tokio::sync::Semaphore;
 
-use crate::admin::{bounded, system_info};
-use crate::app::{AppSigner, LentSigner};
-use crate::connection::Connection;
-use crate::error::{ErrorKind, Result, Subject};
-use crate::session::{Session, from_crate, no_retries};
+use crate::admin::{Call, bounded};
+use crate::connection::{Connection, SETS};
+use crate::error::{Result, Subject, refused};
+use crate::news::{NewSession, SessionBody};
+use crate::session::Session;
+use crate::wire;
 
 /// Sessions that are being opened at once; two thousand at a start take turns.
 const OPENING_MAX: usize = 64;
 /// Waiting for a turn included.
 const OPEN_MAX: Duration = Duration::from_secs(60);
-
-/// Crate `scaleset`'s client, and the token it was made with.
-pub(crate) struct SessionClient {
-    client: scaleset::Client,
-    token: Option<SecretString>,
-}
+/// The service gives the id; a request has none, as GitHub's own client sends it.
+const NO_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 pub(crate) fn turns() -> Semaphore {
     Semaphore::new(OPENING_MAX)
@@ -34,83 +30,36 @@ impl Connection {
     /// then has to lapse.
     pub async fn open_session(&self, set_id: i64, owner: &str) -> Result<Session> {
         const OPERATION: &str = "open a message session";
-        let inner = bounded(OPERATION, OPEN_MAX, async {
+        let body = wire::write(OPERATION, &NewSession { session_id: NO_ID, owner_name: owner })?;
+        let opened: SessionBody = bounded(OPERATION, OPEN_MAX, async {
             let _turn = self.inner.opening.acquire().await;
-            self.admin().breaker.check()?;
-            match self.open_once(OPERATION, set_id, owner).await {
-                // The token was replaced since the last exchange: nothing was opened yet.
-                Err(error)
-                    if *error.kind() == ErrorKind::Unauthorized
-                        && self.admin().is_token_replaced() =>
-                {
-                    self.open_once(OPERATION, set_id, owner).await
-                }
-                opened => opened,
+            let call = Call {
+                operation: OPERATION,
+                method: Method::POST,
+                path: format!("{SETS}/{set_id}/sessions"),
+                query: &[],
+                body: Some(body),
+            };
+            // Makes the way in before the point: what follows is the session itself.
+            self.admin().reach(OPERATION).await?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.session.open.before");
+            let answer = self.admin().call(call).await;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.session.open.after");
+            let answer = answer?;
+            if !answer.is_success() {
+                return Err(refused(OPERATION, &answer, Subject::ScaleSet));
             }
+            wire::read(OPERATION, &answer)
         })
         .await?;
-        let id = inner.info().session_id.as_str().to_owned();
-        let session = Session::new(inner, self.clone(), set_id);
+        let id = opened.session_id.clone();
+        let session = Session::new(self, set_id, opened);
         if session.is_err() && !id.is_empty() {
             // It cannot be used, but it would be in the way of the next one.
             let _ = self.delete_session(set_id, &id).await;
         }
         session
     }
-
-    async fn open_once(
-        &self,
-        operation: &'static str,
-        set_id: i64,
-        owner: &str,
-    ) -> Result<scaleset::MessageSession> {
-        // Makes the way in first: our own token calls share failures, the crate's do not.
-        let service = self.admin().reach(operation).await?;
-        let client = self.session_client(operation, service.starts_with("https:"))?;
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("github.session.open.before");
-        let opened = client.create_message_session(scaleset::ScaleSetId(set_id), owner).await;
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("github.session.open.after");
-        opened.map_err(|error| from_crate(operation, Subject::ScaleSet, error))
-    }
-
-    /// Crate `scaleset`'s client for sessions, made again when the token has changed.
-    fn session_client(&self, operation: &'static str, secure: bool) -> Result<scaleset::Client> {
-        let token = self.admin().personal_token()?;
-        let mut slot = self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = slot.as_ref()
-            && exposed(&known.token) == exposed(&token)
-        {
-            return Ok(known.client.clone());
-        }
-        let failed = |error| from_crate(operation, Subject::Other, error);
-        let credentials = match (&token, self.admin().app()) {
-            (None, Some((id, signer))) => app_credentials(id, signer).map_err(failed)?,
-            _ => scaleset::Credentials::personal_access_token(exposed(&token).unwrap_or_default())
-                .map_err(failed)?,
-        };
-        let url = &self.inner.url;
-        let client = scaleset::Client::builder(url.as_str(), credentials)
-            .http_client(self.inner.http.clients(secure || url.is_secure())?.polls)
-            .system_info(system_info())
-            .retry_policy(no_retries())
-            .allow_http(true)
-            .build()
-            .map_err(failed)?;
-        *slot = Some(SessionClient { client: client.clone(), token });
-        Ok(client)
-    }
-}
-
-fn app_credentials(
-    installation_id: i64,
-    signer: &Arc<AppSigner>,
-) -> scaleset::Result<scaleset::Credentials> {
-    let signer = LentSigner(Arc::clone(signer));
-    scaleset::Credentials::github_app_with_provider(installation_id, signer)
-}
-
-fn exposed(token: &Option<SecretString>) -> Option<&str> {
-    token.as_ref().map(ExposeSecret::expose_secret)
 }

@@ -1,27 +1,38 @@
-//! The long poll of one scale set, over the message half of crate `scaleset`.
+//! The long poll of one scale set.
+//!
+//! A session has a queue: an address and a token that ends within the hour. A 401 from the queue means that
+//! the token ended; the session is then refreshed with the admin token, once for all who wait, and asked
+//! again, once. Nothing else is retried inside: the listener must see every failure.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use scaleset::{
-    JobRequestId, MessageId, MessageSession, RateLimitPolicy, RateLimitRule, RetryPolicy,
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request};
+use secrecy::ExposeSecret;
+use url::Url;
 
-use crate::admin::bounded;
-use crate::connection::Connection;
-use crate::error::{
-    ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, Subject, classify, detail, transport,
-};
+use crate::admin::{Call, JSON, bounded, service_url};
+use crate::connection::{Connection, SETS};
+use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
+use crate::http::{Answer, authorization};
 use crate::message::{Message, Statistics};
-use crate::wire::Exception;
+use crate::news::{MessageBody, SessionBody};
+use crate::wire;
 
-/// Above the crate's own bound of 120 s for one attempt: a refused token costs a refresh and a
-/// second attempt.
+/// One attempt of a poll, which the service holds open for about 50 s.
+const POLL_ATTEMPT_MAX: Duration = Duration::from_secs(120);
+/// A refused token costs a refresh and a second attempt.
 const POLL_MAX: Duration = Duration::from_secs(180);
 const CALL_MAX: Duration = Duration::from_secs(45);
 /// Least time of a poll that brought nothing, so that a service which answers at once with nothing
 /// is not asked again at once.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
+
+const MESSAGE_JSON: HeaderValue =
+    HeaderValue::from_static("application/json; api-version=6.0-preview");
+const CAPACITY: &str = "x-scalesetmaxcapacity";
 
 /// An open message session. Only one can be open for a scale set.
 ///
@@ -29,11 +40,18 @@ const IDLE_PAUSE: Duration = Duration::from_millis(500);
 /// GitHub until it lapses; [`Session::close`] it, or have its saved id deleted by
 /// [`Connection::delete_session`].
 pub struct Session {
-    inner: MessageSession,
     connection: Connection,
     set_id: i64,
     id: String,
     statistics: Option<Statistics>,
+    queue: RwLock<Arc<Queue>>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// Where the messages are, and what opens it.
+struct Queue {
+    url: Url,
+    authorization: HeaderValue,
 }
 
 impl fmt::Debug for Session {
@@ -42,22 +60,35 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Nothing is retried inside: the listener must see every failure.
-pub(crate) fn no_retries() -> RetryPolicy {
-    let give_up = RateLimitPolicy::rules(RateLimitRule::give_up(), RateLimitRule::give_up());
-    RetryPolicy::none().rate_limit(give_up)
+impl Queue {
+    fn new(operation: &'static str, body: &SessionBody, must_be_secure: bool) -> Result<Self> {
+        let unusable = |detail: &str| GithubError::new(operation, ErrorKind::Unusable, detail);
+        let url = Url::parse(&body.message_queue_url)
+            .map_err(|_| unusable("the session has no queue address"))?;
+        if url.cannot_be_a_base() || (must_be_secure && url.scheme() != "https") {
+            return Err(unusable("the session's queue address is not one for its token"));
+        }
+        let token = body.message_queue_access_token.expose_secret();
+        Ok(Self { url, authorization: authorization(operation, "Bearer", token)? })
+    }
 }
 
 impl Session {
-    pub(crate) fn new(inner: MessageSession, connection: Connection, set_id: i64) -> Result<Self> {
-        let info = inner.info();
-        let id = info.session_id.as_str().to_owned();
-        if id.is_empty() || info.message_queue_url.is_empty() {
-            let detail = "the session has no id or no queue address";
-            return Err(GithubError::new("open a message session", ErrorKind::Unusable, detail));
+    pub(crate) fn new(connection: &Connection, set_id: i64, body: SessionBody) -> Result<Self> {
+        const OPERATION: &str = "open a message session";
+        if body.session_id.is_empty() {
+            let detail = "the session has no id";
+            return Err(GithubError::new(OPERATION, ErrorKind::Unusable, detail));
         }
-        let statistics = info.statistics.map(Statistics::from);
-        Ok(Self { inner, connection, set_id, id, statistics })
+        let queue = Queue::new(OPERATION, &body, connection.url().is_hosted_securely())?;
+        Ok(Self {
+            connection: connection.clone(),
+            set_id,
+            id: body.session_id,
+            statistics: body.statistics.map(Statistics::from),
+            queue: RwLock::new(Arc::new(queue)),
+            refreshing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Its id: no secret, worth saving, so that a successor can delete it.
@@ -84,24 +115,25 @@ impl Session {
     /// Dropping the future loses nothing: what is not acknowledged comes again.
     pub async fn poll(&self, last: Option<i64>, capacity: u32) -> Result<Option<Message>> {
         const OPERATION: &str = "poll for messages";
-        let last = last.filter(|id| *id > 0).map(MessageId);
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.poll.before");
-        let polled = bounded(OPERATION, POLL_MAX, async {
-            Ok(self.inner.get_message(last, capacity).await)
-        })
+        let answer = bounded(
+            OPERATION,
+            POLL_MAX,
+            self.ask(OPERATION, move |queue| Ok(poll_request(queue, last, capacity))),
+        )
         .await?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.poll.after");
-        match polled {
-            Ok(Some(message)) => Ok(Some(message.into())),
-            Ok(None) => Ok(None),
-            // 200 with an empty body: how github.com now and then says that there is nothing.
-            Err(scaleset::Error::Decode { reason, .. }) if is_empty_body(&reason) => {
+        match answer.status {
+            202 => Ok(None),
+            // How github.com now and then says that there is nothing.
+            200 if answer.body.trim_ascii().is_empty() => {
                 tokio::time::sleep(IDLE_PAUSE).await;
                 Ok(None)
             }
-            Err(error) => Err(from_crate(OPERATION, Subject::Session, error)),
+            200 => Ok(Some(wire::read::<MessageBody>(OPERATION, &answer)?.into())),
+            _ => Err(refused(OPERATION, &answer, Subject::Session)),
         }
     }
 
@@ -110,13 +142,12 @@ impl Session {
         const OPERATION: &str = "acknowledge a message";
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.acknowledge.before");
-        bounded(OPERATION, CALL_MAX, async {
-            self.inner
-                .delete_message(MessageId(id))
-                .await
-                .map_err(|error| from_crate(OPERATION, Subject::Session, error))
-        })
-        .await?;
+        let request = move |queue: &Queue| Ok(acknowledge_request(queue, id));
+        let answer = bounded(OPERATION, CALL_MAX, self.ask(OPERATION, request)).await?;
+        // Gone: an attempt before did it, and its answer was lost.
+        if !answer.is_success() && answer.status != 404 {
+            return Err(refused(OPERATION, &answer, Subject::Session));
+        }
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.acknowledge.after");
         Ok(())
@@ -129,18 +160,28 @@ impl Session {
         if request_ids.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<JobRequestId> = request_ids.iter().copied().map(JobRequestId).collect();
+        let body = wire::write(OPERATION, &request_ids)?;
+        let path = format!("{SETS}/{}/acquirejobs", self.set_id);
         bounded(OPERATION, CALL_MAX, async {
+            let service = self.connection.admin().reach(OPERATION).await?;
+            let call =
+                Call { operation: OPERATION, method: Method::POST, path, query: &[], body: None };
+            let url = service_url(&call, &service)?;
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("github.acquire.before");
-            let acquired = self
-                .inner
-                .acquire_jobs(&ids)
-                .await
-                .map_err(|error| from_crate(OPERATION, Subject::Session, error))?;
+            let request = |queue: &Queue| {
+                let mut request = with_token(Method::POST, url.clone(), queue);
+                request.headers_mut().insert(CONTENT_TYPE, JSON);
+                *request.body_mut() = Some(body.clone().into());
+                Ok(request)
+            };
+            let answer = self.ask(OPERATION, request).await?;
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("github.acquire.after");
-            Ok(acquired.into_iter().map(JobRequestId::get).collect())
+            if !answer.is_success() {
+                return Err(refused(OPERATION, &answer, Subject::Session));
+            }
+            Ok(wire::read::<wire::List<i64>>(OPERATION, &answer)?.value)
         })
         .await
     }
@@ -149,60 +190,83 @@ impl Session {
     pub async fn close(&self) -> Result<()> {
         self.connection.delete_session(self.set_id, &self.id).await
     }
-}
 
-fn is_empty_body(reason: &str) -> bool {
-    reason.starts_with("EOF while parsing a value at line 1 column 0")
-}
+    /// Sends a request with the queue's token; one that ended is replaced once.
+    async fn ask(
+        &self,
+        operation: &'static str,
+        request: impl Fn(&Queue) -> Result<Request> + Send,
+    ) -> Result<Answer> {
+        let queue = self.queue();
+        let answer = self.connection.admin().send_poll(request(&queue)?, operation).await?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        tracing::debug!(
+            operation,
+            session = self.id,
+            "queue token refused, refreshing the session"
+        );
+        self.refresh(operation, &queue).await?;
+        self.connection.admin().send_poll(request(&self.queue())?, operation).await
+    }
 
-/// What an error of crate `scaleset` means.
-pub(crate) fn from_crate(
-    operation: &'static str,
-    subject: Subject,
-    error: scaleset::Error,
-) -> GithubError {
-    if let Some(limit) = error.rate_limit() {
-        let retry_after = limit.retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
-        let kind = ErrorKind::RateLimited { retry_after };
-        return GithubError::new(operation, kind, api_detail(&limit.response));
-    }
-    if let Some(api) = error.api_error() {
-        // What failed may be the way to the session: GitHub's own API, not the service.
-        let is_way_in = ["/access_tokens", "/registration-token", "/runner-registration"]
-            .iter()
-            .any(|end| api.url.ends_with(end));
-        let subject = if is_way_in { Subject::Other } else { subject };
-        let exception = api.exception.as_ref().map_or("", |it| it.type_name.as_str());
-        let kind = classify(api.status.as_u16(), exception, subject);
-        return GithubError::new(operation, kind, api_detail(api));
-    }
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is foreign and open")]
-    match error {
-        scaleset::Error::Transport { source, .. } => transport(operation, source),
-        scaleset::Error::Jwt(source) => match source.downcast::<GithubError>() {
-            Ok(error) => *error,
-            Err(source) => GithubError::with_source(operation, ErrorKind::Credentials, "", source),
-        },
-        scaleset::Error::InvalidCredentials(_) => {
-            GithubError::with_source(operation, ErrorKind::Credentials, "", error)
+    /// Gets the session another token, unless somebody else just did.
+    async fn refresh(&self, operation: &'static str, ended: &Arc<Queue>) -> Result<()> {
+        let _turn = self.refreshing.lock().await;
+        if !Arc::ptr_eq(&self.queue(), ended) {
+            return Ok(());
         }
-        scaleset::Error::InvalidConfigUrl { .. }
-        | scaleset::Error::InvalidInput(_)
-        | scaleset::Error::HttpClient(_) => {
-            GithubError::with_source(operation, ErrorKind::Settings, "", error)
+        let call = Call {
+            operation,
+            method: Method::PATCH,
+            path: format!("{SETS}/{}/sessions/{}", self.set_id, self.id),
+            query: &[],
+            body: None,
+        };
+        let answer = self.connection.admin().call(call).await?;
+        if !answer.is_success() {
+            return Err(refused(operation, &answer, Subject::Session));
         }
-        scaleset::Error::UnexpectedResponse(_) if subject == Subject::Session => {
+        let body: SessionBody = wire::read(operation, &answer)?;
+        let must_be_secure = self.connection.url().is_hosted_securely();
+        // Without an address nothing comes of this session any more.
+        let queue = Queue::new(operation, &body, must_be_secure).map_err(|error| {
             GithubError::with_source(operation, ErrorKind::SessionGone, "", error)
-        }
-        error => GithubError::with_source(operation, ErrorKind::Unusable, "", error),
+        })?;
+        *self.queue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queue);
+        Ok(())
+    }
+
+    fn queue(&self) -> Arc<Queue> {
+        self.queue.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn api_detail(api: &scaleset::ApiError) -> String {
-    let exception = Exception {
-        type_name: api.exception.as_ref().map(|it| it.type_name.clone()).unwrap_or_default(),
-        message: api.message.clone(),
-    };
-    let id = api.activity_id.as_deref().or(api.github_request_id.as_deref());
-    detail(api.status.as_u16(), &exception, id)
+fn with_token(method: Method, url: Url, queue: &Queue) -> Request {
+    let mut request = Request::new(method, url);
+    request.headers_mut().insert(AUTHORIZATION, queue.authorization.clone());
+    request
+}
+
+fn poll_request(queue: &Queue, last: Option<i64>, capacity: u32) -> Request {
+    let mut url = queue.url.clone();
+    if let Some(last) = last.filter(|id| *id > 0) {
+        url.query_pairs_mut().append_pair("lastMessageId", &last.to_string());
+    }
+    let mut request = with_token(Method::GET, url, queue);
+    request.headers_mut().insert(ACCEPT, MESSAGE_JSON);
+    request.headers_mut().insert(CAPACITY, HeaderValue::from(capacity));
+    *request.timeout_mut() = Some(POLL_ATTEMPT_MAX);
+    request
+}
+
+fn acknowledge_request(queue: &Queue, id: i64) -> Request {
+    let mut url = queue.url.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().push(&id.to_string());
+    }
+    let mut request = with_token(Method::DELETE, url, queue);
+    request.headers_mut().insert(CONTENT_TYPE, JSON);
+    request
 }

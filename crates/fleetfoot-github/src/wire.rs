@@ -91,7 +91,7 @@ pub(crate) struct ScaleSetBody {
 #[derive(Debug, Deserialize)]
 pub(crate) struct CountedSet {
     #[serde(default)]
-    pub(crate) statistics: Option<scaleset::ScaleSetStatistics>,
+    pub(crate) statistics: Option<crate::news::StatisticsBody>,
 }
 
 #[derive(Debug, Serialize)]
@@ -179,7 +179,7 @@ pub(crate) fn write<T: Serialize>(operation: &'static str, body: &T) -> Result<V
         .map_err(|source| GithubError::with_source(operation, ErrorKind::Settings, "", source))
 }
 
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -55,18 +55,6 @@ pub enum WiringError {
         /// The pool.
         runner: String,
     },
-    /// The API's address is another one than its URL leads to.
-    #[error(
-        "runner {runner}: api_url {stated} is not where the API of its url is ({derived}): correct it or leave it out"
-    )]
-    ApiUrl {
-        /// The pool.
-        runner: String,
-        /// What the configuration says.
-        stated: String,
-        /// Where the URL leads.
-        derived: String,
-    },
     /// Its name cannot name a pool.
     #[error("runner {runner}: {source}")]
     Name {

@@ -8,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod api_base;
 mod app;
 mod bad_answers;
 mod burst;

@@ -34,10 +34,8 @@ impl Connections {
         }
         let replaced = known.is_some();
         let failed = |source| WiringError::Connection { runner: resolved.runner.clone(), source };
-        let url = ConfigUrl::parse(&resolved.url)
-            .map_err(|source| WiringError::Url { runner: resolved.runner.clone(), source })?;
+        let url = config_url(resolved)?;
         let key = &resolved.connection;
-        check_api_url(resolved, &url)?;
         let http_key = (key.ca_file.clone(), key.proxy.clone(), key.api_url.clone());
         let http = match self.https.get(&http_key) {
             Some(http) => http.clone(),
@@ -72,15 +70,14 @@ fn digest(credential: &Credential) -> Digest {
     Sha256::digest(secret.expose_secret().as_bytes()).into()
 }
 
-/// GitHub derives its API's address from the host, and so does the scale set client: a stated one can
-/// only confirm it.
-fn check_api_url(resolved: &Resolved, url: &ConfigUrl) -> Result<(), WiringError> {
-    let Some(stated) = &resolved.connection.api_url else { return Ok(()) };
-    let derived = url.api_base();
-    if stated.trim_end_matches('/') == derived.trim_end_matches('/') {
-        return Ok(());
+/// Its URL, with the API where the configuration says that it is.
+fn config_url(resolved: &Resolved) -> Result<ConfigUrl, WiringError> {
+    let failed = |source| WiringError::Url { runner: resolved.runner.clone(), source };
+    let url = ConfigUrl::parse(&resolved.url).map_err(failed)?;
+    match &resolved.connection.api_url {
+        Some(base) => url.with_api_base(base).map_err(failed),
+        None => Ok(url),
     }
-    Err(WiringError::ApiUrl { runner: resolved.runner.clone(), stated: stated.clone(), derived })
 }
 
 fn credentials(resolved: &Resolved) -> Result<Credentials, WiringError> {
