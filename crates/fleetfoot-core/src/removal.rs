@@ -78,6 +78,11 @@ fn ended_in_job(instance: &Instance) -> bool {
     bad && instance.had_job() && instance.reason.is_none() && !succeeded
 }
 
+/// The runner's exit code when GitHub takes no runner of its version any more (actions/runner, `run.sh` with
+/// `ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE`, which every backend sets).
+const RUNNER_TOO_OLD: i32 = 7;
+const RUNNER_TOO_OLD_MEANS: &str = ": GitHub takes no runner of this version any more, put the current one into the image or directory";
+
 /// How the life of an instance ended, from the facts of its row.
 #[must_use]
 pub fn outcome(instance: &Instance) -> Outcome {
@@ -112,7 +117,12 @@ pub fn outcome(instance: &Instance) -> Outcome {
     }
     match instance.reason {
         Some(reason) => Outcome::Removed(reason),
-        None => Outcome::Failed { kind: FailureKind::EarlyExit, detail: exit_line() },
+        None => {
+            let code = instance.exit.as_ref().and_then(|exit| exit.code);
+            let why = if code == Some(RUNNER_TOO_OLD) { RUNNER_TOO_OLD_MEANS } else { "" };
+            let detail = format!("{}{why}", exit_line());
+            Outcome::Failed { kind: FailureKind::EarlyExit, detail }
+        }
     }
 }
 
@@ -162,7 +172,11 @@ mod tests {
             ("proven exit=137", "lost exit code 137"),
             ("job exit=0", "lost exit code 0"),
             ("job", "lost environment vanished"),
-            ("exit=1", "failed environment"),
+            ("exit=1", "failed environment ended: exit code 1"),
+            (
+                "exit=7",
+                "failed environment ended: exit code 7: GitHub takes no runner of this version any more, put the current one into the image or directory",
+            ),
             ("failed", "failed no image"),
             ("reason=surplus", "removed surplus"),
             ("job done=failed exit=143 reason=job_done", "completed failed"),
@@ -176,7 +190,9 @@ mod tests {
                     format!("completed {}", result.as_deref().unwrap_or("-"))
                 }
                 Outcome::Lost { detail } => format!("lost {detail}"),
-                Outcome::Failed { kind: FailureKind::EarlyExit, .. } => "failed environment".into(),
+                Outcome::Failed { kind: FailureKind::EarlyExit, detail } => {
+                    format!("failed environment ended: {detail}")
+                }
                 Outcome::Failed { detail, .. } => format!("failed {detail}"),
                 Outcome::Removed(reason) => format!("removed {}", reason.as_str()),
                 Outcome::HostRebooted => "rebooted".into(),

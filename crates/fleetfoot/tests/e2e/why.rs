@@ -93,6 +93,21 @@ async fn circuit_open() {
     daemon.stop().await;
 }
 
+/// GitHub takes no runner of this version any more: said as such, not as an exit code alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_is_too_old() {
+    let bed = Bed::with(Settings { runner_version_deprecated: true, ..Settings::default() }).await;
+    bed.process_pools(&[("one", 1)]);
+    let daemon = bed.start_ready().await;
+    bed.queue("one", 1, 100);
+    let cause = cause(&bed, "one", "circuit_open").await;
+    let message = cause["message"].as_str().unwrap();
+    assert!(message.contains("GitHub takes no runner of this version any more"), "{cause}");
+    bed.github.cancel_job(1);
+    bed.nothing_left().await;
+    daemon.stop().await;
+}
+
 /// After five failed starts the time between attempts has grown, and nothing of them is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failed_starts_are_spaced_out() {
