@@ -36,6 +36,9 @@ pub struct HttpSettings {
     pub proxy: Option<String>,
     /// A file of PEM certificates to trust besides the system's.
     pub extra_ca: Option<PathBuf>,
+    /// A Unix socket behind which all requests are answered, whatever host they name: for simulated worlds,
+    /// where what is written has to be there to read at once.
+    pub unix_socket: Option<PathBuf>,
 }
 
 impl fmt::Debug for HttpSettings {
@@ -44,6 +47,7 @@ impl fmt::Debug for HttpSettings {
         f.debug_struct("HttpSettings")
             .field("proxy", &self.proxy.as_ref().map(|_| "…"))
             .field("extra_ca", &self.extra_ca)
+            .field("unix_socket", &self.unix_socket)
             .finish()
     }
 }
@@ -218,6 +222,11 @@ impl Http {
             .dns_resolver(self.inner.resolver.clone());
         #[cfg(target_os = "linux")]
         let builder = builder.tcp_user_timeout(USER_TIMEOUT);
+        #[cfg(unix)]
+        let builder = match &self.inner.settings.unix_socket {
+            Some(path) => builder.unix_socket(path.as_path()),
+            None => builder,
+        };
         Ok(match &self.inner.settings.proxy {
             Some(proxy) => builder.proxy(check_proxy(proxy)?),
             None => builder,
@@ -391,14 +400,16 @@ mod tests {
 
     #[test]
     fn settings_are_checked_at_once() {
-        let wrong_proxy = HttpSettings { proxy: Some("::".into()), extra_ca: None };
+        let wrong_proxy = HttpSettings { proxy: Some("::".into()), ..HttpSettings::default() };
         assert_eq!(Http::new(wrong_proxy).unwrap_err().kind(), &ErrorKind::Settings);
-        let missing = HttpSettings { proxy: None, extra_ca: Some("/no/such/ca.pem".into()) };
+        let missing =
+            HttpSettings { extra_ca: Some("/no/such/ca.pem".into()), ..HttpSettings::default() };
         let text = Http::new(missing).unwrap_err().chain();
         assert!(text.contains("CA file `/no/such/ca.pem` cannot be read"), "{text}");
         let not_pem = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(not_pem.path(), "hello").unwrap();
-        let not_pem = HttpSettings { proxy: None, extra_ca: Some(not_pem.path().into()) };
+        let not_pem =
+            HttpSettings { extra_ca: Some(not_pem.path().into()), ..HttpSettings::default() };
         assert!(Http::new(not_pem).unwrap_err().chain().contains("CA file"));
     }
 
@@ -415,7 +426,8 @@ mod tests {
 
     #[test]
     fn a_proxy_password_is_not_printed() {
-        let settings = HttpSettings { proxy: Some("http://u:secret@p:1".into()), extra_ca: None };
+        let settings =
+            HttpSettings { proxy: Some("http://u:secret@p:1".into()), ..HttpSettings::default() };
         assert!(!format!("{:?}", Http::new(settings).unwrap()).contains("secret"));
     }
 

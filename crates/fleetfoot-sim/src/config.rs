@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ pub struct BoxConfig {
     pub settings: Settings,
     /// What its clock shows at the start, in microseconds since 1970; the machine's time when absent.
     pub start_us: Option<u64>,
+    /// A Unix socket to serve at instead: what is written there can be read at once, as simulated worlds need.
+    pub socket: Option<PathBuf>,
 }
 
 impl Default for BoxConfig {
@@ -27,6 +30,7 @@ impl Default for BoxConfig {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             settings: Settings::default(),
             start_us: None,
+            socket: None,
         }
     }
 }

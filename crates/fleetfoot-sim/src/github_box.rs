@@ -1,21 +1,24 @@
 //! The box in this process.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::{BoxConfig, Settings};
 use crate::control::ControlClient;
 use crate::faults::Fault;
-use crate::http;
+use crate::http::{self, Bound};
 use crate::model::{BoxState, Summary};
 use crate::observe::Seen;
 use crate::request::{ExpireRequest, Muddle, QueueJobs, Told};
 use crate::state::{Shared, timers_run};
 use crate::tasks::Task;
+
+/// The address that is told where a socket is served; nothing listens there.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// Why a box could not start.
 #[derive(Debug, Error)]
@@ -68,11 +71,20 @@ impl GithubBox {
     pub async fn start(config: BoxConfig) -> Result<Self, StartError> {
         let address = config.address;
         let bind = |source| StartError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
+        let (bound, address) = match &config.socket {
+            Some(path) => {
+                let listener = UnixListener::bind(path).map_err(bind)?;
+                (Bound::Unix(listener), NOWHERE)
+            }
+            None => {
+                let listener = TcpListener::bind(address).await.map_err(bind)?;
+                let address = listener.local_addr().map_err(bind)?;
+                (Bound::Tcp(listener), address)
+            }
+        };
         let shared = Arc::new(Shared::new(config.settings, config.start_us));
         let timers = Task::start(timers_run(Arc::clone(&shared)));
-        let server = Task::start(http::serve(Arc::clone(&shared), listener));
+        let server = Task::start(http::serve(Arc::clone(&shared), bound, address));
         Ok(Self { shared, address, _tasks: [timers, server] })
     }
 
@@ -87,7 +99,7 @@ impl GithubBox {
     pub fn url(&self) -> String {
         let mut address = self.address;
         if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
         format!("http://{address}")
     }

@@ -38,6 +38,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) engines: &'a [SimulatedEngine],
     pub(crate) pools: &'a [PoolPlan],
     pub(crate) store: &'a Path,
+    /// Where GitHub answers.
+    pub(crate) socket: &'a Path,
     pub(crate) installation: &'a InstallationId,
     pub(crate) boot: u32,
     pub(crate) wall: Timestamp,
@@ -134,7 +136,11 @@ impl Incarnation {
 }
 
 fn pool_settings(ground: &Ground<'_>, store: &Store) -> Result<Vec<PoolSettings>, String> {
-    let http = Http::new(HttpSettings::default()).map_err(|error| error.to_string())?;
+    let http = Http::new(HttpSettings {
+        unix_socket: Some(ground.socket.to_owned()),
+        ..HttpSettings::default()
+    })
+    .map_err(|error| error.to_string())?;
     let mut connections: BTreeMap<&str, Connection> = BTreeMap::new();
     let mut settings = Vec::new();
     for plan in ground.pools {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            script (by seed) ─── happenings ──▶ stage ──▶ controller ─▶ store (SQLite, inline)
-//!                                                 │           │   └──▶ box (loopback TCP)
+//!                                                 │           │   └──▶ box (a Unix socket)
 //!                                                 │           └──────▶ engines ─▶ runners (in this process)
 //!                                                 ▼
 //!            books: what GitHub, engines and store did, held against the ten invariants at every step

@@ -21,6 +21,8 @@ use crate::outside::{book, latency, launched};
 use crate::script::{PoolPlan, Script};
 use crate::world::Agenda;
 
+/// GitHub's, in the world's directory.
+const SOCKET: &str = "github.sock";
 /// 2026-01-01 00:00:00 UTC: every world begins there.
 pub(crate) const EPOCH_MS: i64 = 1_767_225_600_000;
 
@@ -63,7 +65,9 @@ impl Stage {
         };
         settings.flavors = script.ghes.iter().map(|scope| (scope.clone(), Flavor::Ghes)).collect();
         let start_us = u64::try_from(EPOCH_MS).map(|ms| ms * 1000).ok();
-        let config = BoxConfig { start_us, ..BoxConfig::with_settings(settings) };
+        let directory = memory_directory().map_err(|error| error.to_string())?;
+        let socket = Some(directory.path().join(SOCKET));
+        let config = BoxConfig { start_us, socket, ..BoxConfig::with_settings(settings) };
         let github = GithubBox::start(config).await.map_err(|error| error.to_string())?;
         let github = Arc::new(github);
         let installation = InstallationId::new("world").map_err(|error| error.to_string())?;
@@ -95,7 +99,7 @@ impl Stage {
             pools: script.pools.clone(),
             foreign: Vec::new(),
             rng,
-            directory: memory_directory().map_err(|error| error.to_string())?,
+            directory,
             installation,
             incarnation: None,
             began: Instant::now(),
@@ -224,6 +228,7 @@ impl Stage {
             engines: &self.engines,
             pools: &self.pools,
             store: &self.store(),
+            socket: &self.directory.path().join(SOCKET),
             installation: &self.installation,
             boot: self.boot,
             wall: self.wall(),

@@ -330,7 +330,7 @@ async fn nobody_there() {
 async fn a_proxy_that_refuses_is_one_clear_line() {
     let proxy = Stub::start(|_, _| Some(reply(403, "denied by policy"))).await;
     let proxy = proxy.url().as_str().replace("/acme", "");
-    let http = Http::new(HttpSettings { proxy: Some(proxy), extra_ca: None }).unwrap();
+    let http = Http::new(HttpSettings { proxy: Some(proxy), ..HttpSettings::default() }).unwrap();
     let url = ConfigUrl::parse("https://git.acme.example/acme").unwrap();
     let connection = Connection::new(&http, &url, &token("ghp")).unwrap();
     let error = connection.check().await.unwrap_err();

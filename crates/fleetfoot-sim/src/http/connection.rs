@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 /// What a handler knows of its connection.
@@ -45,15 +45,52 @@ impl Connected<IncomingStream<'_, Listener>> for Connection {
     }
 }
 
+/// What connections come in at.
+pub(crate) enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Bound {
+    async fn accept(&self) -> io::Result<Wire> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Small answers must not wait for an acknowledgement.
+                let _ = stream.set_nodelay(true);
+                Ok(Wire::Tcp(stream))
+            }
+            Self::Unix(listener) => Ok(Wire::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// What one connection is made of.
+enum Wire {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The same of either kind of stream.
+macro_rules! of_wire {
+    ($wire:expr, $method:ident($($argument:expr),*)) => {
+        match $wire {
+            Wire::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Wire::Unix(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
 pub(crate) struct Listener {
-    inner: TcpListener,
+    bound: Bound,
+    address: SocketAddr,
     closing: watch::Receiver<u64>,
 }
 
 impl Listener {
     /// Connections end when `closing` changes, except those that made a control call.
-    pub(crate) fn new(inner: TcpListener, closing: watch::Receiver<u64>) -> Self {
-        Self { inner, closing }
+    pub(crate) fn new(bound: Bound, address: SocketAddr, closing: watch::Receiver<u64>) -> Self {
+        Self { bound, address, closing }
     }
 }
 
@@ -63,13 +100,10 @@ impl axum::serve::Listener for Listener {
 
     async fn accept(&mut self) -> (Stream, SocketAddr) {
         loop {
-            match self.inner.accept().await {
-                Ok((stream, peer)) => {
-                    // Small answers must not wait for an acknowledgement.
-                    let _ = stream.set_nodelay(true);
-                    let local = stream.local_addr().unwrap_or(peer);
+            match self.bound.accept().await {
+                Ok(wire) => {
                     let connection = Connection {
-                        local,
+                        local: self.address,
                         cut: Arc::new(AtomicBool::new(false)),
                         spared: Arc::new(AtomicBool::new(false)),
                     };
@@ -85,7 +119,7 @@ impl axum::serve::Listener for Listener {
                             }
                         }
                     });
-                    return (Stream { inner: stream, connection, closed: Some(closed) }, peer);
+                    return (Stream { wire, connection, closed: Some(closed) }, self.address);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -96,7 +130,7 @@ impl axum::serve::Listener for Listener {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        Ok(self.address)
     }
 }
 
@@ -104,7 +138,7 @@ impl axum::serve::Listener for Listener {
 pub(crate) const ALL: u64 = u64::MAX;
 
 pub(crate) struct Stream {
-    inner: TcpStream,
+    wire: Wire,
     connection: Connection,
     /// Over when the connection must end; `None` once it was.
     closed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -135,7 +169,7 @@ impl AsyncRead for Stream {
             self.connection.cut();
             return Poll::Ready(Err(gone()));
         }
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        of_wire!(&mut self.wire, poll_read(context, buffer))
     }
 }
 
@@ -148,7 +182,7 @@ impl AsyncWrite for Stream {
         if self.is_cut() {
             return Poll::Ready(Err(gone()));
         }
-        Pin::new(&mut self.inner).poll_write(context, data)
+        of_wire!(&mut self.wire, poll_write(context, data))
     }
 
     fn poll_write_vectored(
@@ -159,21 +193,21 @@ impl AsyncWrite for Stream {
         if self.is_cut() {
             return Poll::Ready(Err(gone()));
         }
-        Pin::new(&mut self.inner).poll_write_vectored(context, data)
+        of_wire!(&mut self.wire, poll_write_vectored(context, data))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_cut() {
             return Poll::Ready(Err(gone()));
         }
-        Pin::new(&mut self.inner).poll_flush(context)
+        of_wire!(&mut self.wire, poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        of_wire!(&mut self.wire, poll_shutdown(context))
     }
 }

@@ -29,6 +29,7 @@ use crate::observe::Seen;
 use crate::state::Shared;
 
 pub(crate) use connection::ALL as CLOSE_ALL;
+pub(crate) use connection::Bound;
 use connection::{Connection, Listener};
 pub(crate) use polls::RunnerCall;
 use route::{ApiRoute, RestRoute, Route, ServiceRoute};
@@ -62,10 +63,10 @@ impl Call {
 }
 
 /// Serves a bound listener until the task is ended.
-pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
+pub(crate) async fn serve(shared: Arc<Shared>, bound: Bound, address: SocketAddr) {
     let router = axum::Router::new().fallback(handle).with_state(Arc::clone(&shared));
     let served = axum::serve(
-        Listener::new(listener, shared.closing.subscribe()),
+        Listener::new(bound, address, shared.closing.subscribe()),
         router.into_make_service_with_connect_info::<Connection>(),
     );
     if let Err(error) = served.await {

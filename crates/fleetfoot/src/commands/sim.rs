@@ -51,7 +51,10 @@ async fn serve(args: ServeArgs) -> Result<()> {
         tokens: args.token.map_or(settings.tokens, |token| vec![Token::new(token)]),
         ..settings
     };
-    let config = BoxConfig { address: (args.address, args.port).into(), settings, start_us: None };
+    let config = BoxConfig {
+        address: (args.address, args.port).into(),
+        ..BoxConfig::with_settings(settings)
+    };
     raise_open_files();
     let mut signals = Signals::new()?;
     let options = ServeOptions { config, scope: args.org };

@@ -40,8 +40,11 @@ impl Connections {
         let http = match self.https.get(&http_key) {
             Some(http) => http.clone(),
             None => {
-                let settings =
-                    HttpSettings { proxy: key.proxy.clone(), extra_ca: key.ca_file.clone() };
+                let settings = HttpSettings {
+                    proxy: key.proxy.clone(),
+                    extra_ca: key.ca_file.clone(),
+                    ..HttpSettings::default()
+                };
                 let http = Http::new(settings).map_err(failed)?;
                 self.https.insert(http_key, http.clone());
                 http
