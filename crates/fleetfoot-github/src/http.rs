@@ -224,7 +224,8 @@ impl Http {
         let builder = builder.tcp_user_timeout(USER_TIMEOUT);
         #[cfg(unix)]
         let builder = match &self.inner.settings.unix_socket {
-            Some(path) => builder.unix_socket(path.as_path()),
+            // Idle connections are counted by the machine's clock, which such a world does not have.
+            Some(path) => builder.unix_socket(path.as_path()).pool_idle_timeout(None),
             None => builder,
         };
         Ok(match &self.inner.settings.proxy {
