@@ -226,3 +226,16 @@ fn every_link_leads_somewhere() {
         }
     }
 }
+
+/// The book has every page of `docs/`, once.
+#[test]
+fn the_book_has_every_page() {
+    let docs = root().join("docs");
+    let summary = std::fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    for (path, _) in pages() {
+        let Ok(page) = path.strip_prefix(&docs) else { continue };
+        let link = format!("]({})", page.display());
+        let wanted = usize::from(page != Path::new("SUMMARY.md"));
+        assert_eq!(summary.matches(&link).count(), wanted, "docs/SUMMARY.md: {link}");
+    }
+}
