@@ -21,6 +21,9 @@ pub fn main() -> ExitCode {
     match words.get(1).and_then(|word| word.to_str()) {
         Some("__runner") => fleetfoot_sim::runner::main(words.into_iter().skip(2)),
         Some("__shim") => fleetfoot_provisioner_process::shim::main(words.into_iter().skip(2)),
+        Some(fleetfoot_provisioner_tart::keeper::WORD) => {
+            fleetfoot_provisioner_tart::keeper::main(words.into_iter().skip(2))
+        }
         Some("outrunner") => commands::outrunner::main(words.get(2..).unwrap_or_default()),
         Some(_) | None => commands::call(words),
     }

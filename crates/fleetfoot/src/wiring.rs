@@ -4,6 +4,7 @@
 mod backends;
 mod connections;
 mod docker;
+mod tart;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

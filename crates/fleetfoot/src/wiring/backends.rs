@@ -8,6 +8,7 @@ use fleetfoot_provisioner_docker::{DockerEngine, DockerProvisioner, EngineSettin
 use fleetfoot_provisioner_process::{
     BubblewrapSettings, ProcessHost, ProcessPool, ProcessProvisioner, RunnerSource, Sandbox,
 };
+use fleetfoot_provisioner_tart::{TartHost, TartProvisioner};
 
 use crate::config::{self, Backend, InstanceProxy, ProcessConfig, RunnerConfig, SimulatedConfig};
 
@@ -18,6 +19,9 @@ const DOCKER_CALLS: usize = 16;
 
 /// Processes begun at once.
 const PROCESS_CALLS: usize = 8;
+
+/// Machines begun at once.
+const TART_CALLS: usize = 4;
 
 /// The simulated engine does no work.
 const SIMULATED_CALLS: usize = 4096;
@@ -35,6 +39,7 @@ pub(super) struct Backends {
     surroundings: Surroundings,
     engines: BTreeMap<Option<String>, Arc<DockerEngine>>,
     processes: Option<Arc<ProcessHost>>,
+    machines: Option<Arc<TartHost>>,
     simulated: Option<SimulatedEngine>,
     /// What was made of which settings: the same ones make nothing new.
     made: BTreeMap<String, (Recipe, Made)>,
@@ -49,6 +54,7 @@ impl Backends {
             surroundings,
             engines: BTreeMap::new(),
             processes: None,
+            machines: None,
             simulated: None,
             made: BTreeMap::new(),
         }
@@ -102,7 +108,12 @@ impl Backends {
             Backend::Simulated(simulated) => {
                 Ok(Made { provisioner: self.simulated(simulated), concurrency: SIMULATED_CALLS })
             }
-            Backend::Libvirt(_) | Backend::Tart(_) => Err(failed(format!(
+            Backend::Tart(tart) => {
+                let host = self.tart_host().map_err(failed)?;
+                let provisioner = Arc::new(TartProvisioner::new(host, super::tart::pool(tart)));
+                Ok(Made { provisioner, concurrency: TART_CALLS })
+            }
+            Backend::Libvirt(_) => Err(failed(format!(
                 "the {} backend is not in this release yet: use docker or process",
                 runner.backend.kind()
             ))),
@@ -127,6 +138,16 @@ impl Backends {
         let host = ProcessHost::open(instances, installation.clone())
             .map_err(|error| crate::chain(&error))?;
         self.processes = Some(host.clone());
+        Ok(host)
+    }
+
+    fn tart_host(&mut self) -> Result<Arc<TartHost>, String> {
+        if let Some(host) = &self.machines {
+            return Ok(host.clone());
+        }
+        let host = super::tart::host(&self.surroundings).map_err(|error| crate::chain(&error))?;
+        let host = Arc::new(host);
+        self.machines = Some(host.clone());
         Ok(host)
     }
 

@@ -180,7 +180,7 @@ pub(crate) static SHARE: Section = Section {
 /// `tart`.
 pub(crate) static TART: Section = Section {
     name: "tart",
-    doc: "A fresh virtual machine of Tart per job. This release reads the keys; the backend comes later.",
+    doc: "A fresh virtual machine of Tart per job, on a Mac with Apple silicon.",
     keys: &[
         required("image", Kind::Text, "Registry reference or name of a local machine."),
         key(
@@ -192,6 +192,12 @@ pub(crate) static TART: Section = Section {
         key("cpus", Kind::Int, "4; 0 means the default too", "Virtual processors."),
         key("memory", Kind::Int, "8192; 0 means the default too", "Memory in MiB."),
         key("mounts", Kind::Tables(&TART_MOUNT), "", "Directories of the host inside the machine."),
+        key(
+            "jit",
+            Kind::Choice(&["stdin", "argument"]),
+            "stdin; argument under the name outrunner",
+            "How the one-use credential goes in: stdin of `tart exec`, or argument as --jitconfig, which other users of the host can read in the process list.",
+        ),
     ],
 };
 

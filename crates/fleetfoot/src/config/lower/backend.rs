@@ -236,6 +236,10 @@ impl Lowering<'_> {
             cpus,
             memory_mib,
             mounts,
+            jit_argument: match table.text("jit") {
+                Some(jit) => jit == "argument",
+                None => self.options.flavor == Flavor::Outrunner,
+            },
             image: image?,
         })
     }

@@ -15,7 +15,7 @@ pub enum Backend {
     Process(ProcessConfig),
     /// Virtual machines of libvirt; parsed, run by a later release.
     Libvirt(LibvirtConfig),
-    /// Virtual machines of Tart; parsed, run by a later release.
+    /// Virtual machines of Tart.
     Tart(TartConfig),
     /// Nothing at all.
     Simulated(SimulatedConfig),
@@ -190,6 +190,8 @@ pub struct TartConfig {
     pub memory_mib: u64,
     /// Shared directories.
     pub mounts: Vec<TartMount>,
+    /// Whether the JIT config is an argument, as in the original, instead of standard input.
+    pub jit_argument: bool,
 }
 
 /// A directory of the host inside a virtual machine of Tart.

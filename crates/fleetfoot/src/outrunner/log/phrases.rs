@@ -87,6 +87,9 @@ const fn nothing(native: &'static str) -> Phrase {
 const NAME: &[(&str, &str)] = &[("instance", "name")];
 const NAME_ERROR: &[(&str, &str)] = &[("instance", "name"), ("error", "error")];
 
+const TART_END: &[(&str, &str)] =
+    &[("instance", "name"), ("error", "error"), ("stderr", "stderr"), ("log", "log")];
+
 /// All phrases that are not shown as they are.
 pub static PHRASES: &[Phrase] = &[
     program("configuration loaded", "Loaded config", &[("runners", "runners")]),
@@ -153,6 +156,23 @@ pub static PHRASES: &[Phrase] = &[
         "Auto-detected Docker host",
         "docker",
         &[("host", "host")],
+    ),
+    line("tart vm exited with error", "ERROR", "Tart vm exited with error", "tart", TART_END),
+    line(
+        "tart runner exited with error",
+        "ERROR",
+        "Tart runner exited with error",
+        "tart",
+        TART_END,
+    ),
+    line("failed to start tart vm", "ERROR", "Failed to start tart vm", "tart", NAME_ERROR),
+    line("failed to start tart runner", "ERROR", "Failed to start tart runner", "tart", NAME_ERROR),
+    line(
+        "failed to create stderr log, running without capture",
+        "WARN",
+        "Failed to create stderr log, running without capture",
+        "tart",
+        NAME_ERROR,
     ),
     program("shut down cleanly", "Shut down cleanly", &[]),
 ];

@@ -89,6 +89,13 @@ fn every_phrase_has_its_exact_line() {
         tracing::info!(pool = "linux", host = "unix:///run/d.sock", "docker host detected");
         tracing::info!(pool = "linux", "all instances left");
         tracing::warn!(pool = "linux", "shutdown timed out");
+        let (instance, log) = ("macos-0a1b2c3d", "/tmp/outrunner-vm-macos-0a1b2c3d-1.log");
+        let (error, stderr) = ("exit status 1", "no keychain");
+        tracing::error!(instance, error, stderr, log, "tart vm exited with error");
+        tracing::error!(instance, error, stderr, log, "tart runner exited with error");
+        tracing::error!(instance, error, "failed to start tart vm");
+        tracing::error!(instance, error, "failed to start tart runner");
+        tracing::warn!(instance, error, "failed to create stderr log, running without capture");
         tracing::info!("shut down cleanly");
     });
     let expected = "\
@@ -111,6 +118,11 @@ INFO Container started docker.scaleSet=linux docker.name=linux-0a1b2c3d docker.i
 INFO Auto-detected Docker host docker.scaleSet=linux docker.host=unix:///run/d.sock
 INFO All runners shut down scaler.scaleSet=linux
 WARN Shutdown timed out, some runners may not be fully cleaned up scaler.scaleSet=linux
+ERROR Tart vm exited with error tart.name=macos-0a1b2c3d tart.error=exit status 1 tart.stderr=no keychain tart.log=/tmp/outrunner-vm-macos-0a1b2c3d-1.log
+ERROR Tart runner exited with error tart.name=macos-0a1b2c3d tart.error=exit status 1 tart.stderr=no keychain tart.log=/tmp/outrunner-vm-macos-0a1b2c3d-1.log
+ERROR Failed to start tart vm tart.name=macos-0a1b2c3d tart.error=exit status 1
+ERROR Failed to start tart runner tart.name=macos-0a1b2c3d tart.error=exit status 1
+WARN Failed to create stderr log, running without capture tart.name=macos-0a1b2c3d tart.error=exit status 1
 INFO Shut down cleanly
 ";
     let expected: String =

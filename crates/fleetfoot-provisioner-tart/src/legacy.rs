@@ -1,0 +1,78 @@
+//! What the original program left: told by its exact form only, and removed by its exact name.
+//!
+//! The original took every machine whose name began with `<scale set>-`, which could be a golden image or the machine of another
+//! scale set. Here it must be `<scale set>-<8 hex digits>` to the letter, be a local machine, bear nobody's mark and be no
+//! image of any pool.
+
+use fleetfoot_provisioner::{BackendError, Deletion, EnvironmentInfo, InstanceName, PoolName};
+
+use crate::host::TartHost;
+use crate::remove;
+
+const OPERATION: &str = "list leftovers of the original";
+
+/// `<pool>-<8 lower-case hex digits>`, exactly.
+pub(crate) fn is_of(pool: &PoolName, name: &str) -> bool {
+    let suffix = name.strip_prefix(pool.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    suffix.is_some_and(|hex| {
+        hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// Leftovers of `pool`.
+pub(crate) async fn of_pool(
+    host: &TartHost,
+    pool: &PoolName,
+) -> Result<Vec<EnvironmentInfo>, BackendError> {
+    let marked = host.marked(OPERATION)?;
+    let mut found = Vec::new();
+    for vm in host.listed(OPERATION).await? {
+        let Ok(name) = InstanceName::new(&vm.name) else { continue };
+        let spoken_for = marked.iter().any(|(marked, _)| *marked == name)
+            || host.directory(&name).path().exists()
+            || host.is_image(&vm.name);
+        if is_of(pool, &vm.name) && !spoken_for {
+            found.push(EnvironmentInfo {
+                pool: Some(pool.clone()),
+                handle: host.handle(&name),
+                state: vm.state(),
+                name,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Removes one of them; anything else is left alone.
+pub(crate) async fn delete(host: &TartHost, name: &InstanceName) -> Result<Deletion, BackendError> {
+    let form = name.as_str().rsplit_once('-').and_then(|(pool, _)| PoolName::new(pool).ok());
+    let Some(pool) = form else { return Ok(Deletion::WasAbsent) };
+    if of_pool(host, &pool).await?.iter().any(|left| left.name == *name) {
+        remove::machine(host, name).await?;
+        return Ok(Deletion::Removed);
+    }
+    Ok(Deletion::WasAbsent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_form_is_a_leftover() {
+        let pool = PoolName::new("macos").unwrap();
+        assert!(is_of(&pool, "macos-0123abcd"));
+        for other in [
+            "macos-runner",
+            "macos-other",
+            "macos-arm64-0123abcd",
+            "macos-0123abcd0",
+            "macos-0123ABCD",
+            "macos-0123abc",
+            "macos",
+            "linux-0123abcd",
+        ] {
+            assert!(!is_of(&pool, other), "{other}");
+        }
+    }
+}
