@@ -11,6 +11,7 @@
 //! Bare code uses none of our rooms: `bare` speaks HTTP with reqwest, commits with rusqlite, and asks
 //! Docker with bollard, with no more around it than the work needs.
 
+mod adopt;
 mod again;
 mod bare;
 mod binary;
@@ -90,6 +91,8 @@ pub enum Row {
     Refill,
     /// Killed with five jobs running, and started again
     Again,
+    /// Killed with fifty containers running, and started again
+    Adopt,
     /// Jobs a second through a simulated backend, the store on disk
     Churn,
     /// A thousand running instances, killed and started again
@@ -113,6 +116,7 @@ impl Row {
             Self::Docker => "docker",
             Self::Refill => "refill",
             Self::Again => "again",
+            Self::Adopt => "adopt",
             Self::Churn => "churn",
             Self::Recover => "recover",
             Self::Failover => "failover",
@@ -163,9 +167,10 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
             Row::Start => interruptible(start::measure(args.quick)).await?,
             Row::Burst => interruptible(burst::measure(args.quick)).await?,
             Row::Pools => interruptible(pools::measure(args.quick)).await?,
-            // These two remove their containers themselves.
+            // Those with containers remove them themselves.
             Row::Docker => docker::measure(args.quick).await?,
             Row::Refill => refill::measure(args.quick).await?,
+            Row::Adopt => adopt::measure(args.quick).await?,
             Row::Again => interruptible(again::measure(args.quick)).await?,
             Row::Churn => interruptible(churn::measure(args.quick)).await?,
             Row::Recover => interruptible(recover::measure(args.quick)).await?,

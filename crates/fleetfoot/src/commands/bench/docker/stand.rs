@@ -11,6 +11,7 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder,
 };
+use fleetfoot_api::Status;
 use fleetfoot_sim::{BoxConfig, BoxState, GithubBox, QueueJobs};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
@@ -65,6 +66,7 @@ pub(in super::super) struct Stand {
     background: JoinSet<()>,
     github: Option<GithubBox>,
     bare: Option<(Bare, i64)>,
+    files: Option<ControllerFiles>,
     controller: Option<Controller>,
 }
 
@@ -99,6 +101,7 @@ impl Stand {
             background,
             github: None,
             bare: None,
+            files: None,
             controller: None,
         }))
     }
@@ -120,9 +123,26 @@ impl Stand {
         self.bare = Some((bare, set));
         let backend = self.containers.config_at(&self.proxy.address());
         let config = config(&github.url(), self.data.path(), pools, &backend)?;
-        let files = ControllerFiles::write(self.data.path(), &config)?;
-        self.controller.insert(Controller::start(&files)?).wait_ready(READY_BOUND).await?;
+        let files = self.files.insert(ControllerFiles::write(self.data.path(), &config)?);
+        self.controller.insert(Controller::start(files)?).wait_ready(READY_BOUND).await?;
         Ok(())
+    }
+
+    /// Kills the controller and starts it again: when, and what it says once it is ready.
+    pub(in super::super) async fn kill_and_start(&mut self) -> Result<(u64, Status)> {
+        self.controller.take().context("no controller")?.kill().await?;
+        let files = self.files.as_ref().context("the stand is not set")?;
+        let started_us = now_us();
+        let status = self.controller.insert(Controller::start(files)?).wait_ready(READY_BOUND);
+        Ok((started_us, status.await?))
+    }
+
+    /// What bare code needs to see all containers of the controller.
+    pub(in super::super) async fn bare_list_ms(&self) -> Result<(usize, f64)> {
+        let began_us = now_us();
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let listed = self.docker.list_containers(Some(options)).await?;
+        Ok((listed.len(), apart_ms(began_us, now_us())))
     }
 
     pub(in super::super) fn github(&self) -> Result<&GithubBox> {
