@@ -4,6 +4,7 @@
 mod backends;
 mod connections;
 mod docker;
+mod libvirt;
 mod tart;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -23,6 +23,8 @@ use crate::exit::{CommandError, Exit};
 use crate::wiring::{self, Surroundings};
 
 /// A token that ends within this is told of.
+/// A backend may boot a machine to see whether it can.
+const CHECK_MAX: Duration = Duration::from_secs(300);
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// One thing that an operator should know.
@@ -72,7 +74,12 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
     plan.store = shared.as_ref().map(|url| format!("{} ({})", url.location(), url.source));
     for pool in plan.pools.iter().filter(|pool| !pool.runnable) {
         let message = "its backend is not in this release yet".to_owned();
-        notes.push(note("error", Some(&pool.name), message, Some("use docker or process")));
+        notes.push(note(
+            "error",
+            Some(&pool.name),
+            message,
+            Some("use docker, process or libvirt"),
+        ));
     }
     if !args.offline && plan.pools.iter().all(|pool| pool.runnable) {
         notes.extend(outside(&config, &flags, &args).await);
@@ -249,7 +256,7 @@ fn credential_notes(pool: &PoolSettings, report: &fleetfoot_github::CheckReport)
 async fn backends(pools: &[PoolSettings]) -> Vec<Note> {
     let mut notes = Vec::new();
     for pool in pools {
-        let found = tokio::time::timeout(Duration::from_secs(20), pool.provisioner.check()).await;
+        let found = tokio::time::timeout(CHECK_MAX, pool.provisioner.check()).await;
         let Ok(findings) = found else {
             notes.push(note(
                 "error",

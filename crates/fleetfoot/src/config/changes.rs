@@ -240,7 +240,9 @@ fn of_file(first: &str) -> Effect {
 fn of_pool(key: &str, first: &str) -> Effect {
     match (first, key) {
         ("url" | "backend", _)
-        | (_, "docker.host" | "simulated.socket" | "simulated.late_binding") => Effect::Moves,
+        | (_, "docker.host" | "libvirt.socket" | "simulated.socket" | "simulated.late_binding") => {
+            Effect::Moves
+        }
         ("token_file" | "github" | "labels" | "runner_group", _) => Effect::NewSession,
         ("proxy" | "ca_file", _) => Effect::NextInstance,
         (first, _) if BACKENDS.contains(&first) => Effect::NextInstance,

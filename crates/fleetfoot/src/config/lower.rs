@@ -1,6 +1,7 @@
 //! From typed tables to the checked [`Config`]: the rules that a type cannot say.
 
 mod backend;
+mod libvirt;
 mod runner;
 mod table;
 mod top;

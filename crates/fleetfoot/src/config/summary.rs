@@ -110,7 +110,7 @@ fn backend(backend: &Backend) -> (String, Vec<String>, bool) {
         Backend::Libvirt(machine) => (
             format!("libvirt {}", machine.path.display()),
             limits(Some(machine.cpus.saturating_mul(1000)), Some(machine.memory_mib << 20), None),
-            false,
+            true,
         ),
         Backend::Tart(machine) => (
             format!("tart {}", machine.image),

@@ -12,6 +12,7 @@ use fleetfoot_provisioner_tart::{TartHost, TartProvisioner};
 
 use crate::config::{self, Backend, InstanceProxy, ProcessConfig, RunnerConfig, SimulatedConfig};
 
+use super::libvirt::Daemons;
 use super::{AnyProvisioner, Surroundings, WiringError};
 
 /// Calls at once to an engine: more only make it slower.
@@ -38,6 +39,7 @@ pub(super) struct Made {
 pub(super) struct Backends {
     surroundings: Surroundings,
     engines: BTreeMap<Option<String>, Arc<DockerEngine>>,
+    libvirt: Daemons,
     processes: Option<Arc<ProcessHost>>,
     machines: Option<Arc<TartHost>>,
     simulated: Option<SimulatedEngine>,
@@ -53,6 +55,7 @@ impl Backends {
         Self {
             surroundings,
             engines: BTreeMap::new(),
+            libvirt: Daemons::default(),
             processes: None,
             machines: None,
             simulated: None,
@@ -85,6 +88,12 @@ impl Backends {
         });
         let hosts: std::collections::BTreeSet<_> = hosts.collect();
         self.engines.retain(|host, _| hosts.contains(host));
+        self.libvirt.keep(runners.iter().filter_map(|runner| match &runner.backend {
+            Backend::Libvirt(libvirt) => Some(&libvirt.socket),
+            Backend::Docker(_) | Backend::Process(_) | Backend::Simulated(_) | Backend::Tart(_) => {
+                None
+            }
+        }));
     }
 
     async fn make(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
@@ -113,10 +122,13 @@ impl Backends {
                 let provisioner = Arc::new(TartProvisioner::new(host, super::tart::pool(tart)));
                 Ok(Made { provisioner, concurrency: TART_CALLS })
             }
-            Backend::Libvirt(_) => Err(failed(format!(
-                "the {} backend is not in this release yet: use docker or process",
-                runner.backend.kind()
-            ))),
+            Backend::Libvirt(libvirt) => {
+                let Surroundings { instances, installation, .. } = &self.surroundings;
+                let state = instances.with_file_name("libvirt");
+                let provisioner =
+                    self.libvirt.provisioner(libvirt, &state, installation).map_err(failed)?;
+                Ok(Made { provisioner, concurrency: super::libvirt::CALLS })
+            }
         }
     }
 

@@ -154,7 +154,7 @@ pub(crate) static PROCESS: Section = Section {
 /// `libvirt`.
 pub(crate) static LIBVIRT: Section = Section {
     name: "libvirt",
-    doc: "A fresh virtual machine of libvirt per job. This release reads the keys; the backend comes later.",
+    doc: "A fresh virtual machine of libvirt per job.",
     keys: &[
         required("path", Kind::Text, "Base image in qcow2 form."),
         key(
@@ -167,6 +167,82 @@ pub(crate) static LIBVIRT: Section = Section {
         key("cpus", Kind::Int, "4; 0 means the default too", "Virtual processors."),
         key("memory", Kind::Int, "8192; 0 means the default too", "Memory in MiB."),
         key("mount", Kind::Table(&SHARE), "", "A directory of the host inside the machine."),
+        key("mounts", Kind::Tables(&SHARES), "", "Further directories of the host, by virtiofs."),
+        key(
+            "type",
+            Kind::Choice(&["auto", "kvm", "qemu"]),
+            "kvm",
+            "Who runs the processors; auto boots the image once to see whether kvm brings it up.",
+        ),
+        key("firmware", Kind::Choice(&["efi", "bios"]), "efi", "What the machine starts from."),
+        key("machine", Kind::Text, "q35; virt for aarch64", "Machine type of QEMU."),
+        key("arch", Kind::Choice(&["x86_64", "aarch64"]), "x86_64", "Kind of processor."),
+        key(
+            "bus",
+            Kind::Choice(&["scsi", "virtio", "sata"]),
+            "scsi",
+            "How disks are attached; sata needs no virtio driver in the image.",
+        ),
+        key(
+            "network",
+            Kind::Text,
+            "default",
+            "A network of libvirt, bridge:NAME for a bridge of the host, user for QEMU's own, or none.",
+        ),
+        key(
+            "overlay_dir",
+            Kind::Text,
+            "$TMPDIR or /tmp",
+            "Directory of the machines' own disks; QEMU must be able to reach it.",
+        ),
+        key("disks", Kind::Tables(&DISK), "", "Further disks."),
+        key("kernel", Kind::Text, "", "Kernel on the host to start without the image's loader."),
+        key("initrd", Kind::Text, "", "First file system for `kernel`."),
+        key("cmdline", Kind::Text, "", "Command line for `kernel`."),
+        key(
+            "jit",
+            Kind::Choice(&["input", "argument"]),
+            "input; argument as outrunner",
+            "How the one-use credential goes in: standard input of a wrapper, or --jitconfig, which every process of the guest can read.",
+        ),
+        key(
+            "agent_timeout",
+            Kind::Duration,
+            "3m",
+            "How long the image may take until its guest agent answers.",
+        ),
+        key(
+            "warm_mode",
+            Kind::Choice(&["running", "suspended"]),
+            "running",
+            "How a machine waits between its boot and its job; suspended needs no processor time.",
+        ),
+    ],
+};
+
+/// `libvirt.mounts[]`.
+pub(crate) static SHARES: Section = Section {
+    name: "libvirt mounts",
+    doc: "A directory of the host inside a virtual machine, by virtiofs.",
+    keys: &[
+        required("source", Kind::Text, "Absolute path on the host."),
+        key("tag", Kind::Text, "last part of the path", "Name to mount it by."),
+    ],
+};
+
+/// `libvirt.disks[]`.
+pub(crate) static DISK: Section = Section {
+    name: "libvirt disk",
+    doc: "A further disk of a virtual machine.",
+    keys: &[
+        required("path", Kind::Text, "Absolute path on the host."),
+        key("format", Kind::Choice(&["raw", "qcow2"]), "raw", "Format of the file."),
+        key(
+            "read_only",
+            Kind::Bool,
+            "true",
+            "Only readable; one that is not serves one machine at a time.",
+        ),
     ],
 };
 

@@ -1,18 +1,16 @@
 //! Lowering of backends.
 
-use std::path::PathBuf;
-
 use super::super::Flavor;
 use super::super::findings::Class;
 use super::super::shape::{Placed, Table};
 use super::super::types::{
-    Backend, BindMount, DockerConfig, JitDelivery, LibvirtConfig, ProcessConfig, PullPolicy,
-    RunnerSource, Sandbox, SimulatedConfig, TartConfig, TartMount, Tmpfs,
+    Backend, BindMount, DockerConfig, JitDelivery, ProcessConfig, PullPolicy, RunnerSource,
+    Sandbox, SimulatedConfig, TartConfig, TartMount, Tmpfs,
 };
 use super::{Lowering, join};
 
 /// Where the original's images for virtual machines keep the runner.
-const MACHINE_RUNNER: &str = "/actions-runner/run.sh";
+pub(super) const MACHINE_RUNNER: &str = "/actions-runner/run.sh";
 
 impl Lowering<'_> {
     pub(super) fn backend(
@@ -26,7 +24,7 @@ impl Lowering<'_> {
         match kind {
             "docker" => self.docker(table, &path).map(Box::new).map(Backend::Docker),
             "process" => self.process(table, &path).map(Backend::Process),
-            "libvirt" => self.libvirt(table, &path).map(Backend::Libvirt),
+            "libvirt" => self.libvirt(table, &path).map(Box::new).map(Backend::Libvirt),
             "tart" => self.tart(table, &path).map(Backend::Tart),
             _ => Some(Backend::Simulated(SimulatedConfig {
                 create_time: table.duration("create_time").unwrap_or_default(),
@@ -73,7 +71,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn command(&mut self, table: &Table, path: &str, default: &str) -> String {
+    pub(super) fn command(&mut self, table: &Table, path: &str, default: &str) -> String {
         let command = table.owned("runner_cmd").unwrap_or_else(|| default.to_owned());
         if command.contains(char::is_whitespace) {
             let position = table.position_of("runner_cmd");
@@ -200,24 +198,6 @@ impl Lowering<'_> {
         parsed
     }
 
-    fn libvirt(&mut self, table: &Table, path: &str) -> Option<LibvirtConfig> {
-        let image = self.required(table, path, "path");
-        let mount = table
-            .table("mount")
-            .and_then(|mount| self.required(mount, &join(path, "mount"), "source"));
-        let (cpus, memory_mib) = self.machine(table, path);
-        Some(LibvirtConfig {
-            runner_cmd: self.command(table, path, MACHINE_RUNNER),
-            socket: table
-                .path("socket")
-                .unwrap_or_else(|| PathBuf::from("/var/run/libvirt/libvirt-sock")),
-            cpus,
-            memory_mib,
-            mount,
-            path: PathBuf::from(image?),
-        })
-    }
-
     fn tart(&mut self, table: &Table, path: &str) -> Option<TartConfig> {
         let image = self.required(table, path, "image");
         let mut mounts = Vec::new();
@@ -245,7 +225,7 @@ impl Lowering<'_> {
     }
 
     /// Processors and MiB of a virtual machine; 0 and absent are the original's defaults.
-    fn machine(&mut self, table: &Table, path: &str) -> (u32, u64) {
+    pub(super) fn machine(&mut self, table: &Table, path: &str) -> (u32, u64) {
         let cpus = self.count(table, path, "cpus", 0).filter(|cpus| *cpus > 0);
         let memory = self.count(table, path, "memory", 0).filter(|memory| *memory > 0);
         (cpus.unwrap_or(4), u64::from(memory.unwrap_or(8192)))

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleetfoot_provisioner_libvirt::{
+    Arch, Bus, DirectBoot, DomainType, ExtraDisk, Firmware, Network, Share, WarmMode,
+};
+
 use super::Cpus;
 
 /// What runs the jobs of a pool.
@@ -13,8 +17,8 @@ pub enum Backend {
     Docker(Box<DockerConfig>),
     /// Processes in clean directories.
     Process(ProcessConfig),
-    /// Virtual machines of libvirt; parsed, run by a later release.
-    Libvirt(LibvirtConfig),
+    /// Virtual machines of libvirt.
+    Libvirt(Box<LibvirtConfig>),
     /// Virtual machines of Tart.
     Tart(TartConfig),
     /// Nothing at all.
@@ -175,6 +179,32 @@ pub struct LibvirtConfig {
     pub memory_mib: u64,
     /// Source of the one mount.
     pub mount: Option<String>,
+    /// Further mounts.
+    pub mounts: Vec<Share>,
+    /// Who runs the processors.
+    pub domain_type: DomainType,
+    /// What it starts from.
+    pub firmware: Firmware,
+    /// Machine type.
+    pub machine: Option<String>,
+    /// Kind of processor.
+    pub arch: Arch,
+    /// How disks are attached.
+    pub bus: Bus,
+    /// What the interface is attached to.
+    pub network: Network,
+    /// Where the machines' own disks are.
+    pub overlay_dir: Option<PathBuf>,
+    /// Further disks.
+    pub disks: Vec<ExtraDisk>,
+    /// A kernel of the host's.
+    pub direct_boot: Option<DirectBoot>,
+    /// How the JIT config goes in.
+    pub jit: fleetfoot_provisioner_libvirt::JitDelivery,
+    /// How long until the agent answers.
+    pub agent_timeout: Duration,
+    /// How a machine waits for its job.
+    pub warm_mode: WarmMode,
 }
 
 /// The `tart` backend.

@@ -1,0 +1,250 @@
+//! What we ask of a guest's agent, as JSON, and its answers.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use fleetfoot_provisioner::JitConfig;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::pool::{JitDelivery, LibvirtPool};
+use crate::rpc::{AgentAnswer, CallError, Connection};
+use crate::wire::Domain;
+
+/// The original's bounds.
+pub(crate) const PING_MAX: Duration = Duration::from_secs(5);
+pub(crate) const EXEC_MAX: Duration = Duration::from_secs(30);
+const STATUS_MAX: Duration = Duration::from_secs(5);
+
+/// Where the wrapper keeps its files in the guest. A machine has one runner in its life.
+const PREPARE: &str =
+    "d=/run/fleetfoot; mkdir -p $d 2>/dev/null || { d=/tmp/fleetfoot; mkdir -p $d; }";
+const FIND: &str = "d=/run/fleetfoot; [ -d $d ] || d=/tmp/fleetfoot";
+
+/// An agent's command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the guest agent does not answer: {0}")]
+    Silent(String),
+    #[error("the guest agent refuses: {0}")]
+    Refused(String),
+    #[error("the guest agent's answer makes no sense")]
+    Malformed,
+}
+
+/// How far a process in the guest is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ProcessStatus {
+    Running,
+    Exited {
+        code: i32,
+        output: String,
+    },
+    /// The agent does not know it: it was asked before, or the agent was restarted.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    #[serde(rename = "return")]
+    value: T,
+}
+
+#[derive(Deserialize)]
+struct Pid {
+    pid: i64,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    exited: bool,
+    #[serde(default)]
+    exitcode: Option<i32>,
+    #[serde(default)]
+    signal: Option<i32>,
+    #[serde(rename = "out-data", default)]
+    output: Option<String>,
+}
+
+async fn ask(
+    talk: &Connection,
+    domain: &Domain,
+    command: &Value,
+    answer_max: Duration,
+) -> Result<String, AgentError> {
+    match talk.agent(domain, &command.to_string(), answer_max).await? {
+        AgentAnswer::Said(text) => Ok(text),
+        AgentAnswer::Silent(why) => Err(AgentError::Silent(why)),
+        AgentAnswer::Refused(why) => Err(AgentError::Refused(why)),
+    }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, AgentError> {
+    let answer: Answer<T> = serde_json::from_str(text).map_err(|_| AgentError::Malformed)?;
+    Ok(answer.value)
+}
+
+/// Whether it answers.
+pub(crate) async fn ping(talk: &Connection, domain: &Domain) -> Result<(), AgentError> {
+    ask(talk, domain, &json!({ "execute": "guest-ping" }), PING_MAX).await.map(drop)
+}
+
+/// The command that starts the runner: by the wrapper, or as the original has it.
+pub(crate) fn runner_command(pool: &LibvirtPool, jit: &JitConfig) -> Value {
+    let runner = pool.runner_cmd.as_str();
+    let arguments = match (pool.jit, pool.is_windows()) {
+        (JitDelivery::Argument, _) => {
+            let arg = ["--jitconfig", jit.expose()];
+            return json!({ "execute": "guest-exec", "arguments": { "path": runner, "arg": arg } });
+        }
+        (JitDelivery::Input, false) => {
+            // The exit status is kept in the guest: an agent tells it only once, and forgets when it restarts.
+            let script = format!(
+                "{PREPARE}; umask 077; echo $$ > $d/pid; IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; \
+                 export ACTIONS_RUNNER_INPUT_JITCONFIG; \"$0\" </dev/null >$d/log 2>&1; c=$?; \
+                 echo $c > $d/exit.new; mv $d/exit.new $d/exit; exit $c"
+            );
+            json!({ "path": "/bin/sh", "arg": ["-c", script, runner] })
+        }
+        (JitDelivery::Input, true) => {
+            let runner = runner.replace('\'', "''");
+            let script = format!(
+                "$env:ACTIONS_RUNNER_INPUT_JITCONFIG=[Console]::In.ReadLine(); & '{runner}'; exit $LASTEXITCODE"
+            );
+            json!({ "path": "powershell.exe", "arg": ["-NoProfile", "-NonInteractive", "-Command", script] })
+        }
+    };
+    let mut arguments = arguments;
+    if let Some(arguments) = arguments.as_object_mut() {
+        let input = BASE64.encode(format!("{}\n", jit.expose()));
+        arguments.insert("input-data".to_owned(), input.into());
+    }
+    json!({ "execute": "guest-exec", "arguments": arguments })
+}
+
+/// Whether the runner's wrapper keeps output and exit status in the guest.
+pub(crate) fn is_wrapped(pool: &LibvirtPool) -> bool {
+    pool.jit == JitDelivery::Input && !pool.is_windows()
+}
+
+/// Starts a process; its number in the guest.
+pub(crate) async fn exec(
+    talk: &Connection,
+    domain: &Domain,
+    command: &Value,
+) -> Result<i64, AgentError> {
+    parse::<Pid>(&ask(talk, domain, command, EXEC_MAX).await?).map(|it| it.pid)
+}
+
+/// How far a process is. The agent tells an end only once.
+pub(crate) async fn status(
+    talk: &Connection,
+    domain: &Domain,
+    pid: i64,
+) -> Result<ProcessStatus, AgentError> {
+    let command = json!({ "execute": "guest-exec-status", "arguments": { "pid": pid } });
+    let said = match ask(talk, domain, &command, STATUS_MAX).await {
+        Err(AgentError::Refused(_)) => return Ok(ProcessStatus::Unknown),
+        other => other?,
+    };
+    let status: Status = parse(&said)?;
+    if !status.exited {
+        return Ok(ProcessStatus::Running);
+    }
+    let code = status.exitcode.or(status.signal.map(|signal| 128 + signal)).unwrap_or(-1);
+    let output = status.output.and_then(|text| BASE64.decode(text).ok()).unwrap_or_default();
+    Ok(ProcessStatus::Exited { code, output: String::from_utf8_lossy(&output).into_owned() })
+}
+
+/// Runs a shell's script to its end and gives what it printed.
+pub(crate) async fn shell(
+    talk: &Connection,
+    domain: &Domain,
+    script: &str,
+) -> Result<(i32, String), AgentError> {
+    let command = json!({ "execute": "guest-exec", "arguments": {
+        "path": "/bin/sh", "arg": ["-c", script], "capture-output": true } });
+    let pid = exec(talk, domain, &command).await?;
+    let mut pause = Duration::from_millis(10);
+    let end = tokio::time::Instant::now() + EXEC_MAX;
+    loop {
+        match status(talk, domain, pid).await? {
+            ProcessStatus::Exited { code, output } => return Ok((code, output)),
+            ProcessStatus::Unknown => return Err(AgentError::Malformed),
+            ProcessStatus::Running if tokio::time::Instant::now() > end => {
+                return Err(AgentError::Silent("a script does not end".to_owned()));
+            }
+            ProcessStatus::Running => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+/// The last lines of a wrapped runner's output.
+pub(crate) async fn tail(
+    talk: &Connection,
+    domain: &Domain,
+    lines: usize,
+) -> Result<String, AgentError> {
+    let script = format!("{FIND}; [ ! -f $d/log ] || tail -n {lines} $d/log");
+    shell(talk, domain, &script).await.map(|(_, output)| output)
+}
+
+/// How a wrapped runner is that the agent does not know: its kept exit status, or whether its process lives.
+pub(crate) async fn look(talk: &Connection, domain: &Domain) -> Result<ProcessStatus, AgentError> {
+    let script = format!(
+        "{FIND}; if [ -f $d/exit ]; then cat $d/exit; elif [ -f $d/pid ] && kill -0 $(cat $d/pid); then echo lives; else echo lost; fi"
+    );
+    let (_, said) = shell(talk, domain, &script).await?;
+    Ok(match said.trim() {
+        "lives" => ProcessStatus::Running,
+        "lost" => ProcessStatus::Unknown,
+        code => match code.parse() {
+            Ok(code) => ProcessStatus::Exited { code, output: String::new() },
+            Err(_) => return Err(AgentError::Malformed),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jit() -> JitConfig {
+        JitConfig::new("c2VjcmV0".to_owned().into())
+    }
+
+    #[test]
+    fn the_secret_is_in_no_argument() {
+        for runner in ["/actions-runner/run.sh", r"C:\actions-runner\run.cmd"] {
+            let mut pool = LibvirtPool::new("/base.qcow2");
+            pool.runner_cmd = runner.to_owned();
+            let command = runner_command(&pool, &jit());
+            assert!(!command["arguments"]["arg"].to_string().contains("c2VjcmV0"), "{command}");
+            let input = command["arguments"]["input-data"].as_str().unwrap();
+            assert_eq!(BASE64.decode(input).unwrap(), b"c2VjcmV0\n");
+        }
+    }
+
+    #[test]
+    fn the_originals_form_is_path_and_two_arguments() {
+        let mut pool = LibvirtPool::new("/base.qcow2");
+        pool.jit = JitDelivery::Argument;
+        assert_eq!(
+            runner_command(&pool, &jit()),
+            json!({ "execute": "guest-exec", "arguments": {
+                "path": "/actions-runner/run.sh", "arg": ["--jitconfig", "c2VjcmV0"] } })
+        );
+    }
+
+    #[test]
+    fn answers_without_a_process_are_errors() {
+        for text in ["", "{}", "{\"return\":{}}", "{\"return\":{\"pid\":\"x\"}}", "[1]"] {
+            assert!(matches!(parse::<Pid>(text), Err(AgentError::Malformed)), "{text}");
+        }
+        assert_eq!(parse::<Pid>("{\"return\":{\"pid\":7}}").unwrap().pid, 7);
+    }
+}

@@ -1,0 +1,122 @@
+//! What the original program left behind: transient domains named `<pool>-<8 hex digits>` on a disk of the
+//! same name.
+//!
+//! The original writes no labels, so all of this must hold: the exact form of the name, no metadata of ours, a
+//! domain that vanishes when it stops (an administrator's own machines are defined), and a first disk
+//! `<name>.qcow2`. It removes nothing at its start, against its own README.
+
+use std::path::PathBuf;
+
+use fleetfoot_provisioner::{
+    BackendError, EnvironmentInfo, EnvironmentState, ErrorKind, Handle, InstanceName, PoolName,
+};
+
+use crate::engine::{Lane, LibvirtEngine};
+use crate::failure;
+use crate::record::absent_is_fine;
+use crate::rpc::ListFlags;
+use crate::wire::Domain;
+use crate::xml::tags;
+
+const LIST: &str = "list domains of the original";
+const DELETE: &str = "remove domain of the original";
+
+pub(crate) async fn list(
+    engine: &LibvirtEngine,
+    pool: &PoolName,
+) -> Result<Vec<EnvironmentInfo>, BackendError> {
+    let found = find(engine, LIST, |name| is_of(pool, name)).await?;
+    let info = |(domain, name, _): (Domain, InstanceName, PathBuf)| EnvironmentInfo {
+        name,
+        pool: Some(pool.clone()),
+        handle: Handle(domain.uuid.to_string()),
+        state: EnvironmentState::Running,
+    };
+    Ok(found.into_iter().map(info).collect())
+}
+
+pub(crate) async fn delete(
+    engine: &LibvirtEngine,
+    name: &InstanceName,
+) -> Result<(), BackendError> {
+    for (domain, _, overlay) in find(engine, DELETE, |it| it == name).await? {
+        let talk = engine.talk(Lane::Calls).await.map_err(failure::call(DELETE, true))?;
+        tracing::info!(name = domain.name, "cleaning up orphaned machine");
+        talk.destroy(&domain).await.map_err(failure::call(DELETE, true))?;
+        absent_is_fine(std::fs::remove_file(&overlay)).map_err(|error| {
+            BackendError::new(DELETE, ErrorKind::Backend, error.to_string()).about(name)
+        })?;
+    }
+    Ok(())
+}
+
+async fn find(
+    engine: &LibvirtEngine,
+    operation: &'static str,
+    wanted: impl Fn(&InstanceName) -> bool,
+) -> Result<Vec<(Domain, InstanceName, PathBuf)>, BackendError> {
+    let failed = failure::call(operation, false);
+    let talk = engine.talk(Lane::Calls).await.map_err(&failed)?;
+    let mut found = Vec::new();
+    for (domain, evidence) in engine.domains(&talk, ListFlags::TRANSIENT).await.map_err(&failed)? {
+        let Ok(name) = InstanceName::new(&domain.name) else { continue };
+        if evidence.is_some() || !wanted(&name) {
+            continue;
+        }
+        let Some(xml) = talk.xml(&domain).await.map_err(&failed)? else { continue };
+        if let Some(overlay) = overlay_of(&xml, &name) {
+            found.push((domain, name, overlay));
+        }
+    }
+    Ok(found)
+}
+
+/// The first disk's file, if it is named as the original names it.
+fn overlay_of(xml: &str, name: &InstanceName) -> Option<PathBuf> {
+    let tags = tags(xml);
+    let source = tags.iter().find(|tag| tag.is_at(&["domain", "devices", "disk", "source"]))?;
+    let path = PathBuf::from(source.attribute("file")?);
+    let named = path.file_name().is_some_and(|it| *it == *format!("{name}.qcow2"));
+    named.then_some(path)
+}
+
+/// The exact form of the original's names: `<pool>-<8 lower-case hex digits>`.
+fn is_of(pool: &PoolName, name: &InstanceName) -> bool {
+    let suffix = name.as_str().strip_prefix(pool.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    suffix.is_some_and(|hex| {
+        hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_names_are_the_originals() {
+        let pool = PoolName::new("windows").unwrap();
+        for (name, wanted) in [
+            ("windows-0123abcd", true),
+            ("windows-setup", false),
+            ("windows-0123ABCD", false),
+            ("windows-arm-0123abcd", false),
+            ("windows0123abcd", false),
+        ] {
+            assert_eq!(is_of(&pool, &InstanceName::new(name).unwrap()), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_its_own_disk_is_removed() {
+        let name = InstanceName::new("windows-0123abcd").unwrap();
+        let xml = |file: &str| {
+            format!(
+                "<domain><devices><disk type='file'><driver/><source file='{file}' index='1'/></disk></devices></domain>"
+            )
+        };
+        let of = |file: &str| overlay_of(&xml(file), &name);
+        assert_eq!(of("/tmp/windows-0123abcd.qcow2"), Some("/tmp/windows-0123abcd.qcow2".into()));
+        assert_eq!(of("/images/windows.qcow2"), None);
+        assert_eq!(overlay_of("<domain/>", &name), None);
+    }
+}

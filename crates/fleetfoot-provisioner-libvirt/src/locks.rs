@@ -1,0 +1,27 @@
+//! One call at a time for a name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleetfoot_provisioner::InstanceName;
+use tokio::sync::OwnedMutexGuard;
+
+/// Locks by name; a name that nobody holds takes no room.
+#[derive(Debug, Default)]
+pub(crate) struct Locks {
+    locks: Mutex<HashMap<InstanceName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Nobody else is at this name.
+pub(crate) type Guard = OwnedMutexGuard<()>;
+
+impl Locks {
+    pub(crate) async fn lock(&self, name: &InstanceName) -> Guard {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(name.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+}

@@ -1,0 +1,334 @@
+//! The life of one machine: disk and domain, boot, launch, end.
+//!
+//! ```text
+//! record ─▶ overlay ─▶ domain ─▶ agent answers ─▶ Made ─▶ Launching ─▶ guest-exec ─▶ Launched ─▶ Ended
+//!          └────── one task with the name's lock ──────┘   └─ another: what was sent is waited for ─┘
+//! ```
+//!
+//! What was asked of libvirt lands whether or not somebody waits for it; the name stays locked until it has.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fleetfoot_provisioner::{BackendError, EnvironmentSpec, ErrorKind, InstanceName, JitConfig};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::agent::{self, AgentError};
+use crate::domain::{Machine, domain_xml};
+use crate::engine::{Lane, LibvirtEngine};
+use crate::failure;
+use crate::locks::Guard;
+use crate::overlay;
+use crate::pool::{LibvirtPool, WarmMode};
+use crate::record::{Record, Stage, absent_is_fine};
+use crate::rpc::{CallError, Connection};
+use crate::tasks;
+use crate::wire::Domain;
+
+const CREATE: &str = "create domain";
+const LAUNCH: &str = "launch runner";
+const DELETE: &str = "remove domain";
+/// Between two looks at an agent that is not there yet.
+const PING_FIRST: Duration = Duration::from_millis(100);
+const PING_AGAIN_MAX: Duration = Duration::from_millis(500);
+
+/// The domain of a record, as calls name it.
+pub(crate) fn domain(record: &Record) -> Domain {
+    Domain { name: record.name.clone(), uuid: record.uuid, id: -1 }
+}
+
+fn lost_task(operation: &'static str) -> impl Fn(tokio::task::JoinError) -> BackendError {
+    move |error| BackendError::new(operation, ErrorKind::Unanswered, error.to_string())
+}
+
+/// Makes the machine and waits until its agent answers.
+pub(crate) async fn create(
+    engine: &Arc<LibvirtEngine>,
+    pool: &Arc<LibvirtPool>,
+    spec: &EnvironmentSpec,
+    accelerated: bool,
+) -> Result<Uuid, BackendError> {
+    let name = &spec.name;
+    let guard = engine.locks.lock(name).await;
+    let known = engine.records.read(name).map_err(failure::file(CREATE, name))?;
+    let record = match known {
+        Some(record) if record.stage != Stage::Making => return Ok(record.uuid),
+        Some(record) => record,
+        None => claim(engine, pool, spec).await?,
+    };
+    let work = {
+        let (engine, pool, record) = (Arc::clone(engine), Arc::clone(pool), record.clone());
+        let pool_name = spec.pool.clone();
+        let name = name.clone();
+        tasks::start(async move {
+            let made = async {
+                let machine = Machine {
+                    name: &name,
+                    pool: &pool_name,
+                    installation: engine.installation(),
+                    uuid: record.uuid,
+                    overlay: &record.overlay,
+                    accelerated,
+                };
+                make(&engine, &pool, &machine).await
+            };
+            (made.await, guard)
+        })
+    };
+    let (made, guard) = work.await.map_err(lost_task(CREATE))?;
+    let booted = match made {
+        Ok(()) => boot(engine, pool, &record).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = booted {
+        let error = error.about(name);
+        // It never ran a job, and why it failed is in the error: it goes at once, unless it may still come.
+        if error.kind != ErrorKind::Unanswered && error.kind != ErrorKind::Backend {
+            finish_removal(engine, record, guard).await;
+        }
+        return Err(error);
+    }
+    if pool.warm_mode == WarmMode::Suspended {
+        let talk = engine.talk(Lane::Make).await.map_err(failure::call(CREATE, true))?;
+        talk.suspend(&domain(&record)).await.map_err(failure::call("suspend domain", true))?;
+    }
+    let uuid = record.uuid;
+    let record = Record { stage: Stage::Made, ..record };
+    engine.records.write(&record).map_err(failure::file(CREATE, name))?;
+    drop(guard);
+    Ok(uuid)
+}
+
+/// Writes the record of a name that nobody else has.
+async fn claim(
+    engine: &LibvirtEngine,
+    pool: &LibvirtPool,
+    spec: &EnvironmentSpec,
+) -> Result<Record, BackendError> {
+    let name = &spec.name;
+    let taken =
+        |what: &str| BackendError::new(CREATE, ErrorKind::NameTaken, what.to_owned()).about(name);
+    let talk = engine.talk(Lane::Make).await.map_err(failure::call(CREATE, false))?;
+    let there = talk.domain_named(name.as_str()).await.map_err(failure::call(CREATE, false))?;
+    if there.is_some() {
+        return Err(taken("a domain of that name exists that is not ours"));
+    }
+    let overlay = overlay::path(&pool.overlay_dir, name);
+    if overlay.symlink_metadata().is_ok() {
+        return Err(taken(&format!("{} exists and is not ours", overlay.display())));
+    }
+    let record = Record {
+        name: name.as_str().to_owned(),
+        pool: spec.pool.as_str().to_owned(),
+        uuid: Uuid::new_v4(),
+        overlay,
+        wrapped: agent::is_wrapped(pool),
+        stage: Stage::Making,
+    };
+    engine.records.write(&record).map_err(failure::file(CREATE, name))?;
+    Ok(record)
+}
+
+/// Overlay and domain, unless an earlier call came so far.
+pub(crate) async fn make(
+    engine: &LibvirtEngine,
+    pool: &LibvirtPool,
+    machine: &Machine<'_>,
+) -> Result<(), BackendError> {
+    let looked = failure::call(CREATE, false);
+    let talk = engine.talk(Lane::Make).await.map_err(&looked)?;
+    if talk.domain_of(machine.uuid).await.map_err(&looked)?.is_some() {
+        return Ok(());
+    }
+    overlay::create(&pool.image, machine.overlay).await.map_err(|words| {
+        let full = words.contains("No space left");
+        let kind = if full { ErrorKind::NoRoom } else { ErrorKind::Instance };
+        BackendError::new("create overlay", kind, words)
+    })?;
+    let xml = domain_xml(pool, machine);
+    let made = talk.create(&xml).await;
+    made.map_err(failure::call(CREATE, true))?;
+    Ok(())
+}
+
+/// Waits for the agent. A daemon that goes away meanwhile is waited for, too.
+pub(crate) async fn boot(
+    engine: &LibvirtEngine,
+    pool: &LibvirtPool,
+    record: &Record,
+) -> Result<(), BackendError> {
+    let domain = domain(record);
+    let end = Instant::now() + pool.agent_max;
+    let mut pause = PING_FIRST;
+    loop {
+        match ping(engine, &domain).await {
+            Ok(()) => return Ok(()),
+            Err(AgentError::Call(CallError::Refused(refused))) => {
+                let ended = format!("the machine ended before its guest agent answered: {refused}");
+                return Err(BackendError::new(CREATE, ErrorKind::Instance, ended));
+            }
+            Err(error) if Instant::now() > end => {
+                let after = original_duration(pool.agent_max);
+                let words = format!("guest agent not ready: timeout after {after} ({error})");
+                return Err(BackendError::new(CREATE, ErrorKind::Instance, words));
+            }
+            Err(error) => tracing::trace!(domain = domain.name, %error, "no agent yet"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(PING_AGAIN_MAX);
+    }
+}
+
+async fn ping(engine: &LibvirtEngine, domain: &Domain) -> Result<(), AgentError> {
+    let talk = engine.talk(Lane::Make).await?;
+    agent::ping(&talk, domain).await
+}
+
+/// `3m0s`, as the original writes it.
+fn original_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+}
+
+/// Starts the runner in a machine made before.
+pub(crate) async fn launch(
+    engine: &Arc<LibvirtEngine>,
+    pool: &LibvirtPool,
+    name: &InstanceName,
+    jit: &JitConfig,
+) -> Result<i64, BackendError> {
+    let guard = engine.locks.lock(name).await;
+    let refused = |message: &str| failure::instance(LAUNCH, name, message);
+    let record = engine.records.read(name).map_err(failure::file(LAUNCH, name))?;
+    let record = record.ok_or_else(|| refused("there is no such machine of ours"))?;
+    match &record.stage {
+        Stage::Made => {}
+        Stage::Making => return Err(refused("the machine is not finished")),
+        Stage::Launching | Stage::Launched { .. } => {
+            return Err(refused("its runner was launched before"));
+        }
+        Stage::Ended { .. } => return Err(refused("the machine has ended")),
+    }
+    let talk = engine.talk(Lane::Make).await.map_err(failure::call(LAUNCH, false))?;
+    if pool.warm_mode == WarmMode::Suspended {
+        wake(&talk, &record).await?;
+    }
+    let launching = Record { stage: Stage::Launching, ..record };
+    engine.records.write(&launching).map_err(failure::file(LAUNCH, name))?;
+    let command = agent::runner_command(pool, jit);
+    let (engine, name) = (Arc::clone(engine), name.clone());
+    let work = tasks::start(async move {
+        let pid = agent::exec(&talk, &domain(&launching), &command).await;
+        match pid {
+            Ok(pid) => {
+                let launched = Record { stage: Stage::Launched { pid }, ..launching };
+                engine.records.write(&launched).map_err(failure::file(LAUNCH, &name))?;
+                drop(guard);
+                Ok(pid)
+            }
+            Err(error) => {
+                let words = format!("guest-exec: {error}");
+                let mut failed = failure::agent(LAUNCH, true)(error).about(&name);
+                if failed.kind != ErrorKind::Unanswered {
+                    failed.message = words;
+                    finish_removal(&engine, launching, guard).await;
+                }
+                Err(failed)
+            }
+        }
+    });
+    work.await.map_err(lost_task(LAUNCH))?
+}
+
+/// Lets a suspended machine go on, with the time of now.
+async fn wake(talk: &Connection, record: &Record) -> Result<(), BackendError> {
+    let domain = domain(record);
+    talk.resume(&domain).await.map_err(failure::call("resume domain", false))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if let Err(error) = talk.set_time(&domain, now).await {
+        tracing::warn!(instance = record.name, %error, "clock of a machine could not be set");
+    }
+    Ok(())
+}
+
+/// Ends the machine and removes all of it. False if there was nothing.
+pub(crate) async fn delete(
+    engine: &Arc<LibvirtEngine>,
+    name: &InstanceName,
+) -> Result<bool, BackendError> {
+    let guard = engine.locks.lock(name).await;
+    let record = engine.records.read(name).map_err(failure::file(DELETE, name))?;
+    let record = match record {
+        Some(record) => record,
+        None => match unrecorded(engine, name).await? {
+            Some(record) => record,
+            None => return Ok(false),
+        },
+    };
+    let (engine, name) = (Arc::clone(engine), name.clone());
+    let work = tasks::start(async move {
+        let removed = remove(&engine, &record).await;
+        drop(guard);
+        removed
+    });
+    work.await.map_err(lost_task(DELETE))?.map_err(|error| error.about(&name))?;
+    Ok(true)
+}
+
+/// A machine whose record is lost, by what its domain says of itself.
+async fn unrecorded(
+    engine: &LibvirtEngine,
+    name: &InstanceName,
+) -> Result<Option<Record>, BackendError> {
+    let failed = failure::call(DELETE, false);
+    let talk = engine.talk(Lane::Calls).await.map_err(&failed)?;
+    let Some(domain) = talk.domain_named(name.as_str()).await.map_err(&failed)? else {
+        return Ok(None);
+    };
+    let evidence = engine.evidence(&talk, &domain).await.map_err(&failed)?;
+    let ours =
+        evidence.filter(|it| it.installation == engine.installation().as_str() && it.name == *name);
+    Ok(ours.map(|evidence| {
+        let expected = format!("{name}.qcow2");
+        let overlay = evidence.overlay.map(PathBuf::from);
+        let overlay = overlay.filter(|path| path.file_name().is_some_and(|it| *it == *expected));
+        Record {
+            name: name.as_str().to_owned(),
+            pool: evidence.pool.map(|pool| pool.as_str().to_owned()).unwrap_or_default(),
+            uuid: domain.uuid,
+            overlay: overlay.unwrap_or_default(),
+            wrapped: false,
+            stage: Stage::Launching,
+        }
+    }))
+}
+
+/// Domain, disk, record: in this order, so that what is left has a record.
+async fn remove(engine: &LibvirtEngine, record: &Record) -> Result<(), BackendError> {
+    let talk = engine.talk(Lane::Calls).await.map_err(failure::call(DELETE, true))?;
+    let destroyed = talk.destroy(&domain(record)).await;
+    destroyed.map_err(failure::call(DELETE, true))?;
+    let file = |error: std::io::Error| {
+        BackendError::new("remove overlay", ErrorKind::Backend, error.to_string())
+    };
+    remove_file(&record.overlay).map_err(file)?;
+    let Some(name) = record.instance() else { return Ok(()) };
+    engine.records.remove(&name).map_err(file)
+}
+
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    absent_is_fine(std::fs::remove_file(path))
+}
+
+/// Removes what is of no use any more; what cannot be removed now is listed and removed later.
+async fn finish_removal(engine: &LibvirtEngine, record: Record, guard: Guard) {
+    if let Err(error) = remove(engine, &record).await {
+        tracing::warn!(instance = record.name, %error, "machine that failed could not be removed");
+    }
+    drop(guard);
+}

@@ -1,0 +1,241 @@
+//! The contract, fulfilled with machines of libvirt.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleetfoot_provisioner::{
+    BackendError, Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, ErrorKind,
+    EventStream, Exit, Finding, Handle, InstanceName, JitConfig, Listing, PoolName, Provisioner,
+    Reach,
+};
+use tokio::sync::OnceCell;
+
+use crate::agent;
+use crate::check;
+use crate::domain::{Evidence, decided};
+use crate::engine::{Lane, LibvirtEngine};
+use crate::failure;
+use crate::legacy;
+use crate::machine;
+use crate::pool::LibvirtPool;
+use crate::record::{Record, Stage};
+use crate::rpc::ListFlags;
+use crate::watch::{Hub, names};
+use crate::wire::Domain;
+
+const LIST: &str = "list domains";
+const LOGS: &str = "read logs";
+
+/// Machines for one pool.
+#[derive(Debug)]
+pub struct LibvirtProvisioner {
+    engine: Arc<LibvirtEngine>,
+    pool: Arc<LibvirtPool>,
+    hub: Arc<Hub>,
+    /// What `auto` came to.
+    accelerated: OnceCell<bool>,
+}
+
+impl LibvirtProvisioner {
+    /// A provisioner for one pool at a daemon that other pools may use, too.
+    #[must_use]
+    pub fn new(engine: Arc<LibvirtEngine>, pool: LibvirtPool) -> Self {
+        let hub = engine.hub();
+        Self { engine, pool: Arc::new(pool), hub, accelerated: OnceCell::new() }
+    }
+
+    /// Whether the hardware runs the machines; where that is `auto`, one is booted to see.
+    async fn accelerated(&self) -> Result<bool, BackendError> {
+        if let Some(decided) = decided(self.pool.domain_type) {
+            return Ok(decided);
+        }
+        let known = self.accelerated.get_or_try_init(|| check::decide(&self.engine, &self.pool));
+        known.await.copied()
+    }
+
+    async fn records(&self) -> Result<Vec<Record>, BackendError> {
+        let engine = Arc::clone(&self.engine);
+        let failed = |words: String| {
+            BackendError::new("read records of machines", ErrorKind::Backend, words)
+        };
+        let read = tokio::task::spawn_blocking(move || engine.records.all()).await;
+        read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Where a recorded machine is.
+    fn info(
+        &self,
+        record: &Record,
+        domains: &[(Domain, Option<Evidence>)],
+    ) -> Option<EnvironmentInfo> {
+        let name = record.instance()?;
+        let lives = domains.iter().any(|(it, _)| it.uuid == record.uuid && it.is_active());
+        let state = match (&record.stage, lives) {
+            (Stage::Making, _) | (Stage::Made, true) => EnvironmentState::Created,
+            (Stage::Launching | Stage::Launched { .. }, true) => EnvironmentState::Running,
+            (Stage::Ended { .. }, _) => EnvironmentState::Ended(record.exit()?),
+            (Stage::Made | Stage::Launching | Stage::Launched { .. }, false) => {
+                // Read before the domains were listed: it may have been removed, or its end seen, since.
+                let now = self.engine.records.read(&name).ok()??;
+                EnvironmentState::Ended(now.exit().unwrap_or_else(|| Exit {
+                    code: None,
+                    out_of_memory: false,
+                    message: Some("the machine is gone".to_owned()),
+                }))
+            }
+        };
+        let handle = Handle(record.uuid.to_string());
+        Some(EnvironmentInfo { name, pool: record.pool(), handle, state })
+    }
+}
+
+/// A domain that says whose it is, and of which nothing else is known.
+fn unrecorded(domain: &Domain, evidence: &Evidence) -> EnvironmentInfo {
+    let gone = Exit { code: None, out_of_memory: false, message: None };
+    let state = if domain.is_active() {
+        // It may have a job: whoever wants to remove it asks GitHub first.
+        EnvironmentState::Running
+    } else {
+        EnvironmentState::Ended(gone)
+    };
+    EnvironmentInfo {
+        name: evidence.name.clone(),
+        pool: evidence.pool.clone(),
+        handle: Handle(domain.uuid.to_string()),
+        state,
+    }
+}
+
+#[async_trait]
+impl Provisioner for LibvirtProvisioner {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            idempotent_create: true,
+            list: true,
+            watch: true,
+            logs: agent::is_wrapped(&self.pool),
+            late_binding: true,
+            reach: Reach::Host,
+            ends_with_host: false,
+        }
+    }
+
+    fn connection(&self) -> &str {
+        self.engine.connection_name()
+    }
+
+    async fn create(
+        &self,
+        spec: &EnvironmentSpec,
+        jit: Option<&JitConfig>,
+    ) -> Result<Handle, BackendError> {
+        if jit.is_some() {
+            let message = "machines take the JIT config at launch";
+            return Err(failure::instance("create domain", &spec.name, message));
+        }
+        self.hub.follow();
+        let accelerated = self.accelerated().await.map_err(|error| error.about(&spec.name))?;
+        let uuid = machine::create(&self.engine, &self.pool, spec, accelerated).await?;
+        tracing::info!(pool = %spec.pool, instance = %spec.name, domain = %uuid, "machine booted");
+        Ok(Handle(uuid.to_string()))
+    }
+
+    async fn launch(
+        &self,
+        spec: &EnvironmentSpec,
+        _: &Handle,
+        jit: &JitConfig,
+    ) -> Result<(), BackendError> {
+        self.hub.follow();
+        let pid = machine::launch(&self.engine, &self.pool, &spec.name, jit).await?;
+        tracing::info!(pool = %spec.pool, instance = %spec.name, pid, "runner started in machine");
+        Ok(())
+    }
+
+    async fn delete(&self, name: &InstanceName) -> Result<(), BackendError> {
+        if machine::delete(&self.engine, name).await? {
+            tracing::debug!(instance = %name, "machine removed");
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Listing, BackendError> {
+        self.hub.follow();
+        let failed = failure::call(LIST, false);
+        // First what we remember, then what is there: what is made in between is not taken for gone.
+        let records = self.records().await?;
+        let talk = self.engine.talk(Lane::Calls).await.map_err(&failed)?;
+        let identity = self.engine.identity(&talk).await.map_err(&failed)?;
+        let domains = self.engine.domains(&talk, ListFlags::ALL).await.map_err(&failed)?;
+        let mut environments: Vec<_> =
+            records.iter().filter_map(|record| self.info(record, &domains)).collect();
+        let known = names(&records);
+        for (domain, evidence) in &domains {
+            let Some(evidence) = evidence else { continue };
+            let ours = evidence.installation == self.engine.installation().as_str();
+            if ours && evidence.name.as_str() == domain.name && !known.contains(&*domain.name) {
+                // Made since the records were read, or its record is lost.
+                let record = self.engine.records.read(&evidence.name);
+                match record.map_err(failure::file(LIST, &evidence.name))? {
+                    Some(record) => environments.extend(self.info(&record, &domains)),
+                    None => environments.push(unrecorded(domain, evidence)),
+                }
+            }
+        }
+        Ok(Listing { identity, environments })
+    }
+
+    async fn others(&self) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        let failed = failure::call(LIST, false);
+        let talk = self.engine.talk(Lane::Calls).await.map_err(&failed)?;
+        let domains = self.engine.domains(&talk, ListFlags::ALL).await.map_err(&failed)?;
+        let own = self.engine.installation().as_str();
+        let foreign = domains.iter().filter_map(|(domain, evidence)| {
+            let evidence = evidence.as_ref().filter(|it| it.installation != own)?;
+            Some(unrecorded(domain, evidence))
+        });
+        Ok(foreign.collect())
+    }
+
+    async fn watch(&self) -> Result<EventStream, BackendError> {
+        let talk = self.engine.talk(Lane::Calls).await;
+        talk.map_err(failure::call("watch domains", false))?;
+        Ok(self.hub.watch().await)
+    }
+
+    async fn logs(&self, name: &InstanceName, lines: usize) -> Result<String, BackendError> {
+        let record = self.engine.records.read(name).map_err(failure::file(LOGS, name))?;
+        let Some(record) = record else {
+            return Err(failure::instance(LOGS, name, "no such machine"));
+        };
+        if !record.wrapped {
+            let message =
+                "with `jit: argument` and in Windows guests nobody keeps the runner's output";
+            return Err(failure::instance(LOGS, name, message));
+        }
+        let talk = self.engine.talk(Lane::Calls).await.map_err(failure::call(LOGS, false))?;
+        let tail = agent::tail(&talk, &machine::domain(&record), lines).await;
+        tail.map_err(|error| failure::agent(LOGS, false)(error).about(name))
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check::check(&self.engine, &self.pool).await
+    }
+
+    async fn prepare(&self) -> Result<(), BackendError> {
+        self.accelerated().await.map(drop)
+    }
+
+    async fn legacy(&self, pool: &PoolName) -> Result<Vec<EnvironmentInfo>, BackendError> {
+        legacy::list(&self.engine, pool).await
+    }
+
+    async fn delete_legacy(&self, name: &InstanceName) -> Result<(), BackendError> {
+        legacy::delete(&self.engine, name).await
+    }
+
+    fn storage_directory(&self) -> Option<PathBuf> {
+        Some(self.pool.overlay_dir.clone())
+    }
+}

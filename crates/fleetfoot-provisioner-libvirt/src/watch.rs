@@ -1,0 +1,279 @@
+//! Exits as they happen.
+//!
+//! ```text
+//! lifecycle event: stopped ─┐
+//! guest-exec-status, each s ┼──▶ settle: under the name's lock, into the record ──▶ Ended, once a machine
+//! records after a (re)connect┘                                                     Resynced after each break
+//! ```
+//!
+//! One follower a daemon, for as long as somebody holds the hub. The agent tells an exit status once, so it is
+//! written down before anybody is told.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fleetfoot_provisioner::{Event, EventStream, Exit, InstanceName};
+use futures_util::StreamExt as _;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+
+use crate::agent::{self, AgentError, ProcessStatus};
+use crate::engine::{Lane, LibvirtEngine};
+use crate::machine::domain;
+use crate::record::{Record, Stage};
+use crate::rpc::{CallError, Connection};
+use crate::tasks::{self, Owned};
+
+const EVENTS_MAX: usize = 4096;
+const POLL_EACH: Duration = Duration::from_secs(1);
+/// Agents asked at one time: one that hangs takes its five seconds.
+const POLLS_MAX: usize = 4;
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// Of a runner that ended badly, so much of its output is told.
+const LAST_LINES: usize = 5;
+const MESSAGE_CHARS_MAX: usize = 500;
+const GONE: &str = "the machine is gone";
+
+/// The exits of one installation's machines at one daemon.
+pub(crate) struct Hub {
+    inner: Arc<Inner>,
+    follower: OnceLock<Owned>,
+}
+
+struct Inner {
+    engine: Arc<LibvirtEngine>,
+    events: broadcast::Sender<Event>,
+    /// Whether the daemon was asked to tell, and the connection is there.
+    listening: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hub({:?})", self.inner.engine)
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(engine: Arc<LibvirtEngine>) -> Arc<Self> {
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let inner = Inner { engine, events, listening: watch::channel(false).0 };
+        Arc::new(Self { inner: Arc::new(inner), follower: OnceLock::new() })
+    }
+
+    /// Begins to follow, if nobody does yet. Needs a runtime.
+    pub(crate) fn follow(&self) {
+        self.follower.get_or_init(|| tasks::owned(follow(Arc::clone(&self.inner))));
+    }
+
+    /// From now on; waits until the daemon tells.
+    pub(crate) async fn watch(self: &Arc<Self>) -> EventStream {
+        let start = (self.inner.events.subscribe(), Arc::clone(self));
+        self.follow();
+        let _ = self.inner.listening.subscribe().wait_for(|listening| *listening).await;
+        futures_util::stream::unfold(start, |(mut receiver, hub)| async move {
+            match receiver.recv().await {
+                Ok(event) => Some((event, (receiver, hub))),
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    Some((Event::Resynced, (receiver, hub)))
+                }
+                Err(broadcast::error::RecvError::Closed) => None,
+            }
+        })
+        .boxed()
+    }
+}
+
+/// Follows for ever; a connection that breaks is made again.
+async fn follow(inner: Arc<Inner>) {
+    let mut pause = RECONNECT_FIRST;
+    let mut broke = false;
+    loop {
+        let ended = session(&inner, broke).await;
+        inner.listening.send_replace(false);
+        match ended {
+            Ok(()) => {
+                let address = inner.engine.address();
+                tracing::warn!(%address, "connection to libvirt broke");
+                pause = RECONNECT_FIRST;
+                broke = true;
+            }
+            Err(error) => tracing::debug!(%error, "libvirt cannot be watched"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT_MAX);
+    }
+}
+
+/// Until the connection breaks. An error: it could not even begin.
+async fn session(inner: &Arc<Inner>, again: bool) -> Result<(), CallError> {
+    let talk = inner.engine.talk(Lane::Calls).await?;
+    let mut events = talk.events();
+    talk.listen().await?;
+    inner.listening.send_replace(true);
+    if again {
+        tracing::info!(address = %inner.engine.address(), "connection to libvirt is back");
+        let _ = inner.events.send(Event::Resynced);
+    }
+    let mut work = JoinSet::new();
+    scan(inner, &mut work);
+    let mut polls = JoinSet::new();
+    let mut tick = tokio::time::interval(POLL_EACH);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = talk.broken() => return Ok(()),
+            Some(_) = work.join_next() => {}
+            Some(_) = polls.join_next() => {}
+            event = events.recv() => match event {
+                Ok(event) => if let (Some(words), Ok(name)) =
+                    (event.ending(), InstanceName::new(&event.domain.name))
+                {
+                    let (inner, uuid) = (Arc::clone(inner), event.domain.uuid);
+                    work.spawn(async move {
+                        let known = inner.engine.records.read(&name);
+                        if matches!(known, Ok(Some(record)) if record.uuid == uuid) {
+                            settle_gone(&inner, &name, words).await;
+                        }
+                    });
+                },
+                Err(broadcast::error::RecvError::Lagged(_)) => scan(inner, &mut work),
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            _ = tick.tick() => if polls.is_empty() {
+                let inner = Arc::clone(inner);
+                polls.spawn(async move { poll(&inner).await });
+            },
+        }
+    }
+}
+
+/// Looks at all machines whose end nobody has seen.
+fn scan(inner: &Arc<Inner>, work: &mut JoinSet<()>) {
+    let inner = Arc::clone(inner);
+    work.spawn(async move {
+        for record in living(&inner) {
+            if let Some(name) = record.instance() {
+                settle_gone(&inner, &name, GONE).await;
+            }
+        }
+    });
+}
+
+fn living(inner: &Inner) -> Vec<Record> {
+    match inner.engine.records.all() {
+        Ok(records) => records
+            .into_iter()
+            .filter(|record| match record.stage {
+                Stage::Made | Stage::Launching | Stage::Launched { .. } => true,
+                Stage::Making | Stage::Ended { .. } => false,
+            })
+            .collect(),
+        Err(error) => {
+            tracing::warn!(%error, "records of machines cannot be read");
+            Vec::new()
+        }
+    }
+}
+
+/// Asks every agent once whether its runner still runs.
+async fn poll(inner: &Arc<Inner>) {
+    let launched = living(inner).into_iter().filter(|record| record.stage != Stage::Made);
+    futures_util::stream::iter(launched)
+        .for_each_concurrent(POLLS_MAX, |record| async move {
+            match ask(inner, &record).await {
+                Ok(()) => {}
+                Err(AgentError::Call(error)) if error.is_no_domain() => {
+                    if let Some(name) = record.instance() {
+                        settle_gone(inner, &name, GONE).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::trace!(instance = record.name, %error, "runner could not be asked for");
+                }
+            }
+        })
+        .await;
+}
+
+async fn ask(inner: &Inner, record: &Record) -> Result<(), AgentError> {
+    let Some(name) = record.instance() else { return Ok(()) };
+    let talk = inner.engine.talk(Lane::Poll).await?;
+    let domain = domain(record);
+    let status = match record.stage {
+        Stage::Launched { pid } => match agent::status(&talk, &domain, pid).await? {
+            // Asked before by a daemon that did not live to write it down, or another agent: the guest knows.
+            ProcessStatus::Unknown if record.wrapped => agent::look(&talk, &domain).await?,
+            known @ (ProcessStatus::Running
+            | ProcessStatus::Exited { .. }
+            | ProcessStatus::Unknown) => known,
+        },
+        // The answer to the launch was lost: the wrapper's files tell.
+        Stage::Launching if record.wrapped => match agent::look(&talk, &domain).await? {
+            ProcessStatus::Unknown => ProcessStatus::Running,
+            known @ (ProcessStatus::Running | ProcessStatus::Exited { .. }) => known,
+        },
+        Stage::Launching | Stage::Making | Stage::Made | Stage::Ended { .. } => return Ok(()),
+    };
+    match status {
+        ProcessStatus::Running => {}
+        ProcessStatus::Exited { code, .. } => {
+            let message = if code == 0 { None } else { last_output(&talk, record).await };
+            settle(inner, &name, Some(code), message).await;
+        }
+        ProcessStatus::Unknown if record.wrapped => {
+            settle(inner, &name, None, Some("the runner's process is gone".to_owned())).await;
+        }
+        // Without the wrapper nobody knows. A runner that may still have its job is left alone; GitHub tells.
+        ProcessStatus::Unknown => {}
+    }
+    Ok(())
+}
+
+async fn last_output(talk: &Connection, record: &Record) -> Option<String> {
+    if !record.wrapped {
+        return None;
+    }
+    let tail = agent::tail(talk, &domain(record), LAST_LINES).await.ok()?;
+    let lines: Vec<_> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
+        return None;
+    }
+    Some(format!("last output: {}", lines.join(" | ")).chars().take(MESSAGE_CHARS_MAX).collect())
+}
+
+/// The machine is said to be gone: if it is, that is how it ended.
+async fn settle_gone(inner: &Inner, name: &InstanceName, words: &'static str) {
+    let guard = inner.engine.locks.lock(name).await;
+    let Ok(Some(record)) = inner.engine.records.read(name) else { return };
+    let there = async { inner.engine.talk(Lane::Calls).await?.domain_of(record.uuid).await };
+    match there.await {
+        Ok(Some(domain)) if domain.is_active() => return,
+        Ok(_) => {}
+        Err(error) => return tracing::debug!(instance = %name, %error, "no look at a machine"),
+    }
+    drop(guard);
+    settle(inner, name, None, Some(words.to_owned())).await;
+}
+
+/// Writes down how it ended, and tells it, once.
+async fn settle(inner: &Inner, name: &InstanceName, code: Option<i32>, message: Option<String>) {
+    let _guard = inner.engine.locks.lock(name).await;
+    let Ok(Some(record)) = inner.engine.records.read(name) else { return };
+    if matches!(record.stage, Stage::Ended { .. } | Stage::Making) {
+        return;
+    }
+    let ended = Record { stage: Stage::Ended { code, message: message.clone() }, ..record };
+    if let Err(error) = inner.engine.records.write(&ended) {
+        tracing::warn!(instance = %name, %error, "end of a machine could not be written down");
+    }
+    let exit = Exit { code, out_of_memory: false, message };
+    let _ = inner.events.send(Event::Ended { name: name.clone(), exit });
+}
+
+/// The names of all records, for what libvirt lists beside them.
+pub(crate) fn names(records: &[Record]) -> BTreeSet<&str> {
+    records.iter().map(|record| record.name.as_str()).collect()
+}

@@ -1,0 +1,122 @@
+//! The conformance suite's view of a daemon.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleetfoot_provisioner::conformance::{Foreign, Harness, Play};
+use fleetfoot_provisioner::{InstallationId, InstanceName, JitConfig, PoolName, Provisioner};
+use fleetfoot_provisioner_libvirt::{LibvirtPool, LibvirtProvisioner, NAMESPACE};
+
+use super::proxy::Proxy;
+use super::{BOUND, Bench, domains, engine, installation, pool, pool_name, script, virsh};
+
+pub struct Libvirt {
+    bench: Bench,
+    proxy: Proxy,
+    pool: LibvirtPool,
+    directory: tempfile::TempDir,
+}
+
+impl Libvirt {
+    pub fn new(bench: Bench, change: impl FnOnce(&mut LibvirtPool)) -> Self {
+        let proxy = Proxy::start(&bench.socket);
+        let directory = tempfile::tempdir().unwrap();
+        let mut pool = pool(&bench.guest, directory.path());
+        change(&mut pool);
+        Self { proxy, pool, directory, bench }
+    }
+
+    fn records(&self) -> PathBuf {
+        self.directory.path().join("records")
+    }
+}
+
+#[async_trait]
+impl Harness for Libvirt {
+    fn backend(&self) -> String {
+        "libvirt".to_owned()
+    }
+
+    fn installation(&self) -> InstallationId {
+        installation()
+    }
+
+    fn pool(&self) -> PoolName {
+        pool_name()
+    }
+
+    /// A new engine each time: nothing is remembered but what is on disk and at libvirt.
+    async fn provisioner(&self) -> Arc<dyn Provisioner> {
+        let engine = engine(&self.proxy.socket, &self.records());
+        Arc::new(LibvirtProvisioner::new(engine, self.pool.clone()))
+    }
+
+    fn jit(&self, play: &Play) -> JitConfig {
+        script(&play.shell())
+    }
+
+    async fn create_foreign(&self, name: &InstanceName, foreign: Foreign) -> Option<()> {
+        let metadata = match foreign {
+            Foreign::Unlabelled => String::new(),
+            Foreign::OtherInstallation => format!(
+                "<metadata><f:instance xmlns:f='{NAMESPACE}' installation='somebody-else' name='{name}' pool='x'/></metadata>"
+            ),
+        };
+        let xml = format!(
+            "<domain type='qemu'><name>{name}</name>{metadata}<memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"
+        );
+        let file = self.directory.path().join(format!("{name}.xml"));
+        std::fs::write(&file, xml).unwrap();
+        let (ok, told) = virsh(&self.bench.socket, &["create", &file.display().to_string()]).await;
+        assert!(ok, "{told}");
+        Some(())
+    }
+
+    async fn foreign_intact(&self, name: &InstanceName) -> bool {
+        let (ok, state) = virsh(&self.bench.socket, &["domstate", name.as_str()]).await;
+        ok && state.trim() == "running"
+    }
+
+    async fn remove_foreign(&self, name: &InstanceName) {
+        virsh(&self.bench.socket, &["destroy", name.as_str()]).await;
+    }
+
+    async fn leftovers(&self, names: &[InstanceName]) -> Vec<String> {
+        let there = domains(&self.bench.socket).await;
+        let domains = there.into_iter().filter(|it| names.iter().any(|name| name.as_str() == it));
+        let mut left: Vec<_> = domains.map(|name| format!("domain {name}")).collect();
+        for name in names {
+            let files = [
+                self.directory.path().join(format!("{name}.qcow2")),
+                self.records().join(format!("{name}.json")),
+            ];
+            left.extend(files.iter().filter(|it| it.exists()).map(|it| it.display().to_string()));
+        }
+        left
+    }
+
+    async fn freeze(&self) -> bool {
+        self.proxy.set_frozen(true);
+        true
+    }
+
+    async fn thaw(&self) {
+        self.proxy.set_frozen(false);
+    }
+
+    async fn cut_next_list(&self) -> bool {
+        self.proxy.cut_next_list();
+        true
+    }
+
+    async fn break_watch(&self) -> bool {
+        self.proxy.break_watch();
+        true
+    }
+
+    fn bound(&self) -> Duration {
+        BOUND
+    }
+}

@@ -1,0 +1,112 @@
+//! A pool of machines, out of its settings; daemons each once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fleetfoot_provisioner::InstallationId;
+use fleetfoot_provisioner_libvirt::{
+    Address, LibvirtEngine, LibvirtPool, LibvirtProvisioner, Share,
+};
+
+use crate::config::LibvirtConfig;
+
+/// Machines begun at once: booting ones take processor time from each other.
+pub(super) const CALLS: usize = 8;
+
+/// Daemons by their sockets.
+#[derive(Debug, Default)]
+pub(super) struct Daemons {
+    engines: BTreeMap<PathBuf, Arc<LibvirtEngine>>,
+}
+
+impl Daemons {
+    /// A provisioner for one pool. What is remembered of its machines is in `state`.
+    pub(super) fn provisioner(
+        &mut self,
+        libvirt: &LibvirtConfig,
+        state: &Path,
+        installation: &InstallationId,
+    ) -> Result<Arc<LibvirtProvisioner>, String> {
+        let socket = resolved(&libvirt.socket);
+        let engine = match self.engines.get(&socket) {
+            Some(engine) => Arc::clone(engine),
+            None => {
+                let records = state.join(records_of(&socket));
+                let engine = LibvirtEngine::open(
+                    Address::Unix(socket.clone()),
+                    &records,
+                    installation.clone(),
+                )
+                .map_err(|error| format!("cannot use {}: {error}", records.display()))?;
+                self.engines.insert(socket, Arc::clone(&engine));
+                engine
+            }
+        };
+        Ok(Arc::new(LibvirtProvisioner::new(engine, pool(libvirt))))
+    }
+
+    /// Forgets daemons that none of these sockets leads to.
+    pub(super) fn keep<'a>(&mut self, sockets: impl Iterator<Item = &'a PathBuf>) {
+        let sockets: Vec<_> = sockets.map(|socket| resolved(socket)).collect();
+        self.engines.retain(|socket, _| sockets.contains(socket));
+    }
+}
+
+/// One spelling of a socket's path: `/var/run` is `/run`, and two spellings would be two daemons.
+fn resolved(socket: &Path) -> PathBuf {
+    if let Ok(path) = socket.canonicalize() {
+        return path;
+    }
+    let parent = socket.parent().and_then(|parent| parent.canonicalize().ok());
+    match (parent, socket.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => match socket.strip_prefix("/var/run") {
+            Ok(rest) => Path::new("/run").join(rest),
+            Err(_) => socket.to_owned(),
+        },
+    }
+}
+
+/// Machines of another daemon are not this one's: each has a directory of its own.
+fn records_of(socket: &Path) -> String {
+    let text = socket.display().to_string();
+    let plain = |it: char| if it.is_ascii_alphanumeric() { it } else { '-' };
+    text.trim_start_matches('/').chars().map(plain).collect()
+}
+
+fn pool(libvirt: &LibvirtConfig) -> LibvirtPool {
+    let mut pool = LibvirtPool::new(&libvirt.path);
+    let first = libvirt.mount.iter().map(|source| Share { source: source.clone(), tag: None });
+    pool.runner_cmd.clone_from(&libvirt.runner_cmd);
+    pool.cpus = libvirt.cpus;
+    pool.memory_mib = libvirt.memory_mib;
+    pool.mounts = first.chain(libvirt.mounts.iter().cloned()).collect();
+    pool.domain_type = libvirt.domain_type;
+    pool.firmware = libvirt.firmware;
+    pool.machine.clone_from(&libvirt.machine);
+    pool.arch = libvirt.arch;
+    pool.bus = libvirt.bus;
+    pool.network = libvirt.network.clone();
+    if let Some(directory) = &libvirt.overlay_dir {
+        pool.overlay_dir.clone_from(directory);
+    }
+    pool.disks.clone_from(&libvirt.disks);
+    pool.direct_boot.clone_from(&libvirt.direct_boot);
+    pool.jit = libvirt.jit;
+    pool.agent_max = libvirt.agent_timeout;
+    pool.warm_mode = libvirt.warm_mode;
+    pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_spellings_are_one_daemon() {
+        let one = resolved(Path::new("/var/run/nothing-there/libvirt-sock"));
+        assert_eq!(one, Path::new("/run/nothing-there/libvirt-sock"));
+        assert_eq!(records_of(&one), "run-nothing-there-libvirt-sock");
+    }
+}
