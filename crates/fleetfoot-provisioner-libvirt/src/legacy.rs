@@ -8,7 +8,8 @@
 use std::path::PathBuf;
 
 use fleetfoot_provisioner::{
-    BackendError, EnvironmentInfo, EnvironmentState, ErrorKind, Handle, InstanceName, PoolName,
+    BackendError, Deletion, EnvironmentInfo, EnvironmentState, ErrorKind, Handle, InstanceName,
+    PoolName,
 };
 
 use crate::engine::{Lane, LibvirtEngine};
@@ -38,16 +39,18 @@ pub(crate) async fn list(
 pub(crate) async fn delete(
     engine: &LibvirtEngine,
     name: &InstanceName,
-) -> Result<(), BackendError> {
+) -> Result<Deletion, BackendError> {
+    let mut deletion = Deletion::WasAbsent;
     for (domain, _, overlay) in find(engine, DELETE, |it| it == name).await? {
         let talk = engine.talk(Lane::Calls).await.map_err(failure::call(DELETE, true))?;
         tracing::info!(name = domain.name, "cleaning up orphaned machine");
+        deletion = Deletion::Removed;
         talk.destroy(&domain).await.map_err(failure::call(DELETE, true))?;
         absent_is_fine(std::fs::remove_file(&overlay)).map_err(|error| {
             BackendError::new(DELETE, ErrorKind::Backend, error.to_string()).about(name)
         })?;
     }
-    Ok(())
+    Ok(deletion)
 }
 
 async fn find(

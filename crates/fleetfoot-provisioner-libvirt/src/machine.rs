@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fleetfoot_provisioner::{BackendError, EnvironmentSpec, ErrorKind, InstanceName, JitConfig};
+use fleetfoot_provisioner::{
+    BackendError, Deletion, EnvironmentSpec, ErrorKind, InstanceName, JitConfig,
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -253,18 +255,18 @@ async fn wake(talk: &Connection, record: &Record) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// Ends the machine and removes all of it. False if there was nothing.
+/// Ends the machine and removes all of it.
 pub(crate) async fn delete(
     engine: &Arc<LibvirtEngine>,
     name: &InstanceName,
-) -> Result<bool, BackendError> {
+) -> Result<Deletion, BackendError> {
     let guard = engine.locks.lock(name).await;
     let record = engine.records.read(name).map_err(failure::file(DELETE, name))?;
     let record = match record {
         Some(record) => record,
         None => match unrecorded(engine, name).await? {
             Some(record) => record,
-            None => return Ok(false),
+            None => return Ok(Deletion::WasAbsent),
         },
     };
     let (engine, name) = (Arc::clone(engine), name.clone());
@@ -274,7 +276,7 @@ pub(crate) async fn delete(
         removed
     });
     work.await.map_err(lost_task(DELETE))?.map_err(|error| error.about(&name))?;
-    Ok(true)
+    Ok(Deletion::Removed)
 }
 
 /// A machine whose record is lost, by what its domain says of itself.

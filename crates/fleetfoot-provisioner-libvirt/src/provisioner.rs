@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleetfoot_provisioner::{
-    BackendError, Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, ErrorKind,
-    EventStream, Exit, Finding, Handle, InstanceName, JitConfig, Listing, PoolName, Provisioner,
-    Reach,
+    BackendError, Capabilities, Deletion, EnvironmentInfo, EnvironmentSpec, EnvironmentState,
+    ErrorKind, EventStream, Exit, Finding, Handle, InstanceName, JitConfig, Listing, PoolName,
+    Provisioner, Reach,
 };
 use tokio::sync::OnceCell;
 
@@ -153,11 +153,10 @@ impl Provisioner for LibvirtProvisioner {
         Ok(())
     }
 
-    async fn delete(&self, name: &InstanceName) -> Result<(), BackendError> {
-        if machine::delete(&self.engine, name).await? {
-            tracing::debug!(instance = %name, "machine removed");
-        }
-        Ok(())
+    async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
+        let deletion = machine::delete(&self.engine, name).await?;
+        tracing::debug!(instance = %name, ?deletion, "machine removed");
+        Ok(deletion)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
@@ -231,7 +230,7 @@ impl Provisioner for LibvirtProvisioner {
         legacy::list(&self.engine, pool).await
     }
 
-    async fn delete_legacy(&self, name: &InstanceName) -> Result<(), BackendError> {
+    async fn delete_legacy(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
         legacy::delete(&self.engine, name).await
     }
 

@@ -1,6 +1,12 @@
 //! The original's checklist, 54 to 61, and what goes wrong in between, against a scripted daemon: the real
 //! client, the real `qemu-img`, no guest.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -9,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_provisioner::{
-    EnvironmentState, ErrorKind, Event, InstanceName, PoolName, Provisioner,
+    Deletion, EnvironmentState, ErrorKind, Event, InstanceName, PoolName, Provisioner,
 };
 use fleetfoot_provisioner_libvirt::{JitDelivery, LibvirtPool, LibvirtProvisioner};
 use futures_util::StreamExt as _;
@@ -134,8 +140,8 @@ async fn two_failed_pings_then_one_exec_with_path_and_arguments() {
             "path": "/actions-runner/run.sh", "arg": ["--jitconfig", "SECRET"] } })]
     );
     assert_eq!(state(&provisioner, &spec.name).await, Some(EnvironmentState::Running));
-    provisioner.delete(&spec.name).await.unwrap();
-    provisioner.delete(&spec.name).await.unwrap();
+    assert_eq!(provisioner.delete(&spec.name).await.unwrap(), Deletion::Removed);
+    assert_eq!(provisioner.delete(&spec.name).await.unwrap(), Deletion::WasAbsent);
     assert!(stand.is_clean(&spec.name));
 }
 
@@ -340,10 +346,8 @@ async fn leftovers_of_the_original_and_nothing_else() {
     let names: Vec<_> = found.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(names, ["windows-0123abcd"]);
     provisioner.delete_legacy(&found[0].name).await.unwrap();
-    provisioner
-        .delete_legacy(&InstanceName::new("windows-setup").unwrap())
-        .await
-        .unwrap_or_default();
+    let setup = InstanceName::new("windows-arm").unwrap();
+    assert_eq!(provisioner.delete_legacy(&setup).await.unwrap(), Deletion::WasAbsent);
     assert!(stand.is_clean(&found[0].name));
     assert!(stand.daemon.names().contains(&"windows-89abcdef".to_owned()));
     assert!(stand.directory.path().join("windows-89abcdef.qcow2").exists());

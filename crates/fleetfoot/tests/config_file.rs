@@ -10,6 +10,7 @@ use fleetfoot::config::{
     Backend, Config, Cpus, DiskShare, Flavor, History, InstanceProxy, JitDelivery, LoadOptions,
     LogFormat, LogLevel, PullPolicy, RunnerSource, Sandbox, Timeouts, load, parse, schema_json,
 };
+use fleetfoot_provisioner_libvirt::{DomainType, Network, WarmMode};
 
 fn read(text: &str) -> Config {
     read_as(text, &LoadOptions::default())
@@ -145,6 +146,10 @@ fn every_key_of_the_other_backends_reaches_them() {
     assert_eq!((vm.cpus, vm.memory_mib, vm.mount.as_deref()), (16, 32768, Some("/cache")));
     assert_eq!(vm.runner_cmd, r"C:\actions-runner\run.cmd");
     assert_eq!(vm.socket, PathBuf::from("/run/libvirt/sock"));
+    assert_eq!(vm.network, Network::Bridge("br0".to_owned()));
+    assert_eq!((vm.domain_type, vm.warm_mode), (DomainType::Auto, WarmMode::Suspended));
+    let shares: Vec<_> = vm.mounts.iter().map(|it| (&*it.source, it.tag.as_deref())).collect();
+    assert_eq!(shares, [("/tools", None), ("/srv/data", Some("data"))]);
     let Backend::Tart(mac) = &config.runner("mac").unwrap().backend else { panic!() };
     assert_eq!((mac.cpus, mac.memory_mib), (6, 12288));
     assert_eq!(mac.mounts[0].name, "cache");
@@ -274,7 +279,12 @@ fn the_summary_names_every_pool() {
     let text = summary.to_string();
     let linux = "  linux: https://github.com/my-org/repo, group Trusted, labels self-hosted,linux, docker ghcr.io/actions/actions-runner:latest, up to 8, 2 kept idle, each 1.5 cpus, 4GiB memory, 4096 pids, jobs at most 6h\n";
     assert!(text.contains(linux), "{text}");
-    assert!(text.contains("libvirt /images/base.qcow2, up to 2, 0 kept idle, each 16 cpus, 32GiB memory (this release cannot run it yet)"), "{text}");
+    assert!(
+        text.contains(
+            "libvirt /images/base.qcow2, up to 2, 0 kept idle, each 16 cpus, 32GiB memory"
+        ),
+        "{text}"
+    );
     assert!(text.contains("on this host: at most 20 instances, 14 cpus, 48GiB memory, 10% of the disk stays free\n"), "{text}");
     assert!(text.contains("health and metrics at http://0.0.0.0:9100\n"));
     assert!(serde_json::to_string(&summary).unwrap().contains("\"runnable\":false"));

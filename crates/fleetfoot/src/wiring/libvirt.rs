@@ -11,8 +11,8 @@ use fleetfoot_provisioner_libvirt::{
 
 use crate::config::LibvirtConfig;
 
-/// Machines begun at once: booting ones take processor time from each other.
-pub(super) const CALLS: usize = 8;
+/// Machines that boot at once. A call lasts as long as a boot, so fewer would make a burst wait.
+pub(super) const CALLS: usize = 32;
 
 /// Daemons by their sockets.
 #[derive(Debug, Default)]
