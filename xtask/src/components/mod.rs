@@ -7,6 +7,7 @@
 mod bubblewrap;
 mod dockerd;
 mod install;
+mod libvirtd;
 mod mariadb;
 mod podman;
 mod postgres;
@@ -28,6 +29,8 @@ pub(crate) enum Kind {
     Docker,
     /// Podman's Docker-compatible API service.
     Podman,
+    /// libvirt's daemon, with a guest.
+    Libvirt,
     /// The sandbox of the process backend.
     Bubblewrap,
     /// The tracer of system calls, for power cuts.
@@ -40,14 +43,22 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are started.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Docker, Self::Podman, Self::Bubblewrap, Self::Strace, Self::Postgres, Self::MariaDb];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Docker,
+        Self::Podman,
+        Self::Libvirt,
+        Self::Bubblewrap,
+        Self::Strace,
+        Self::Postgres,
+        Self::MariaDb,
+    ];
 
     /// The word that stands for it in `FLEETFOOT_TEST_REQUIRE`.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
+            Self::Libvirt => "libvirt",
             Self::Bubblewrap => "bwrap",
             Self::Strace => "strace",
             Self::Postgres => "postgres",
@@ -60,6 +71,7 @@ impl Kind {
         match self {
             Self::Docker => "dockerd",
             Self::Podman => "Podman",
+            Self::Libvirt => "libvirtd",
             Self::Bubblewrap => "bubblewrap",
             Self::Strace => "strace",
             Self::Postgres => "PostgreSQL",
@@ -73,6 +85,16 @@ impl Kind {
             Self::Docker => &["docker.io", "iproute2", "iptables"],
             // As packaged crun refuses hybrid cgroups; runc comes with Docker's packages.
             Self::Podman => &["podman", "crun", "catatonit", "runc"],
+            Self::Libvirt => &[
+                "libvirt-daemon-system",
+                "libvirt-daemon-driver-qemu",
+                "libvirt-clients",
+                "qemu-system-x86",
+                "qemu-utils",
+                "e2fsprogs",
+                "cpio",
+                "tini",
+            ],
             Self::Bubblewrap => &["bubblewrap"],
             Self::Strace => &["strace"],
             Self::Postgres => &["postgresql"],
@@ -85,6 +107,7 @@ impl Kind {
         match self {
             Self::Docker => dockerd::is_found(),
             Self::Podman => podman::is_found(),
+            Self::Libvirt => libvirtd::is_found(),
             Self::Bubblewrap => bubblewrap::is_found(),
             Self::Strace => strace::is_found(),
             Self::Postgres => postgres::is_found(),

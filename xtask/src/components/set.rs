@@ -67,6 +67,7 @@ impl Set {
             std::fs::create_dir(&dir).map_err(NotStarted::from).and_then(|()| match kind {
                 Kind::Docker => super::dockerd::start(&dir),
                 Kind::Podman => super::podman::start(&dir),
+                Kind::Libvirt => super::libvirtd::start(&dir),
                 Kind::Bubblewrap => super::bubblewrap::start(),
                 Kind::Strace => super::strace::start(),
                 Kind::Postgres => super::postgres::start(&dir),

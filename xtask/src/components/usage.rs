@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Kind, install, mariadb, postgres};
+use super::{Kind, install, libvirtd, mariadb, postgres};
 use crate::process::run_quiet;
 use crate::unix_http;
 
@@ -12,6 +12,7 @@ use crate::unix_http;
 pub(super) fn noun(kind: Kind) -> &'static str {
     match kind {
         Kind::Docker | Kind::Podman => "container events",
+        Kind::Libvirt => "machines",
         Kind::Bubblewrap | Kind::Strace => "",
         Kind::Postgres => "sessions",
         Kind::MariaDb => "connections",
@@ -21,7 +22,7 @@ pub(super) fn noun(kind: Kind) -> &'static str {
 /// What counting adds to the next count: a database counts the client that asks it.
 pub(super) fn own(kind: Kind) -> u64 {
     match kind {
-        Kind::Docker | Kind::Podman | Kind::Bubblewrap | Kind::Strace => 0,
+        Kind::Docker | Kind::Podman | Kind::Libvirt | Kind::Bubblewrap | Kind::Strace => 0,
         Kind::Postgres | Kind::MariaDb => 1,
     }
 }
@@ -31,6 +32,7 @@ pub(super) fn count(kind: Kind, dir: &Path) -> Option<u64> {
     match kind {
         Kind::Docker => docker(dir),
         Kind::Podman => podman(dir),
+        Kind::Libvirt => Some(libvirtd::machines(dir)),
         Kind::Bubblewrap | Kind::Strace => None,
         Kind::Postgres => number(postgres::query(
             dir,

@@ -1,0 +1,130 @@
+//! A private libvirtd, and a guest for it.
+//!
+//! The system's paths are libvirt's own, so it runs in a mount namespace where they are directories of ours; its
+//! machines are emulated, since a KVM that is there need not bring ordinary kernels up. The guest is made of Debian
+//! packages by `make-test-guest.sh`, which is beside this repository, and gets a runner that takes its JIT config as
+//! a shell script; it is kept in the target directory.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+use super::{NotStarted, Started, is_root};
+use crate::process::{Daemon, find_program, run_quiet};
+
+/// Becomes a libvirtd in the directory that is its first argument. A subreaper is its parent: where nobody reaps at
+/// once, libvirt waits out its own limits. Tests that restart a daemon start it again with the same directory.
+const SCRIPT: &str = r#"#!/bin/sh
+# usage: libvirtd.sh DIR: becomes a libvirtd that serves on DIR/libvirt-sock and keeps all it has in DIR.
+set -e
+dir=$1
+mkdir -p "$dir/run" "$dir/lib" "$dir/cache" "$dir/var-log"
+if [ ! -d "$dir/etc" ]; then
+    cp -a /etc/libvirt "$dir/etc"
+    rm -rf "$dir/etc/qemu/networks/autostart"
+    printf 'stdio_handler = "file"\nuser = "root"\ngroup = "root"\nsecurity_driver = "none"\n' >"$dir/etc/qemu.conf"
+    printf 'unix_sock_dir = "%s"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n' "$dir" >"$dir/etc/libvirtd.conf"
+fi
+exec unshare -m sh -ec '
+    mkdir -p /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
+    mount --bind "$1/run" /run/libvirt
+    mount --bind "$1/lib" /var/lib/libvirt
+    mount --bind "$1/cache" /var/cache/libvirt
+    mount --bind "$1/var-log" /var/log/libvirt
+    mount --bind "$1/etc" /etc/libvirt
+    exec tini -s -- libvirtd -f "$1/etc/libvirtd.conf" -p "$1/pid"' - "$dir"
+"#;
+
+/// The runner of the guest.
+const RUNNER: &str = "#!/bin/sh\neval \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"\n";
+
+const PROGRAMS: [&str; 6] =
+    ["libvirtd", "virsh", "qemu-img", "qemu-system-x86_64", "tini", "debugfs"];
+
+pub(crate) fn is_found() -> bool {
+    PROGRAMS.iter().all(|name| find_program(name).is_some())
+}
+
+pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
+    if !is_root() {
+        return Err(NotStarted::Skipped("needs root".into()));
+    }
+    let Some(guest) = guest()? else {
+        return Err(NotStarted::Skipped("needs ../shared/tools/make-test-guest.sh".into()));
+    };
+    let script = dir.join("libvirtd.sh");
+    std::fs::write(&script, SCRIPT)?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    let mut daemon =
+        Daemon::start("libvirtd", Command::new(&script).arg(dir), &dir.join("log"), Signal::TERM)?;
+    let socket = dir.join("libvirt-sock");
+    daemon.wait_ready(Duration::from_secs(60), || version(&socket).is_ok())?;
+    let env = vec![
+        ("FLEETFOOT_TEST_LIBVIRT_SOCKET", socket.display().to_string()),
+        ("FLEETFOOT_TEST_LIBVIRT_GUEST", guest.display().to_string()),
+        ("FLEETFOOT_TEST_LIBVIRTD", script.display().to_string()),
+    ];
+    Ok(Started { version: version(&socket)?, env, daemon: Some(daemon), engine: None })
+}
+
+/// The daemon's version, if it answers.
+fn version(socket: &Path) -> Result<String> {
+    let uri = format!("qemu:///system?socket={}", socket.display());
+    let text = run_quiet(Command::new("virsh").args(["-c", &uri, "version"]))?;
+    let words = |line: &str| text.lines().find_map(|it| it.strip_prefix(line)).map(str::to_owned);
+    let api = words("Using library: ").unwrap_or_default();
+    let engine = words("Running hypervisor: ").unwrap_or_default();
+    Ok(format!("{api}, {engine}"))
+}
+
+/// How many machines were made in a directory: each has a log.
+pub(crate) fn machines(dir: &Path) -> u64 {
+    let logs = std::fs::read_dir(dir.join("var-log/qemu")).into_iter().flatten().flatten();
+    logs.filter(|entry| entry.path().extension().is_some_and(|it| it == "log")).count() as u64
+}
+
+/// The guest's disk; kernel and first file system are beside it. Made once.
+fn guest() -> Result<Option<PathBuf>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let kept = root.join("target/test-guest");
+    let guest = kept.join("guest.qcow2");
+    if guest.exists() {
+        return Ok(Some(guest.canonicalize()?));
+    }
+    let script = root.join("../shared/tools/make-test-guest.sh");
+    if !script.exists() {
+        return Ok(None);
+    }
+    std::fs::create_dir_all(&kept)?;
+    let plain = kept.join("plain.qcow2");
+    run_quiet(Command::new("bash").arg(script).arg(&plain).arg("--cache").arg(kept.join("debs")))
+        .context("cannot make the test guest")?;
+    for part in ["vmlinuz", "initrd"] {
+        std::fs::copy(plain.with_extension(part), guest.with_extension(part))?;
+    }
+    with_runner(&plain, &guest)?;
+    Ok(Some(guest.canonicalize()?))
+}
+
+/// Puts the runner into the file system, which begins at 1 MiB of the disk.
+fn with_runner(plain: &Path, guest: &Path) -> Result<()> {
+    let (raw, runner) = (guest.with_extension("raw"), guest.with_extension("sh"));
+    std::fs::write(&runner, RUNNER)?;
+    run_quiet(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(plain).arg(&raw))?;
+    let place = format!("{}?offset=1048576", raw.display());
+    let write = format!("write {} /actions-runner/run.sh", runner.display());
+    for request in ["mkdir /actions-runner", &write, "sif /actions-runner/run.sh mode 0100755"] {
+        run_quiet(Command::new("debugfs").args(["-w", "-R", request, &place]))?;
+    }
+    let made = guest.with_extension("new");
+    run_quiet(
+        Command::new("qemu-img").args(["convert", "-c", "-O", "qcow2"]).arg(&raw).arg(&made),
+    )?;
+    std::fs::remove_file(raw)?;
+    std::fs::rename(made, guest)?;
+    Ok(())
+}
