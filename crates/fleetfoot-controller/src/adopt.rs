@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fleetfoot_core::{Intent, Pool, PoolName};
+use fleetfoot_core::{Intent, Job, Pool, PoolName};
 use fleetfoot_store::{Store, Txn, UpdateError};
 
 use crate::clock::Clock;
@@ -170,6 +170,12 @@ fn resume(txn: &mut Txn<'_>, name: &PoolName, boot: Option<&str>, now: fleetfoot
                 row.backend_identity = None;
             }
         });
+    }
+    let jobs = txn.pool(name).map(|state| state.jobs.clone()).unwrap_or_default();
+    for job in jobs.values().filter(|job| job.seen_at > now || job.started_at > Some(now)) {
+        let mut job = Job::clone(job);
+        job.resume(now);
+        txn.put_job(name, job);
     }
     if let Some(row) = txn.pool_mut(name) {
         row.resume(now);

@@ -32,7 +32,7 @@ pub(crate) async fn remove(flight: Flight, deregister: bool, delete: bool) {
         // The gate is passed: go on at once, without another look.
         if let Some(instance) = row(&flight)
             && fleetfoot_core::removal::removal_steps(&instance).delete
-            && !flight.pool.backend.is_elsewhere(&instance)
+            && (instance.forced || !flight.pool.backend.is_elsewhere(&instance))
         {
             delete_environment(&flight, &instance).await;
         }
@@ -102,7 +102,7 @@ async fn deregister_runner(flight: &Flight, instance: &Instance, steady: Option<
 /// Busy with a living environment: it runs. Busy with an ended one: ask again, for hours.
 async fn busy(pool: &PoolContext, instance: &Instance, ended: bool) -> bool {
     pool.github().reach.answered();
-    if ended {
+    if ended || !instance.may_run() {
         observe(pool, &instance.name, vec![Observation::Busy]).await;
         retry(pool, instance, "github still calls its runner busy", Backoff::BUSY).await;
         return false;
@@ -209,6 +209,12 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
         Ok(deletion) => {
             pool.backend.reach.answered();
             let lists = pool.backend.provisioner.capabilities().list;
+            if deletion == Deletion::WasAbsent
+                && instance.forced
+                && gone_for_good(pool, instance).await
+            {
+                return true;
+            }
             if instance.unanswered_since.is_some() && !lists {
                 return deleted_unseen(pool, instance, began).await;
             }
@@ -240,6 +246,17 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
             false
         }
     }
+}
+
+/// The backend that held it does not answer, another one does, and an operator's force says that it never will again.
+async fn gone_for_good(pool: &PoolContext, instance: &Instance) -> bool {
+    let elsewhere = pool.backend.is_elsewhere(instance);
+    if elsewhere {
+        tracing::warn!(pool = %pool.name(), instance = %instance.name, identity = instance.backend_identity, "another backend answers, taking its environment for gone as an operator said");
+        change(pool, instance, |row| row.clear_lists = row.clear_lists.max(2)).await;
+        observe(pool, &instance.name, vec![Observation::EnvironmentGone]).await;
+    }
+    elsewhere
 }
 
 /// A delete that went well proves nothing here: the sweep does, by complete lists of the backend that holds the instance.

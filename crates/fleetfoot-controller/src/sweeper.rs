@@ -28,7 +28,7 @@ use crate::record::observe;
 use crate::roster::{Pools, Roster};
 use crate::shift::UNSTEADY_PAUSE;
 
-use finding::{Finding, View, finding};
+use finding::{Finding, View, finding, unchanged};
 
 /// Exits in one commit.
 const EXITS_MAX: usize = 256;
@@ -304,8 +304,10 @@ impl Sweep {
             let pool = self.pools.get(pool_name);
             for (name, row) in &state.instances {
                 let info = listed.remove(name);
-                // What another backend holds, this one says nothing about (11.2).
-                if self.backend.is_elsewhere(row) {
+                // What another backend holds, this one says nothing about (11.2). What it shows, it holds: another one
+                // may have taken its place between the last list and the call that made it.
+                let moved = self.backend.is_elsewhere(row);
+                if moved && info.is_none() {
                     elsewhere.insert(pool_name.clone());
                     continue;
                 }
@@ -318,7 +320,7 @@ impl Sweep {
                 settled &= row.unanswered_since.is_none();
                 // Where nobody tells of an end, the one that has to follow a completion is looked for.
                 settled &= watched || row.job_completed_at.is_none() || row.exit.is_some();
-                findings.extend(finding(row, info, view));
+                findings.extend(finding(row, info, view).or_else(|| moved.then(|| unchanged(row))));
             }
         }
         self.tell_elsewhere(elsewhere, &listing.identity);

@@ -201,9 +201,28 @@ impl Instance {
         )
     }
 
-    /// Something may run in it: its launch was begun. What is made and not launched never had its credential.
-    fn may_run(&self) -> bool {
-        matches!(self.environment, Environment::Requested | Environment::Launched)
+    /// Something may run in it: its launch was begun. What is made and not launched never had its credential, and
+    /// a create that failed for certain launched nothing.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        match self.environment {
+            Environment::Launched => true,
+            Environment::Requested => self.failure.is_none() || self.unanswered_since.is_some(),
+            Environment::None | Environment::Present | Environment::Ended | Environment::Gone => {
+                false
+            }
+        }
+    }
+
+    /// It was taken up, or its start was cut off, and GitHub was asked and did not answer yet whether it has a job:
+    /// what GitHub's level counts may be that job.
+    #[must_use]
+    pub fn is_asked_about(&self) -> bool {
+        self.phase == Phase::Stopping
+            && matches!(self.reason, Some(Reason::Stray | Reason::Interrupted))
+            && self.may_run()
+            && !self.had_job()
+            && matches!(self.registration, Registration::Requested | Registration::Registered(_))
     }
 
     /// Its environment ended and something of it is left at the backend.

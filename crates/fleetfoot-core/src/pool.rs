@@ -235,8 +235,9 @@ pub fn observe(
             }
         }
         Observation::Removal { reason } => {
-            let counts =
-                matches!(reason, crate::Reason::BootTimeout | crate::Reason::CreateTimeout);
+            // A create that takes too long its own task tells. One that nobody waits for any more was cut off by a
+            // crash: whose failure that was, nobody knows.
+            let counts = matches!(reason, crate::Reason::BootTimeout);
             if counts && !had_failure && !instance.had_job() {
                 pool.circuit.failed(reason.as_str(), now);
             }

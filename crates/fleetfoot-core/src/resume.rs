@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::demand::{Demand, Job};
+use crate::demand::{ASSIGNED_ITEMS_HOLD, Demand, Job};
 use crate::instance::Instance;
 use crate::pool::Pool;
 use crate::time::Timestamp;
@@ -69,9 +69,11 @@ impl Demand {
 }
 
 impl Job {
-    /// No time of ours lies ahead of the clock.
+    /// No time of ours lies ahead of the clock. Nobody knows how old a job is that lies far ahead: it raises GitHub's
+    /// level no more.
     pub fn resume(&mut self, now: Timestamp) {
-        self.seen_at = self.seen_at.min(now);
+        let far = self.seen_at > now + ASSIGNED_ITEMS_HOLD;
+        self.seen_at = if far { now - ASSIGNED_ITEMS_HOLD } else { self.seen_at.min(now) };
         self.started_at = self.started_at.map(|at| at.min(now));
     }
 

@@ -2,7 +2,11 @@
 
 use crate::phase::Phase;
 use crate::pool::{PoolSpec, PoolState};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
+
+/// An instance that GitHub is asked about may have one of the jobs that its level counts; that is reckoned with for so
+/// long. Then a job that waits is worth a runner too many.
+pub const ASKED_HOLD: Span = Span::minutes(10);
 
 /// The head count of a pool at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +25,8 @@ pub struct Sizing {
     pub surplus_idle: u32,
     /// Instances on their way out that still take a slot.
     pub leaving: u32,
+    /// Of these, those that may have a job after all: GitHub is being asked.
+    pub asked_about: u32,
 }
 
 impl Sizing {
@@ -35,6 +41,8 @@ impl Sizing {
             sizing.remains += u32::from(instance.is_remains());
             let leaves = instance.phase == Phase::Stopping && instance.occupies();
             sizing.leaving += u32::from(leaves);
+            let asked = instance.is_asked_about() && instance.phase_since.age(now) < ASKED_HOLD;
+            sizing.asked_about += u32::from(asked);
             idle += u32::from(instance.phase == Phase::Idle && instance.serves());
         }
         let level = spec.min_idle.saturating_add(sizing.open_jobs);
@@ -49,7 +57,7 @@ impl Sizing {
     /// Instances missing, before the host, the budgets and the circuit have their say.
     #[must_use]
     pub fn missing(&self, spec: &PoolSpec) -> u32 {
-        let unserved = self.wanted.saturating_sub(self.serving);
+        let unserved = self.wanted.saturating_sub(self.serving.saturating_add(self.asked_about));
         unserved.min(spec.max_runners.saturating_sub(self.occupying))
     }
 

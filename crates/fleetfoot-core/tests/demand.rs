@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleetfoot_core::{
     Environment, Instance, InstanceName, Job, JobId, JobState, Phase, Pool, PoolName, PoolState,
-    Registration, RunnerId, Statistics, Timestamp,
+    Registration, RunnerId, Span, Statistics, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -113,4 +113,21 @@ fn what_is_remembered_of_ended_jobs_is_bounded() {
     assert!(!demand.spent.contains_key(&InstanceName::new("p-00000009").unwrap()));
     assert!(demand.spent.contains_key(&InstanceName::new("p-0000000a").unwrap()));
     assert!(demand.finished.len() <= FINISHED_MAX);
+}
+
+/// The wall clock stepped back while nobody was there: the items of long ago are not young again.
+#[test]
+fn items_of_a_later_time_than_now_raise_nothing() {
+    let mut state = pool(0);
+    job(&mut state, "a", None);
+    job(&mut state, "b", None);
+    let (near, far) = (NOW - Span::seconds(30), NOW - Span::minutes(60));
+    let resumed = |now| {
+        let mut state = state.clone();
+        for job in state.jobs.values_mut() {
+            Arc::make_mut(job).resume(now);
+        }
+        state.open_jobs(now)
+    };
+    assert_eq!((resumed(near), resumed(far)), (2, 0));
 }

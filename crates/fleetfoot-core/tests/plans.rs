@@ -241,6 +241,72 @@ fn what_was_never_launched_does_not_run() {
     assert_eq!(row.phase, Phase::Running);
 }
 
+/// The same of a single step that was refused for certain; of one without an answer nobody knows.
+#[test]
+fn what_could_not_be_made_does_not_run() {
+    use fleetfoot_core::{FailureKind, Observation};
+    let (kind, detail) = (FailureKind::Backend, "no room".to_owned());
+    for (observation, phase) in [
+        (Observation::Failed { kind, detail: detail.clone() }, Phase::Stopping),
+        (Observation::Unanswered { kind, detail }, Phase::Running),
+    ] {
+        let mut scene = Scene::new(1);
+        let row = scene.instance(Phase::Starting, Environment::Requested);
+        row.observe(&observation, NOW).unwrap();
+        row.observe(&Observation::Busy, NOW).unwrap();
+        assert_eq!(row.phase, phase, "{observation:?}");
+    }
+}
+
+/// A create that a crash cut off says nothing of the instance: only the task that waits for one blames it.
+#[test]
+fn a_create_that_nobody_waits_for_does_not_count_in_the_circuit() {
+    use fleetfoot_core::{Observation, pool::observe};
+    let mut scene = Scene::new(1);
+    let mut row = scene.instance(Phase::Creating, Environment::Requested).clone();
+    let pool = Arc::make_mut(&mut scene.state.pool);
+    let reason = Reason::CreateTimeout;
+    observe(pool, &mut row, &Observation::Removal { reason }, NOW).unwrap();
+    assert_eq!((row.phase, pool.circuit.failures), (Phase::Stopping, 0));
+}
+
+/// 11.4: GitHub's level counts the jobs of what was taken up, too, and nobody knows yet which have one.
+#[test]
+fn nothing_is_made_in_place_of_what_github_is_asked_about() {
+    let mut scene = Scene::new(3);
+    for _ in 0..2 {
+        let row = scene.instance(Phase::Stopping, Environment::Launched);
+        row.reason = Some(Reason::Stray);
+        row.registration = Registration::Requested;
+    }
+    assert_eq!(scene.created(), 1);
+    for row in scene.state.instances.values_mut() {
+        Arc::make_mut(row).registration = Registration::Gone;
+    }
+    assert_eq!(scene.created(), 3, "they have no job");
+    for row in scene.state.instances.values_mut() {
+        Arc::make_mut(row).registration = Registration::Requested;
+        Arc::make_mut(row).phase_since = NOW - Span::minutes(20);
+    }
+    assert_eq!(scene.created(), 3, "a job that waits is worth a runner too many");
+}
+
+/// 11.2: what another backend holds is left, unless an operator says that it will not answer again.
+#[test]
+fn force_reaches_what_another_backend_held() {
+    let mut scene = Scene::new(0);
+    let row = scene.instance(Phase::Stopping, Environment::Launched);
+    row.registration = Registration::Gone;
+    let name = row.name.clone();
+    scene.identity = Some("another engine");
+    assert_eq!(scene.plan().actions, []);
+    for row in scene.state.instances.values_mut() {
+        Arc::make_mut(row).forced = true;
+    }
+    let removal = Action::Remove { name, deregister: false, delete: true };
+    assert_eq!(scene.plan().actions, [removal]);
+}
+
 #[test]
 fn room_that_another_pool_waits_for_is_made_of_surplus_idle_runners_and_of_no_more() {
     let mut scene = Scene::new(0);

@@ -193,7 +193,7 @@ impl GithubBox {
         let set = state.find_set(tenant, None, scale_set).and_then(|id| state.sets.get(&id));
         let sent = set.and_then(|set| Some((set, set.unacknowledged.as_ref()?)));
         sent.filter(|(_, sent)| sent.id == message).map_or(0, |(set, sent)| {
-            sent.jobs.iter().filter(|job| set.available.contains(job)).count()
+            sent.offers.iter().filter(|job| set.available.contains(job)).count()
         })
     }
 

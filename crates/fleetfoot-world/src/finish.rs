@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fleetfoot_core::{Exit, Observation, Reason};
+use fleetfoot_provisioner::EnvironmentState;
 use fleetfoot_sim::{BoxState, Job, JobState};
 use tokio::time::Instant;
 
+use crate::books::Machine;
 use crate::happening::Happening;
 use crate::stage::Stage;
 use crate::world::{Agenda, play};
@@ -50,6 +53,7 @@ pub(crate) async fn settle(stage: &mut Stage, agenda: &mut Agenda) -> Result<(),
     if put_back(stage) {
         stage.again(agenda).await?;
     }
+    clear_away(stage).await?;
     // One more job for each pool: it has to run, and GitHub's next message states its level again.
     let pools: Vec<_> = stage.pools.iter().filter(|plan| plan.configured).collect();
     let pools: Vec<_> = pools.into_iter().map(|plan| plan.name.clone()).collect();
@@ -86,6 +90,34 @@ fn put_back(stage: &mut Stage) -> bool {
         }
     }
     any
+}
+
+/// Engines that answered for a while do not come back: an operator clears away what they hold, and says so of each row.
+async fn clear_away(stage: &Stage) -> Result<(), String> {
+    let Some(store) = stage.incarnation.as_ref().map(|life| life.store.clone()) else {
+        return Ok(());
+    };
+    let mut names = Vec::new();
+    for (pool, state) in store.pools().iter() {
+        for name in state.instances.keys() {
+            let Some(engine) = stage.engines.iter().find(|it| it.is_elsewhere(name)) else {
+                continue;
+            };
+            stage.books.killed(pool, name, "is cleared away by hand");
+            engine.end(name, Exit::default());
+            engine.remove(name);
+            stage.books.lock().names.entry(name.clone()).or_default().machine = Machine::Gone;
+            names.push(name.clone());
+        }
+    }
+    let now = stage.wall();
+    let told = store.update(move |txn| {
+        for name in names {
+            let reason = Reason::OperatorForce;
+            let _ = txn.observe(&name, &Observation::Removal { reason }, now).is_ok();
+        }
+    });
+    told.await.map_err(|error| error.to_string())
 }
 
 fn bound(stage: &Stage) -> Duration {
@@ -149,8 +181,16 @@ fn left(stage: &Stage) -> Option<Wrong> {
         // A backend without lists cannot tell what a lost store knew of.
         let blind = stage.pools.iter().any(|plan| plan.engine == number && !plan.listed);
         for (of, info) in engine.environments() {
-            let known = !(blind && forgotten(info.name.as_str()));
-            let expected = known && !inner.manners.left_alone.contains(&info.name);
+            // Neither can anybody of what an engine holds that does not answer any more.
+            let unheard = blind || engine.is_elsewhere(&info.name);
+            let known = !(unheard && forgotten(info.name.as_str()));
+            let mut served = stage.pools.iter().filter(|plan| plan.configured);
+            let served = info.pool.as_ref().is_some_and(|pool| served.any(|it| it.name == *pool));
+            // Its row was lost, nobody serves its pool, and it lives: it is left alone, and told.
+            let left = !served
+                && forgotten(info.name.as_str())
+                && !matches!(info.state, EnvironmentState::Ended(_));
+            let expected = known && !left && !inner.manners.left_alone.contains(&info.name);
             if of.as_str() == "world" && expected && !rows(info.name.as_str()) {
                 let text = format!("{}: its environment is left and no row names it", info.name);
                 return Some(wrong(7, info.name.as_str(), text));

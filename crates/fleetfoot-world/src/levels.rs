@@ -38,7 +38,15 @@ pub(crate) fn created_for_a_reason(
         book.waiting.iter().filter(|(at, _)| at + WAITED_MS >= now).map(|(_, count)| *count);
     let ended = book.ended.iter().filter(|at| **at + ENDED_MS >= now).count();
     let ended = u64::try_from(ended).unwrap_or(u64::MAX);
-    let wanted = recent.max().unwrap_or(0).max(waiting) + u64::from(book.min_idle) + ended;
+    // GitHub's level counts the jobs of machines that a lost store alone knew of, too.
+    let inner = books.lock();
+    let unknown = inner.names.iter().filter(|(name, it)| {
+        it.pool.as_ref() == Some(pool) && it.job.is_some() && !state.instances.contains_key(*name)
+    });
+    let unknown = u64::try_from(unknown.count()).unwrap_or(u64::MAX);
+    drop(inner);
+    let wanted =
+        recent.max().unwrap_or(0).max(waiting) + u64::from(book.min_idle) + ended + unknown;
     if unused > wanted && book.muddled_until < now {
         let text =
             format!("{pool}: {unused} instances without a job, for {wanted} that GitHub asks for");

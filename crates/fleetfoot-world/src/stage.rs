@@ -35,7 +35,7 @@ pub(crate) struct Stage {
     pub(crate) rng: Rng,
     pub(crate) directory: tempfile::TempDir,
     installation: InstallationId,
-    incarnation: Option<Incarnation>,
+    pub(crate) incarnation: Option<Incarnation>,
     began: Instant,
     pub(crate) step: Arc<AtomicI64>,
     pub(crate) boot: u32,
@@ -176,7 +176,7 @@ impl Stage {
         ["store.db", "store.db-wal"].map(|name| self.directory.path().join(name)).to_vec()
     }
 
-    fn wall(&self) -> Timestamp {
+    pub(crate) fn wall(&self) -> Timestamp {
         let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
         Timestamp(EPOCH_MS + elapsed + self.step.load(Ordering::SeqCst))
     }

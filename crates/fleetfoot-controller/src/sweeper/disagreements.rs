@@ -130,7 +130,7 @@ impl Sweep {
         };
         let machine = match info {
             None => Machine::Unasked,
-            Some(_) if self.backend.is_elsewhere(row) => Machine::Elsewhere,
+            Some(None) if self.backend.is_elsewhere(row) => Machine::Elsewhere,
             Some(info) => machine(row, info, view),
         };
         let facts = Facts {

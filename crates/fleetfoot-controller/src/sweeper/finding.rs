@@ -58,7 +58,7 @@ pub(super) fn finding(
     let machine = machine(row, info, view);
     let Some(kind) = with_backend(row, machine) else {
         let unmarked = row.backend_identity.is_none() && info.is_some();
-        return (unmarked && machine != Machine::Unasked).then(|| found(row, vec![]));
+        return (unmarked && machine != Machine::Unasked).then(|| unchanged(row));
     };
     let handle = || info.map(|info| info.handle.0.clone());
     match kind {
@@ -110,6 +110,11 @@ pub(super) fn finding(
         | Discrepancy::BusyOfClosedRow
         | Discrepancy::SessionNotInRow => None,
     }
+}
+
+/// Nothing new of the row itself; which backend holds it is recorded with every finding.
+pub(super) fn unchanged(row: &Instance) -> Finding {
+    found(row, vec![])
 }
 
 fn found(row: &Instance, observations: Vec<Observation>) -> Finding {

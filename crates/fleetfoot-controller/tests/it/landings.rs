@@ -169,6 +169,43 @@ async fn what_another_backend_does_not_find_to_delete_is_not_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_closes_what_a_backend_held_that_never_comes_back() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 1).with(|spec| spec.min_idle = 1)]).await;
+    bed.until("one is idle", |bed| !bed.in_phase("linux", Phase::Idle).is_empty()).await;
+    let name = bed.in_phase("linux", Phase::Idle)[0].name.clone();
+    bed.engine().set_identity("made anew");
+    bed.engine().break_watch();
+    bed.until("it is told", |bed| !bed.health("linux").discrepancies.present.is_empty()).await;
+    let (forced, now) = (name.clone(), fleetfoot_core::Timestamp(0));
+    let reason = fleetfoot_core::Reason::OperatorForce;
+    let removal = fleetfoot_core::Observation::Removal { reason };
+    bed.store().update(move |txn| txn.observe(&forced, &removal, now).is_ok()).await.unwrap();
+    bed.until("its row is closed", |bed| !bed.state("linux").instances.contains_key(&name)).await;
+    bed.until("another is idle", |bed| !bed.in_phase("linux", Phase::Idle).is_empty()).await;
+}
+
+/// The lists before and after know of one backend only, and another one made it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_backend_shows_it_holds_whatever_the_row_remembers() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 1).with(|spec| spec.min_idle = 1)]).await;
+    bed.until("one is idle", |bed| !bed.in_phase("linux", Phase::Idle).is_empty()).await;
+    let name = bed.in_phase("linux", Phase::Idle)[0].name.clone();
+    let wrong = name.clone();
+    let remember = move |row: &mut fleetfoot_core::Instance| {
+        row.backend_identity = Some("the one before".into());
+    };
+    bed.store().update(move |txn| txn.modify_instance(&wrong, remember)).await.unwrap();
+    bed.engine().break_watch();
+    bed.until("its row knows better", |bed| {
+        let row = &bed.state("linux").instances[&name];
+        row.backend_identity.as_deref() != Some("the one before")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_environment_taken_away_by_other_hands_is_a_lost_job_and_no_slot() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;

@@ -28,7 +28,8 @@ pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
         withdraw(plan, snapshot, sizing.surplus(), now);
     }
     let launched = launch_warm(plan, snapshot, now);
-    let unserved = sizing.wanted.saturating_sub(sizing.serving);
+    let serving = sizing.serving.saturating_add(sizing.asked_about);
+    let unserved = sizing.wanted.saturating_sub(serving);
     let starting = starting_count(snapshot.state);
     if starting > 0 && sizing.open_jobs > 0 {
         plan.causes.push(Cause::Starting { count: starting });

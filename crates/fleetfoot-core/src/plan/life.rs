@@ -132,7 +132,7 @@ fn running(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: T
 
 fn stopping(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
     let mut steps = removal_steps(instance);
-    if snapshot.is_elsewhere(instance) {
+    if snapshot.is_elsewhere(instance) && !instance.forced {
         steps.delete = false;
     }
     if is_undecided(instance, &snapshot.state.pool.demand, now) {

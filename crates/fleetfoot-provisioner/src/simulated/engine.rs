@@ -71,8 +71,7 @@ impl SimulatedEngine {
             calls: VecDeque::new(),
             peaks: BTreeMap::new(),
         };
-        let (events, _) = broadcast::channel(EVENTS_MAX);
-        let (frozen, _) = watch::channel(false);
+        let (events, frozen) = (broadcast::Sender::new(EVENTS_MAX), watch::Sender::new(false));
         Self(Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state), events, frozen }))
     }
 
@@ -182,11 +181,15 @@ impl SimulatedEngine {
     #[must_use]
     pub fn environments(&self) -> Vec<(InstallationId, EnvironmentInfo)> {
         let state = self.state();
-        state
-            .environments
-            .iter()
-            .map(|(name, it)| (it.installation.clone(), it.info(name)))
-            .collect()
+        let all = state.environments.iter();
+        all.map(|(name, it)| (it.installation.clone(), it.info(name))).collect()
+    }
+
+    /// Another engine holds `name` than the one that answers now.
+    #[must_use]
+    pub fn is_elsewhere(&self, name: &InstanceName) -> bool {
+        let state = self.state();
+        state.environments.get(name).is_some_and(|it| it.engine != state.identity)
     }
 
     /// What exists of any other installation.
@@ -260,8 +263,7 @@ impl SimulatedEngine {
         let (answer_tx, answer_rx) = oneshot::channel();
         let engine = self.clone();
         tasks::start(async move {
-            let mut frozen = engine.0.frozen.subscribe();
-            let _ = frozen.wait_for(|frozen| !frozen).await;
+            let _ = engine.0.frozen.subscribe().wait_for(|frozen| !frozen).await;
             // A list is as old as its beginning: what lands while it is on its way is not in it.
             let lists = fault.is_none() && matches!(request, Request::List { .. });
             let seen = lists.then(|| engine.act(request.clone()));
@@ -372,9 +374,8 @@ impl SimulatedEngine {
                 Ok(Answer::Listing(Listing { identity: state.identity.clone(), environments }))
             }
             Request::Logs { installation, name, lines } => {
-                let Some(it) =
-                    state.environments.get(name).filter(|it| it.installation == *installation)
-                else {
+                let known = state.environments.get(name);
+                let Some(it) = known.filter(|it| it.installation == *installation) else {
                     return Err(request.error(ErrorKind::Instance, "no such environment"));
                 };
                 let skipped = it.lines.len().saturating_sub(*lines);

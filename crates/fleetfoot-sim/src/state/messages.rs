@@ -67,8 +67,12 @@ impl Item {
         Self { job, kind, facts, at_us }
     }
 
+    fn is_offer(&self) -> bool {
+        matches!(self.kind, Kind::Available)
+    }
+
     fn names_new_job(&self) -> bool {
-        matches!(self.kind, Kind::Available | Kind::Assigned)
+        self.is_offer() || matches!(self.kind, Kind::Assigned)
     }
 
     fn json(&self, base: &str, set: i64) -> Value {
@@ -126,6 +130,8 @@ pub(crate) struct Message {
     pub(crate) id: i64,
     body: String,
     pub(crate) jobs: Vec<u64>,
+    /// Those of them that it offers; the others it says are assigned.
+    pub(crate) offers: Vec<u64>,
 }
 
 /// What a poll finds.
@@ -222,12 +228,14 @@ impl State {
             let body: Vec<Value> = items.iter().map(|item| item.json(base, set_id)).collect();
             let jobs: Vec<u64> =
                 items.iter().filter(|item| item.names_new_job()).map(|item| item.job).collect();
+            let offers = items.iter().filter(|item| item.is_offer()).map(|item| item.job).collect();
             for job in &jobs {
                 if let Some(job) = self.jobs.get_mut(job) {
                     job.delivered_us.get_or_insert(now);
                 }
             }
-            set.unacknowledged = Some(Message { id, body: Value::Array(body).to_string(), jobs });
+            let body = Value::Array(body).to_string();
+            set.unacknowledged = Some(Message { id, body, jobs, offers });
         }
         let statistics = set.stated(&self.settings);
         match &set.unacknowledged {
