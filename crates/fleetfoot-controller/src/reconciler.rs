@@ -88,7 +88,8 @@ fn pass(
     let settings = pool.settings();
     let budget = settings.connection.budget();
     let jit_until = budget.resume_at.map(|at| {
-        let ahead = at.saturating_duration_since(Instant::now()).as_millis();
+        // Rounded up: at the very moment there are no permits yet, and nobody would wake us after it.
+        let ahead = at.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
         now + Span(i64::try_from(ahead).unwrap_or(i64::MAX))
     });
     let identity = pool.backend.identity();

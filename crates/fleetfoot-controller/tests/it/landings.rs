@@ -209,7 +209,7 @@ async fn what_a_backend_shows_it_holds_whatever_the_row_remembers() {
 async fn an_environment_taken_away_by_other_hands_is_a_lost_job_and_no_slot() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
-    bed.queue("linux", 2, 400);
+    bed.queue("linux", 2, 2500);
     bed.until("a job runs", |bed| !bed.in_phase("linux", Phase::Running).is_empty()).await;
     let name = bed.in_phase("linux", Phase::Running)[0].name.clone();
     bed.engine().end(&name, fleetfoot_core::Exit { code: Some(137), ..Default::default() });

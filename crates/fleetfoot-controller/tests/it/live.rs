@@ -35,7 +35,7 @@ async fn a_limit_that_is_raised_or_lowered_holds_at_once_and_keeps_the_session()
     // A poll that returns by itself only long after.
     bed.github.change(|settings| settings.long_poll_ms = 50_000);
     bed.start_ready(&[pool("linux", 1)]).await;
-    bed.queue("linux", 6, 1500);
+    bed.queue("linux", 6, 5000);
     bed.until("one runs", |bed| runs(bed, "linux", 1)).await;
     let first = bed.in_phase("linux", Phase::Running)[0].name.clone();
     bed.apply(&[pool("linux", 4)]).await;

@@ -12,7 +12,11 @@ use crate::bed::{Bed, named, pool};
 async fn a_burst_costs_one_round_trip_not_one_each() {
     // Longer than a slow machine needs for a hundred calls: all of them are in flight at once.
     const LATENCY_MS: u64 = 8000;
-    let mut bed = Bed::with(|settings| settings.runner_offline_after_ms = 60_000, 1).await;
+    let patient = |settings: &mut fleetfoot_sim::Settings| {
+        settings.runner_offline_after_ms = 60_000;
+        settings.runner_lost_after_ms = 120_000;
+    };
+    let mut bed = Bed::with(patient, 1).await;
     bed.pace.call_bound = fleetfoot_core::Span::seconds(60);
     let patient = |spec: &mut fleetfoot_core::pool::PoolSpec| {
         spec.boot_timeout = fleetfoot_core::Span::minutes(5);

@@ -13,7 +13,7 @@ async fn a_lost_store_kills_nothing_and_everything_is_taken_up() {
     let mut bed = Bed::with(|settings| settings.session_lapse_ms = 1500, 1).await;
     let plan = [pool("linux", 3)];
     bed.start_ready(&plan).await;
-    bed.queue("linux", 3, 3500);
+    bed.queue("linux", 3, 8000);
     bed.until("three run", |bed| bed.in_phase("linux", Phase::Running).len() == 3).await;
     let running = bed.ours();
     bed.crash();
@@ -148,7 +148,7 @@ async fn a_pool_that_left_the_file_finishes_its_jobs() {
 async fn a_pool_nobody_serves_closes_what_ended_without_asking() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1), pool("other", 1)]).await;
-    bed.queue("linux", 1, 1500);
+    bed.queue("linux", 1, 5000);
     bed.until("it runs", |bed| bed.in_phase("linux", Phase::Running).len() == 1).await;
     bed.crash();
     bed.start_ready(&[pool("other", 1)]).await;

@@ -131,9 +131,9 @@ fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
     if let Some((_, detail)) = snapshot.github.blocks(now) {
         close(plan, Cause::GithubUnavailable { detail: detail.to_owned() });
     }
-    if let Some(until) =
-        snapshot.jit_until.filter(|until| now < *until && snapshot.jit_permits == 0)
-    {
+    if let Some(until) = snapshot.jit_until.filter(|_| snapshot.jit_permits == 0) {
+        // Without permits there is a cause and a time to look again, even if that is now.
+        plan.wake(until.max(now + Span(1)));
         close(plan, Cause::JitBudget { until });
     }
     if snapshot.backend.is_half_open(now) || snapshot.github.is_half_open(now) {
