@@ -65,6 +65,7 @@ pub fn pool(guest: &Path, directory: &Path) -> LibvirtPool {
     pool.cpus = 1;
     pool.memory_mib = 192;
     pool.overlay_dir = directory.to_owned();
+    pool.agent_max = BOUND;
     pool.direct_boot = Some(DirectBoot {
         kernel: guest.with_extension("vmlinuz"),
         initrd: Some(guest.with_extension("initrd")),

@@ -1,0 +1,179 @@
+//! Real guests of a real libvirtd: the daemon restarts, guests reboot, power off and crash, and one waits suspended.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fleetfoot_provisioner::{
+    EnvironmentSpec, EnvironmentState, Event, EventStream, Exit, Provisioner,
+};
+use fleetfoot_provisioner_libvirt::{LibvirtProvisioner, WarmMode};
+use futures_util::StreamExt as _;
+
+use support::{BOUND, Bench, engine, eventually, pool, provisioner, script, spec, virsh};
+
+async fn state(
+    provisioner: &LibvirtProvisioner,
+    spec: &EnvironmentSpec,
+) -> Option<EnvironmentState> {
+    let listing = provisioner.list().await.unwrap();
+    listing.environments.into_iter().find(|it| it.name == spec.name).map(|it| it.state)
+}
+
+async fn start(provisioner: &LibvirtProvisioner, text: &str) -> EnvironmentSpec {
+    let spec = spec();
+    let handle = provisioner.create(&spec, None).await.unwrap();
+    provisioner.launch(&spec, &handle, &script(text)).await.unwrap();
+    spec
+}
+
+async fn end(events: &mut EventStream, spec: &EnvironmentSpec) -> Exit {
+    loop {
+        let event = tokio::time::timeout(BOUND, events.next()).await.expect("an event").unwrap();
+        match event {
+            Event::Ended { name, exit } if name == spec.name => return exit,
+            Event::Ended { .. } | Event::Resynced => {}
+        }
+    }
+}
+
+/// A daemon of the test's own; ended with it.
+struct Own {
+    child: Child,
+}
+
+impl Own {
+    async fn start(bench: &Bench, directory: &Path) -> Self {
+        let child = Command::new(&bench.script)
+            .arg(directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let socket = directory.join("libvirt-sock");
+        eventually("the daemon answers", || async { virsh(&socket, &["version"]).await.0 }).await;
+        Self { child }
+    }
+
+    /// Ends the daemon alone; its machines live on.
+    fn kill(&mut self, directory: &Path) {
+        let pid = std::fs::read_to_string(directory.join("pid")).unwrap();
+        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_daemon_loses_no_machine() {
+    let Some(bench) = support::bench() else { return };
+    // Short: a socket's path has room for 107 bytes.
+    let directory = tempfile::Builder::new().prefix("lv").tempdir().unwrap();
+    let own = directory.path().join("d");
+    std::fs::create_dir(&own).unwrap();
+    let mut daemon = Own::start(&bench, &own).await;
+    let bench = Bench { socket: own.join("libvirt-sock"), ..bench };
+    let provisioner = provisioner(&bench, directory.path());
+    let mut events = provisioner.watch().await.unwrap();
+    let job =
+        start(&provisioner, "echo begun; while [ ! -e /tmp/go ]; do sleep 0.2; done; exit 5").await;
+    assert_eq!(state(&provisioner, &job).await, Some(EnvironmentState::Running));
+    daemon.kill(&own);
+    assert!(provisioner.list().await.is_err());
+    daemon = Own::start(&bench, &own).await;
+    let resynced = tokio::time::timeout(BOUND, events.next()).await.unwrap();
+    assert_eq!(resynced, Some(Event::Resynced));
+    assert_eq!(state(&provisioner, &job).await, Some(EnvironmentState::Running));
+    // A second machine beside the first; then the first job ends, and its exit status is found.
+    let command = r#"{"execute":"guest-exec","arguments":{"path":"/bin/touch","arg":["/tmp/go"]}}"#;
+    let (ok, told) =
+        virsh(&bench.socket, &["qemu-agent-command", job.name.as_str(), command]).await;
+    assert!(ok, "{told}");
+    assert_eq!(end(&mut events, &job).await.code, Some(5));
+    provisioner.delete(&job.name).await.unwrap();
+    assert!(support::domains(&bench.socket).await.is_empty());
+    drop(daemon);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_end_in_their_ways() {
+    let Some(bench) = support::bench() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let provisioner = provisioner(&bench, directory.path());
+    let mut events = provisioner.watch().await.unwrap();
+    for (what, words) in
+        [("sleep 1; reboot -f", "the machine"), ("sleep 1; poweroff -f", "the machine shut down")]
+    {
+        let spec = start(&provisioner, what).await;
+        let exit = end(&mut events, &spec).await;
+        assert!(
+            exit.message.as_deref().is_some_and(|it| it.starts_with(words)),
+            "{what}: {exit:?}"
+        );
+        assert_eq!(state(&provisioner, &spec).await, Some(EnvironmentState::Ended(exit)));
+        provisioner.delete(&spec.name).await.unwrap();
+    }
+    let spec = start(&provisioner, "sleep 1000").await;
+    let (ok, told) =
+        virsh(&bench.socket, &["qemu-monitor-command", "--hmp", spec.name.as_str(), "quit"]).await;
+    println!("quit: {ok} {told}");
+    let exit = end(&mut events, &spec).await;
+    assert_eq!(exit.code, None);
+    provisioner.delete(&spec.name).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_machine_wakes_for_its_job_with_the_time_of_now() {
+    let Some(bench) = support::bench() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut pool = pool(&bench.guest, directory.path());
+    pool.warm_mode = WarmMode::Suspended;
+    let engine = engine(&bench.socket, &directory.path().join("records"));
+    let provisioner = LibvirtProvisioner::new(engine, pool);
+    let spec = spec();
+    let handle = provisioner.create(&spec, None).await.unwrap();
+    let (_, told) = virsh(&bench.socket, &["domstate", spec.name.as_str()]).await;
+    assert_eq!(told.trim(), "paused");
+    assert_eq!(state(&provisioner, &spec).await, Some(EnvironmentState::Created));
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let begun = std::time::Instant::now();
+    provisioner.launch(&spec, &handle, &script("date +%s; sleep 1000")).await.unwrap();
+    println!("resumed and launched in {} ms", begun.elapsed().as_millis());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let launched = now();
+    let mut guest = 0;
+    eventually("the runner's first line", || async {
+        provisioner.logs(&spec.name, 1).await.is_ok_and(|it| !it.is_empty())
+    })
+    .await;
+    if let Ok(line) = provisioner.logs(&spec.name, 1).await {
+        guest = line.trim().parse().unwrap();
+    }
+    assert!(launched.abs_diff(guest) <= 4, "guest {guest}, host {launched}");
+    provisioner.delete(&spec.name).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_boots_a_real_machine_and_leaves_nothing() {
+    let Some(bench) = support::bench() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let provisioner = provisioner(&bench, directory.path());
+    assert_eq!(provisioner.check().await, []);
+    let left = support::domains(&bench.socket).await;
+    assert!(!left.iter().any(|name| name.starts_with("fleetfoot-trial")), "{left:?}");
+}
