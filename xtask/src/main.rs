@@ -18,6 +18,7 @@ mod components;
 mod conformance;
 mod crash;
 mod defects;
+mod package;
 mod process;
 mod tests_run;
 mod tidy;
@@ -56,6 +57,8 @@ enum Task {
     Crash(crash::Args),
     /// Run every step of the gate
     Ci,
+    /// Make deb, rpm and tar packages with static binaries, and check what is in them
+    Package(package::Args),
     /// Start the real components that tests drive, and print what tests are told
     Components(ComponentsArgs),
 }
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Defects(args) => defects::run(&args),
         Task::Crash(args) => crash::run(&args),
         Task::Ci => ci::run(),
+        Task::Package(args) => package::run(&args),
         Task::Components(args) => components_task(&args),
     });
     match result {

@@ -1,6 +1,7 @@
 //! The life of the `run` process: lock, store, pools, faces, signals, and the way out.
 
 mod limits;
+mod notify;
 mod reload;
 mod signals;
 mod store;
@@ -175,7 +176,8 @@ async fn serve(
     let reader = controller.log_reader();
     let metrics = Metrics::install();
     metrics.config_loaded();
-    let reloader = Reloader::new(options, store.clone(), wiring, metrics.clone());
+    let notify = notify::Notify::from_environment();
+    let reloader = Reloader::new(options, store.clone(), wiring, metrics.clone(), notify.clone());
     let state = ServerState {
         store,
         health: controller.health(),
@@ -191,6 +193,7 @@ async fn serve(
     let serving = faces.serve(state, &faces_stopped);
     let mut wishes = wishes;
     let mut hangups = signals::hangups().map_err(DaemonError::Signals)?;
+    notify.ready();
     tokio::select! {
         biased;
         wish = wishes.next() => match wish {
@@ -200,7 +203,9 @@ async fn serve(
             ControlRequest::Takeover => tracing::info!("handing over"),
         },
         never = reloader.serve(&controller, &mut hangups) => match never {},
+        never = notify.stay_alive() => match never {},
     }
+    notify.stopping();
     wishes.exit_on_the_next();
     let stopped = controller.stop().await;
     faces_stop.send_replace(true);

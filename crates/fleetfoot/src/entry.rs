@@ -11,7 +11,18 @@ use crate::commands;
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let called = words.first().map(|word| file_name(word)).unwrap_or_default();
-    // Light roles first: they read no configuration and start no runtime of many threads.
+    // Light roles first: they read no configuration and start no runtime of many threads. Ours are started by the daemon
+    // under whatever name it was installed.
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("__runner") => return fleetfoot_sim::runner::main(words.into_iter().skip(2)),
+        Some("__shim") => {
+            return fleetfoot_provisioner_process::shim::main(words.into_iter().skip(2));
+        }
+        Some(fleetfoot_provisioner_tart::keeper::WORD) => {
+            return fleetfoot_provisioner_tart::keeper::main(words.into_iter().skip(2));
+        }
+        Some(_) | None => {}
+    }
     if called == "run.sh" {
         return fleetfoot_sim::runner::main(words.into_iter().skip(1));
     }
@@ -19,11 +30,6 @@ pub fn main() -> ExitCode {
         return commands::outrunner::main(words.get(1..).unwrap_or_default());
     }
     match words.get(1).and_then(|word| word.to_str()) {
-        Some("__runner") => fleetfoot_sim::runner::main(words.into_iter().skip(2)),
-        Some("__shim") => fleetfoot_provisioner_process::shim::main(words.into_iter().skip(2)),
-        Some(fleetfoot_provisioner_tart::keeper::WORD) => {
-            fleetfoot_provisioner_tart::keeper::main(words.into_iter().skip(2))
-        }
         Some("outrunner") => commands::outrunner::main(words.get(2..).unwrap_or_default()),
         Some(_) | None => commands::call(words),
     }

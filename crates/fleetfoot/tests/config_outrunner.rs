@@ -98,3 +98,21 @@ fn files_that_cannot_be_read() {
         format!("load config: read config: read {}: is a directory", directory.path().display())
     );
 }
+
+/// Checklist 75.
+#[test]
+fn the_shipped_file_names_what_to_uncomment_and_then_loads() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/config");
+    for (file, flavor) in [("outrunner.yml", Flavor::Outrunner), ("fleetfoot.yml", Flavor::Native)]
+    {
+        let shipped = std::fs::read_to_string(packaging.join(file)).unwrap();
+        assert!(original_text(&shipped).starts_with("load config: no runners configured"));
+        let example = |line: &str| line.starts_with("#r") || line.starts_with("#  ");
+        let lines = shipped.lines().map(|line| if example(line) { &line[1..] } else { line });
+        let uncommented = lines.collect::<Vec<_>>().join("\n");
+        let options = LoadOptions { flavor, ..LoadOptions::default() };
+        let (config, report) = parse(uncommented.as_bytes(), Path::new(file), &options);
+        assert!(report.is_ok(), "{report:?}");
+        assert_eq!(config.unwrap().runners.len(), 2);
+    }
+}

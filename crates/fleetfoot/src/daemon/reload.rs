@@ -16,6 +16,7 @@ use fleetfoot_store::Store;
 use tokio::signal::unix::Signal;
 
 use super::limits::{self, TooFewDescriptors};
+use super::notify::Notify;
 use super::{DaemonOptions, prepare};
 use crate::config::changes::{Changes, Effect, changes};
 use crate::config::credentials::{RealSurroundings, resolve};
@@ -80,6 +81,7 @@ pub(super) struct Reloader<'a> {
     store: Store,
     wiring: Wiring,
     metrics: Metrics,
+    notify: Notify,
     /// What holds now.
     text: Vec<u8>,
     /// What was refused: said once, not at each look.
@@ -93,9 +95,10 @@ impl<'a> Reloader<'a> {
         store: Store,
         wiring: Wiring,
         metrics: Metrics,
+        notify: Notify,
     ) -> Self {
         let text = options.text.clone();
-        Self { options, store, wiring, metrics, text, refused: None }
+        Self { options, store, wiring, metrics, notify, text, refused: None }
     }
 
     /// Waits for reasons to read it again, and does.
@@ -114,7 +117,9 @@ impl<'a> Reloader<'a> {
                 else => std::future::pending().await,
             };
             file.note();
+            self.notify.reloading();
             self.reload(controller, cause).await;
+            self.notify.ready();
         }
     }
 
