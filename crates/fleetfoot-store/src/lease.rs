@@ -285,6 +285,22 @@ pub(crate) async fn read(driver: &mut Driver) -> Result<Fleet, DriverError> {
     Ok(Fleet { peers, pools, wishes: wishes.map_err(DriverError::Row)? })
 }
 
+/// Lets go of everything that a host has, unless its heart beats.
+pub(crate) fn forget_host(driver: &Driver, host_id: &str) -> Vec<Statement> {
+    let now = driver.dialect().now();
+    // A table of its own around it, and a distinct one: MySQL reads no table that the statement changes.
+    let living =
+        format!("SELECT DISTINCT host_id FROM fleetfoot_controllers WHERE deadline >= {now}");
+    let of_host = |table: &str| {
+        let sql = format!(
+            "DELETE FROM {table} WHERE host_id = ? \
+             AND host_id NOT IN (SELECT host_id FROM ({living}) AS living)"
+        );
+        statement(driver, &sql, vec![Value::text(host_id)])
+    };
+    vec![of_host("fleetfoot_owners"), of_host("fleetfoot_controllers")]
+}
+
 fn peer_row(row: Vec<Value>) -> Result<Peer, RowError> {
     let mut columns = Columns::new("fleetfoot_controllers", row);
     let (controller, host_id) = (columns.text()?, columns.text()?);

@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::demo::DemoArgs;
+use crate::commands::hosts::HostsArgs;
 use crate::commands::scale_set::ScaleSetArgs;
 use crate::commands::sim::SimArgs;
 use crate::commands::simulate::SimulateArgs;
@@ -58,6 +59,8 @@ pub enum Command {
     ScaleSet(ScaleSetArgs),
     /// Look through the store, copy it, put a copy back
     Store(StoreArgs),
+    /// Show the hosts that share a store, and forget one that is gone for ever
+    Hosts(HostsArgs),
     /// Run simulated worlds with faults, and say what they broke
     Simulate(SimulateArgs),
     /// A GitHub in a box, for trials and tests

@@ -7,6 +7,7 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod drain;
+pub mod hosts;
 pub mod locate;
 pub mod logs;
 pub mod output;
@@ -70,6 +71,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Stop(args) => stop::run(args).await,
         Command::ScaleSet(args) => scale_set::run(args).await,
         Command::Store(args) => store::run(args).await,
+        Command::Hosts(args) => hosts::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
         Command::Sim(args) => Ok(sim::run(args).await?),
         Command::Bench(args) => Ok(bench::run(args).await?),

@@ -52,7 +52,29 @@ pub(crate) async fn pools_of_hosts_stay_where_they_are(bed: &mut Bed) {
     bed.daemon("a").ready().await;
     bed.all_succeeded(2).await;
     bed.nothing_left("b").await;
+    let refused = bed.cli("b", &["hosts", "forget", "a"]).await;
+    let refused = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.contains("a controller runs on host `a`"), "{refused}");
     bed.stop_all().await;
+    forgotten(bed, "own").await;
+}
+
+/// The host of a pool is gone for ever: an operator lets its pools' names go.
+async fn forgotten(bed: &Bed, pool: &str) {
+    let list = || async {
+        let listed = bed.cli("b", &["hosts", "list", "--output", "json"]).await;
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        let hosts: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        let mut hosts = hosts.as_array().unwrap().iter();
+        let has = |host: &&Value| host["pools"].as_array().unwrap().contains(&pool.into());
+        hosts.find(has).map(|host| host["host_id"].as_str().unwrap().to_owned())
+    };
+    let id = list().await.unwrap();
+    let forgotten = bed.cli("b", &["hosts", "forget", &id]).await;
+    assert!(forgotten.status.success(), "{}", String::from_utf8_lossy(&forgotten.stderr));
+    assert_eq!(list().await, None);
+    let unknown = bed.cli("b", &["hosts", "forget", &id]).await;
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("is known"));
 }
 
 /// Two versions with other settings for one pool: it stays where it is, both say so, and it moves only when its

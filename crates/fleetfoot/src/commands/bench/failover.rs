@@ -1,9 +1,9 @@
 //! Row `failover`: two controllers share a PostgreSQL or MariaDB, one of them is killed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use fleetfoot_sim::{BoxState, QueueJobs, Settings};
 
 use super::Measured;
@@ -39,22 +39,16 @@ pub(super) async fn measure(database: Option<&str>) -> Result<Measured> {
     let mut one = Controller::start(&files[0])?;
     one.wait_ready(BOUND).await?;
     let mut other = Controller::start(&files[1])?;
-    // Balance: each decides on some.
-    let shared = |status: &fleetfoot_api::Status| {
-        let some = owners(status);
-        some.len() == 2 && status.pools.iter().all(|pool| pool.owner.is_some())
-    };
-    one.wait_status(BOUND, shared).await?;
-    let sessions = polled(&outside.state().await?);
-    let own = sessions.len();
-    ensure!(own >= 1, "no pool polls");
+    // Balance: each decides on half of them, and no pool is on its way from one to the other.
+    one.wait_status(BOUND, is_even).await?;
+    let all = u64::try_from(POOLS)?;
+    outside.control.wait_summary(BOUND, |now| now.polls == all).await?;
     let killed_us = now_us();
     one.kill().await?;
     for pool in 0..POOLS {
         let jobs = QueueJobs::for_scale_set(SCOPE, name(pool), 1, JOB_MS);
         outside.control.queue_jobs(&jobs).await?;
     }
-    let all = u64::try_from(POOLS)?;
     outside.control.wait_summary(BOUND, |now| now.jobs_running == all).await?;
     let decided_us = now_us();
     let state = outside.state().await?;
@@ -100,8 +94,14 @@ fn owners(status: &fleetfoot_api::Status) -> BTreeSet<String> {
     owners.filter_map(|owner| owner.controller.clone()).collect()
 }
 
-fn polled(state: &BoxState) -> Vec<u64> {
-    state.sessions.iter().filter_map(|session| session.first_poll_us).collect()
+fn is_even(status: &fleetfoot_api::Status) -> bool {
+    let mut pools: BTreeMap<&str, usize> = BTreeMap::new();
+    for controller in
+        status.pools.iter().filter_map(|pool| pool.owner.as_ref()?.controller.as_deref())
+    {
+        *pools.entry(controller).or_default() += 1;
+    }
+    pools.len() == 2 && pools.values().all(|own| *own == POOLS / 2)
 }
 
 /// When a session that was opened after this moment was first polled.
