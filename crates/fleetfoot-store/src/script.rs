@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fleetfoot_core::PoolName;
+
 use crate::shared::Pools;
 
 /// What becomes of one commit.
@@ -29,8 +31,9 @@ pub trait Script: Send + Sync {
     /// A transaction is about to be written.
     fn before(&self) -> Fate;
 
-    /// The present that was just published.
-    fn committed(&self, present: &Arc<Pools>);
+    /// The present that was just published, and the pools that the commit touched: what it shows of others is
+    /// as old as the last heartbeat where several controllers share the database.
+    fn committed(&self, present: &Arc<Pools>, touched: &[PoolName]);
 }
 
 /// A script, or none.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use fleetfoot_core::Timestamp;
+use fleetfoot_core::{PoolName, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::Working;
@@ -169,10 +169,10 @@ impl Writer {
             for event in &working.past.events {
                 *latest = (*latest).max(event.at);
             }
+            let Some(script) = &script.0 else { return shared.publish(working) };
+            let touched: Vec<PoolName> = working.touched().into_iter().cloned().collect();
             shared.publish(working);
-            if let Some(script) = &script.0 {
-                script.committed(&shared.snapshot());
-            }
+            script.committed(&shared.snapshot(), &touched);
         });
     }
 

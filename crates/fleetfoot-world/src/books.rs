@@ -62,6 +62,9 @@ pub(crate) struct PoolBook {
     pub(crate) message: i64,
     /// This controller opened a session for it.
     pub(crate) opened: bool,
+    /// What GitHub stated when its session was opened last.
+    pub(crate) stated: Option<u64>,
+    pub(crate) boot_ms: u64,
     /// Jobs assigned and not taken, as they changed.
     pub(crate) waiting: VecDeque<(u64, u64)>,
     /// Machines of it that ended lately: GitHub may count their jobs for a while.
@@ -90,6 +93,16 @@ pub(crate) struct Inner {
     pub(crate) steps: u64,
     pub(crate) settled: bool,
     pub(crate) manners: crate::manners::Manners,
+    /// The controllers that share one store, by what they are called.
+    pub(crate) members: BTreeMap<String, fleetfoot_store::Store>,
+    /// Instances at most on the one host there is.
+    pub(crate) host_max: Option<u32>,
+    /// How often a family of faults or a hard case happened.
+    pub(crate) occurred: BTreeMap<&'static str, u64>,
+    /// Since when nothing delays what the passing of time makes due.
+    pub(crate) steady_since: u64,
+    /// Rows in a phase, since when.
+    pub(crate) phases: BTreeMap<InstanceName, (fleetfoot_core::Phase, u64)>,
 }
 
 /// A handle of the books.
@@ -119,6 +132,11 @@ impl Books {
             steps: 0,
             settled: false,
             manners: crate::manners::Manners::default(),
+            members: BTreeMap::new(),
+            host_max: None,
+            occurred: BTreeMap::new(),
+            steady_since: 0,
+            phases: BTreeMap::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), broken: Arc::default() }
     }
@@ -226,6 +244,16 @@ impl Inner {
     pub(crate) fn living<'a>(&'a self, pool: &'a PoolName) -> impl Iterator<Item = &'a NameBook> {
         let of_pool = move |book: &&NameBook| book.pool.as_ref() == Some(pool);
         self.names.values().filter(of_pool).filter(|book| book.machine.lives() && !book.unknown)
+    }
+
+    /// A family of faults or a hard case happened.
+    pub(crate) fn occurs(&mut self, what: &'static str) {
+        *self.occurred.entry(what).or_default() += 1;
+    }
+
+    /// What is due by the passing of time may be late after this.
+    pub(crate) fn unsteady(&mut self) {
+        self.steady_since = self.now_ms();
     }
 
     pub(crate) fn has_row(&self, name: &InstanceName) -> bool {

@@ -11,6 +11,7 @@ use fleetfoot_store::Pools;
 use crate::books::{Books, Inner, Machine, NameBook};
 use crate::levels::created_for_a_reason;
 use crate::manners;
+use crate::whole;
 use crate::world::Violation;
 
 /// The same thing asked of GitHub or a backend about one name so often within a minute is no backoff.
@@ -51,6 +52,9 @@ impl Inner {
         let lost = book.epoch < epoch;
         book.unknown = lost && !has_row;
         let (again, lost) = (book.made > 1, lost);
+        if self.phases.get(name).is_some_and(|(phase, _)| *phase == Phase::Stopping) {
+            self.occurs("1 late landing");
+        }
         if again {
             self.breaks(1, about(name), format!("{name}: made again under the same name"));
         } else if !has_row && !lost {
@@ -63,6 +67,7 @@ impl Inner {
             let text = format!("{pool}: {count} environments live, its limit is {limit}");
             self.breaks(4, vec![name.to_string()], text);
         }
+        whole::host_is_kept(self, name);
     }
 }
 
@@ -259,12 +264,20 @@ fn answered(
             );
         }
     }
+    whole::hard_case(books, endpoint, status);
     if endpoint == Endpoint::CreateSession
         && status == 200
         && let Some(book) = pool.as_ref().and_then(|pool| books.lock().pools.get(pool).cloned())
         && let Some(pool) = &pool
     {
-        books.lock().pools.insert(pool.clone(), crate::books::PoolBook { opened: true, ..book });
+        books.lock().pools.insert(
+            pool.clone(),
+            crate::books::PoolBook {
+                opened: true,
+                stated: whole::stated(github, &book.scope, pool),
+                ..book
+            },
+        );
     }
     if endpoint == Endpoint::GenerateJitConfig
         && let (Some(scope), Some(runner)) = (scope, runner)
@@ -282,14 +295,22 @@ fn answered(
 }
 
 /// A commit was published.
-pub(crate) fn committed(books: &Books, github: &GithubBox, present: &Arc<Pools>) {
+pub(crate) fn committed(
+    books: &Books,
+    github: &GithubBox,
+    shown: &Arc<Pools>,
+    touched: &[PoolName],
+) {
     let mut closed = Vec::new();
     let mut created = Vec::new();
     {
         let mut inner = books.lock();
         inner.steps += 1;
-        let before = std::mem::replace(&mut inner.present, Arc::clone(present));
+        let before = inner.present.clone();
+        let present = &whole::merged(&before, shown, touched);
+        inner.present = present.clone();
         manners::committed(&mut inner, &before, present);
+        whole::phases(&mut inner, touched);
         let (trace, epoch) = (true, inner.epoch);
         for (pool, state) in present.iter() {
             let old = before.get(pool);
@@ -342,34 +363,12 @@ pub(crate) fn committed(books: &Books, github: &GithubBox, present: &Arc<Pools>)
     }
     let mut found = Vec::new();
     for (pool, name) in closed {
-        found.extend(closed_clean(books, github, &pool, &name));
+        found.extend(whole::closed_clean(books, github, &pool, &name));
     }
     if let Some((pool, _)) = created.first() {
         found.extend(created_for_a_reason(books, github, pool));
     }
+    found.extend(whole::now_and_then(books, github));
     books.after(found);
     drop_and_tell(books);
-}
-
-/// A row goes only after everything outside is proven gone.
-fn closed_clean(
-    books: &Books,
-    github: &GithubBox,
-    pool: &PoolName,
-    name: &InstanceName,
-) -> Option<Violation> {
-    let (machine, scope) = {
-        let inner = books.lock();
-        let scope = inner.pools.get(pool).map(|book| book.scope.clone());
-        (inner.names.get(name).map(|book| book.machine), scope)
-    };
-    if matches!(machine, Some(Machine::Made | Machine::Running | Machine::Ended)) {
-        let text =
-            format!("{name}: its row was closed while its environment is there ({machine:?})");
-        return Some(found(1, about(name), text));
-    }
-    let registered = scope.and_then(|scope| github.runner(&scope, name.as_str()));
-    registered.map(|_| {
-        found(1, about(name), format!("{name}: its row was closed while GitHub holds its runner"))
-    })
 }

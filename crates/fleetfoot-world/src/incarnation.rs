@@ -9,16 +9,19 @@ use fleetfoot_controller::{
     Clock, Controller, ControllerSettings, Gate, HostLimits, Pace, PoolSettings,
 };
 use fleetfoot_core::host::{Footprint, HostBudget};
-use fleetfoot_core::{InstallationId, PoolSpec, Timestamp};
+use fleetfoot_core::{InstallationId, PoolName, PoolSpec, Timestamp};
 use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
+use fleetfoot_provisioner::Provisioner;
 use fleetfoot_provisioner::simulated::{SimulatedEngine, SimulatedProvisioner};
 use fleetfoot_sim::{DEFAULT_TOKEN, GithubBox};
 use fleetfoot_store::{
-    Durability, Execution, Fate, Location, Options, Pools, Script, Scripted, Store,
+    Durability, Execution, Fate, Location, Membership, Options, Pools, Script, Scripted, Store,
+    Ticks,
 };
 
 use crate::books::Books;
 use crate::checks;
+use crate::peers;
 use crate::script::PoolPlan;
 
 /// A controller that polls more often than this in one world spins.
@@ -29,6 +32,7 @@ pub(crate) struct Incarnation {
     pub(crate) gate: Gate,
     pub(crate) controller: Controller,
     pub(crate) store: Store,
+    wiring: Wiring,
 }
 
 /// What a start needs.
@@ -45,25 +49,36 @@ pub(crate) struct Ground<'a> {
     pub(crate) wall: Timestamp,
     pub(crate) step: &'a Arc<AtomicI64>,
     pub(crate) host_max: Option<u32>,
+    /// Among several controllers on one store: its host, and what it is called. Alone when absent.
+    pub(crate) member: Option<(&'a str, String)>,
+    /// Another controller runs on the same store.
+    pub(crate) has_peer: bool,
+    /// What leases go by.
+    pub(crate) ticks: &'a Ticks,
 }
 
 struct Commits {
     books: Books,
     github: Arc<GithubBox>,
     gate: Gate,
+    /// What the controller is called among several.
+    who: Option<String>,
+    /// Commits go wrong in its case.
+    fated: bool,
 }
 
 impl Script for Commits {
     fn before(&self) -> Fate {
-        let fate = self.books.fate();
+        let fate = if self.fated { self.books.fate() } else { Fate::Commit };
         if matches!(fate, Fate::HaltBefore | Fate::HaltAfter) {
             self.gate.shut();
         }
         fate
     }
 
-    fn committed(&self, present: &Arc<Pools>) {
-        checks::committed(&self.books, &self.github, present);
+    fn committed(&self, present: &Arc<Pools>, touched: &[PoolName]) {
+        peers::wrote(&self.books, self.who.as_deref(), touched);
+        checks::committed(&self.books, &self.github, present, touched);
     }
 }
 
@@ -76,43 +91,38 @@ impl Incarnation {
             books: ground.books.clone(),
             github: ground.github.clone(),
             gate: gate.clone(),
+            who: ground.member.as_ref().map(|(_, name)| name.clone()),
+            fated: !ground.has_peer,
         };
+        let member = ground.member.as_ref().map(|(host, name)| Membership {
+            boot_id: format!("boot-{}", ground.boot),
+            clock: ground.ticks.clone(),
+            ..Membership::new(name, host, host)
+        });
         let options = Options {
             durability: Durability::Off,
             execution: Execution::Inline,
             installation: Some(ground.installation.clone()),
             now: Some(ground.wall),
+            member,
+            file_clock: Some(ground.ticks.clone()),
             script: Scripted(Some(Arc::new(commits))),
             ..Options::default()
         };
         let location = Location::Sqlite(ground.store.to_owned());
         let store = Store::open(location, options).await.map_err(|error| error.to_string())?;
-        {
-            let mut inner = ground.books.lock();
-            inner.present = store.pools();
-            for book in inner.pools.values_mut() {
-                book.opened = false;
-            }
-            let present = inner.present.clone();
-            let epoch = inner.epoch;
-            for (pool, state) in present.iter() {
-                for name in state.instances.keys() {
-                    let book = inner.names.entry(name.clone()).or_default();
-                    (book.pool, book.has_row, book.epoch) = (Some(pool.clone()), true, epoch);
-                }
-            }
-        }
+        take_in(&ground, &store);
         let settings = ControllerSettings {
-            host: HostLimits {
-                budget: HostBudget { max_instances: ground.host_max, ..HostBudget::default() },
-                min_free_disk: None,
-            },
+            host: host(ground.host_max),
             session_owner: "world".to_owned(),
             boot_id: Some(format!("boot-{}", ground.boot)),
             careful: store.was_lost(),
             gate: gate.clone(),
         };
-        let pools = pool_settings(&ground, &store)?;
+        let mut wiring = Wiring::new(ground.socket, ground.member.is_some())?;
+        let (github, engines) = (ground.github, ground.engines);
+        let all = wiring.pools(github, engines, ground.pools, ground.installation)?;
+        let pools = with_removed(&store, all);
         let clock = Clock::with_wall(ground.wall, ground.step.clone());
         let pace = Pace::default();
         let starting = Controller::start_at(store.clone(), pools, settings, clock, pace);
@@ -125,7 +135,7 @@ impl Incarnation {
             started = gate.hold(starting) => started,
         };
         match controller {
-            Ok(controller) => Ok(Some(Self { gate, controller, store })),
+            Ok(controller) => Ok(Some(Self { gate, controller, store, wiring })),
             // What supervises the daemon starts it again.
             Err(_) => {
                 gate.end();
@@ -135,50 +145,127 @@ impl Incarnation {
     }
 }
 
-fn pool_settings(ground: &Ground<'_>, store: &Store) -> Result<Vec<PoolSettings>, String> {
-    let http = Http::new(HttpSettings {
-        unix_socket: Some(ground.socket.to_owned()),
-        ..HttpSettings::default()
-    })
-    .map_err(|error| error.to_string())?;
-    let mut connections: BTreeMap<&str, Connection> = BTreeMap::new();
-    let mut settings = Vec::new();
-    for plan in ground.pools {
-        let connection = match connections.get(plan.scope.as_str()) {
-            Some(connection) => connection.clone(),
-            None => {
-                let url = ConfigUrl::parse(&ground.github.config_url(&plan.scope))
-                    .map_err(|error| error.to_string())?;
-                let token = TokenSource::fixed("world", DEFAULT_TOKEN.into());
-                let made = Connection::new(&http, &url, &Credentials::Token(token))
-                    .map_err(|error| error.to_string())?;
-                connections.insert(&plan.scope, made.clone());
-                made
-            }
+impl Incarnation {
+    /// Applies another configuration while it runs; false if it has to be applied again.
+    pub(crate) async fn apply(
+        &mut self,
+        github: &GithubBox,
+        engines: &[SimulatedEngine],
+        pools: &[PoolPlan],
+        installation: &InstallationId,
+        host_max: Option<u32>,
+    ) -> Result<bool, String> {
+        let all = self.wiring.pools(github, engines, pools, installation)?;
+        let configured = all.into_iter().filter(|(plan, _)| plan.configured);
+        let configured = configured.map(|(_, settings)| settings).collect();
+        let applying = self.controller.apply(configured, host(host_max));
+        Ok(tokio::select! {
+            biased;
+            () = self.gate.is_shut() => true,
+            applied = self.gate.hold(applying) => applied.is_ok(),
+        })
+    }
+}
+
+fn host(max_instances: Option<u32>) -> HostLimits {
+    let budget = HostBudget { max_instances, ..HostBudget::default() };
+    HostLimits { budget, min_free_disk: None }
+}
+
+/// What the store holds at a start is what there is, unless another controller has shown it already.
+fn take_in(ground: &Ground<'_>, store: &Store) {
+    let mut inner = ground.books.lock();
+    if let Some((_, name)) = &ground.member {
+        inner.members.insert(name.clone(), store.clone());
+    }
+    if ground.has_peer {
+        return;
+    }
+    inner.present = store.pools();
+    for book in inner.pools.values_mut() {
+        book.opened = false;
+    }
+    let present = inner.present.clone();
+    let epoch = inner.epoch;
+    for (pool, state) in present.iter() {
+        for name in state.instances.keys() {
+            let book = inner.names.entry(name.clone()).or_default();
+            (book.pool, book.has_row, book.epoch) = (Some(pool.clone()), true, epoch);
+        }
+    }
+}
+
+/// What the binary keeps from one configuration to the next: ways to GitHub and backends.
+struct Wiring {
+    http: Http,
+    shared: bool,
+    connections: BTreeMap<String, Connection>,
+    provisioners: BTreeMap<PoolName, Arc<dyn Provisioner>>,
+}
+
+impl Wiring {
+    fn new(socket: &Path, shared: bool) -> Result<Self, String> {
+        let settings =
+            HttpSettings { unix_socket: Some(socket.to_owned()), ..HttpSettings::default() };
+        let http = Http::new(settings).map_err(|error| error.to_string())?;
+        Ok(Self { http, shared, connections: BTreeMap::new(), provisioners: BTreeMap::new() })
+    }
+
+    fn connection(&mut self, github: &GithubBox, scope: &str) -> Result<Connection, String> {
+        if let Some(connection) = self.connections.get(scope) {
+            return Ok(connection.clone());
+        }
+        let url = ConfigUrl::parse(&github.config_url(scope)).map_err(|error| error.to_string())?;
+        let token = TokenSource::fixed("world", DEFAULT_TOKEN.into());
+        let made = Connection::new(&self.http, &url, &Credentials::Token(token))
+            .map_err(|error| error.to_string())?;
+        self.connections.insert(scope.to_owned(), made.clone());
+        Ok(made)
+    }
+
+    fn provisioner(
+        &mut self,
+        plan: &PoolPlan,
+        engine: &SimulatedEngine,
+        installation: &InstallationId,
+    ) -> Arc<dyn Provisioner> {
+        let make = || {
+            let made = SimulatedProvisioner::new(engine, installation.clone(), plan.binding);
+            let made = if plan.listed { made } else { made.without_list() };
+            Arc::new(if self.shared { made.shared() } else { made }) as Arc<dyn Provisioner>
         };
-        let engine = ground.engines.get(plan.engine).ok_or("no such engine")?;
-        let installation = ground.installation.clone();
-        let provisioner = SimulatedProvisioner::new(engine, installation, plan.binding);
-        let provisioner = if plan.listed { provisioner } else { provisioner.without_list() };
-        settings.push((
-            plan,
-            PoolSettings {
+        self.provisioners.entry(plan.name.clone()).or_insert_with(make).clone()
+    }
+
+    fn pools<'a>(
+        &mut self,
+        github: &GithubBox,
+        engines: &[SimulatedEngine],
+        plans: &'a [PoolPlan],
+        installation: &InstallationId,
+    ) -> Result<Vec<(&'a PoolPlan, PoolSettings)>, String> {
+        let mut settings = Vec::new();
+        for plan in plans {
+            let connection = self.connection(github, &plan.scope)?;
+            let engine = engines.get(plan.engine).ok_or("no such engine")?;
+            let pool = PoolSettings {
                 name: plan.name.clone(),
                 spec: plan.spec.clone(),
                 labels: vec![plan.name.to_string()],
                 runner_group: None,
                 connection,
                 credential_reference: "world".to_owned(),
-                provisioner: Arc::new(provisioner),
+                provisioner: self.provisioner(plan, engine, installation),
                 backend_concurrency: 20,
                 footprint: Footprint::default(),
                 removed: false,
                 takeover: false,
                 digest: String::new(),
-            },
-        ));
+            };
+            settings.push((plan, pool));
+        }
+        Ok(settings)
     }
-    Ok(with_removed(store, settings))
 }
 
 /// As the binary's wiring: a pool that is not configured any more lives on with the backend and the

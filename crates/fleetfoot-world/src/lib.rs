@@ -17,8 +17,10 @@
 //! Where to start: [`World::run`], then `script` (what happens) and `books` (what must hold).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod away;
 mod books;
 mod checks;
+mod families;
 mod finish;
 mod happening;
 mod incarnation;
@@ -27,10 +29,12 @@ mod log;
 mod manners;
 mod options;
 mod outside;
+mod peers;
 mod runner;
 mod script;
 mod stage;
 mod tasks;
+mod whole;
 mod witness;
 mod world;
 

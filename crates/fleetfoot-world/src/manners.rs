@@ -48,10 +48,24 @@ pub(crate) struct Manners {
     pub(crate) left_alone: BTreeSet<InstanceName>,
     /// No fault of this world lets an instance fail.
     pub(crate) instances_are_well: bool,
+    /// Nothing in this world keeps what is due from being done.
+    pub(crate) time_is_well: bool,
+    /// Several controllers share a store: none knows what another one was told.
+    pub(crate) several: bool,
 }
 
 impl Manners {
     pub(crate) fn expect(&mut self, families: &[Family]) {
+        const DELAYS: &[Family] = &[
+            Family::Backend,
+            Family::Lists,
+            Family::Store,
+            Family::Clock,
+            Family::Settings,
+            Family::Commit,
+        ];
+        self.several = families.contains(&Family::Peers);
+        self.time_is_well = !families.iter().any(|it| DELAYS.contains(it));
         self.instances_are_well = !families.iter().any(|it| HURTS_INSTANCES.contains(it));
     }
 }
@@ -62,6 +76,7 @@ impl Inner {
         let now = self.now_ms();
         self.manners.started = Some((Instant::now(), now));
         self.manners.limited.clear();
+        self.unsteady();
     }
 
     /// A list showed it, and nobody serves its pool.
@@ -82,7 +97,7 @@ impl Inner {
     fn asks_in_spite(&mut self, key: &(Endpoint, String)) {
         let now = self.now_ms();
         let Some((since, until)) = self.manners.limited.get(key).copied() else { return };
-        if now >= until {
+        if now >= until || self.manners.several {
             self.manners.limited.remove(key);
         } else if now > since + ON_THE_WAY_MS {
             let left = (until - now) / 1000;

@@ -47,6 +47,8 @@ pub enum Family {
     Cancels,
     /// GitHub refuses the registrations of one pool.
     Refusals,
+    /// A second controller on the same store: both at once, one killed, one frozen that wakes.
+    Peers,
 }
 
 impl Family {
@@ -74,6 +76,7 @@ impl Family {
         Self::Settings,
         Self::Cancels,
         Self::Refusals,
+        Self::Peers,
     ];
 
     /// It touches one pool and what is that pool's alone; not the way to GitHub, nor the controller.
@@ -119,6 +122,7 @@ impl Family {
             Self::Settings => "settings",
             Self::Cancels => "cancels",
             Self::Refusals => "refusals",
+            Self::Peers => "peers",
         }
     }
 

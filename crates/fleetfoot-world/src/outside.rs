@@ -26,6 +26,7 @@ pub(crate) fn book(plan: &PoolPlan) -> PoolBook {
         min_idle: plan.spec.min_idle,
         calm: plan.calm,
         may_kill: plan.spec.max_job_duration.is_some(),
+        boot_ms: u64::try_from(plan.spec.boot_timeout.0).unwrap_or(0),
         ..PoolBook::default()
     }
 }
@@ -140,6 +141,7 @@ impl Stage {
                 self.github.expire(&ExpireRequest { what, scope: Some(scope), scale_set });
             }
             Outside::Vanish { pool } => {
+                self.books.lock().occurs("7 scale set gone");
                 let Some((scope, _)) = self.of(&pool) else { return };
                 self.muddled(Duration::ZERO);
                 if let Some(book) = self.books.lock().pools.get_mut(&pool) {
@@ -156,6 +158,7 @@ impl Stage {
                 let open = self.open_jobs(&pool);
                 self.muddled(Duration::ZERO);
                 if !open.is_empty() {
+                    self.books.lock().occurs("15 untrue message");
                     self.github.tell(open[number % open.len()], &told);
                 }
             }
@@ -199,6 +202,7 @@ impl Stage {
                 agenda.put(now + lasts, Happening::Over(Over::FreezeEngine(number)));
             }
             AtEngine::Other { pool, lasts } => {
+                self.books.lock().occurs("2 another engine");
                 let Some((number, engine)) = engine_of(&pool) else { return };
                 engine.set_identity("another-engine");
                 agenda.put(now + lasts, Happening::Over(Over::OtherEngine(number)));
@@ -218,6 +222,8 @@ impl Stage {
         self.books.matters("", &format!("over: {over:?}"));
         match over {
             Over::Freeze => {
+                self.frozen[0] = false;
+                self.books.lock().unsteady();
                 if let Some(gate) = self.runs().then(|| self.gate()) {
                     gate.thaw();
                     self.came_back();
@@ -284,6 +290,7 @@ impl Stage {
 
     pub(crate) fn reboot(&mut self) {
         self.boot += 1;
+        self.books.lock().occurs("13 host rebooted");
         self.books.matters("", "host reboots");
         let mut victims = Vec::new();
         {

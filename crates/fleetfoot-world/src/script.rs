@@ -6,7 +6,8 @@ use fastrand::Rng;
 use fleetfoot_core::{PoolName, PoolSpec, Span};
 use fleetfoot_provisioner::simulated::Binding;
 
-use crate::happening::{AtEngine, Happening, of_family};
+use crate::families::of_family;
+use crate::happening::{AtEngine, Happening};
 use crate::options::{Family, Options};
 
 /// One pool, as its configuration has it.
@@ -32,12 +33,15 @@ pub(crate) struct Script {
     pub(crate) families: Vec<Family>,
     pub(crate) span: Duration,
     pub(crate) ghes: Vec<String>,
+    /// Instances at most on the host.
+    pub(crate) host_max: Option<u32>,
     /// In order of time.
     pub(crate) happenings: Vec<(Duration, Happening)>,
 }
 
 impl Script {
-    pub(crate) fn new(rng: &mut Rng, options: &Options) -> Self {
+    /// `later` chooses what worlds did not have at first: the others are as they were.
+    pub(crate) fn new(rng: &mut Rng, later: &mut Rng, options: &Options) -> Self {
         let mut families = families(rng, options);
         let private = !families.is_empty() && families.iter().all(|family| family.is_private());
         if options.faults.is_none() && private && rng.bool() {
@@ -46,7 +50,15 @@ impl Script {
         let hours = options.hours.unwrap_or_else(|| [0.3, 0.5, 0.8, 1.2, 2.0][rng.usize(..5)]);
         let span = Duration::from_secs_f64((hours * 3600.0).clamp(60.0, 30.0 * 24.0 * 3600.0));
         let count = options.pools.unwrap_or_else(|| rng.usize(1..=4)).clamp(1, 50);
+        if options.faults.is_none() && later.u8(..7) == 0 {
+            families.push(Family::Peers);
+        }
+        if families.contains(&Family::Peers) {
+            // What two controllers share is not lost, nor do they share a host.
+            families.retain(|it| !matches!(it, Family::Store | Family::Reboot));
+        }
         let (pools, engines) = pools(rng, options, count, &families);
+        let host_max = host_max(later, &pools, &families);
         let scopes = pools.iter().map(|pool| pool.scope.clone());
         let ghes = scopes.filter(|_| rng.u8(..5) == 0).collect();
         let mut happenings = jobs(rng, options, &pools, span);
@@ -54,19 +66,44 @@ impl Script {
             for _ in 0..rng.usize(1..=3) {
                 let at = span.mul_f64(rng.f64() * 0.9);
                 let target = pools.iter().filter(|pool| !pool.calm).count().max(1);
-                let pool = &pools[rng.usize(..target)];
+                // The first pool shares its way to GitHub with the calm one.
+                let refused = *family == Family::Refusals;
+                let chosen = rng.usize(..target);
+                let pool = &pools[if refused { 0 } else { chosen }];
                 if *family == Family::Store && rng.bool() {
                     // What was lost is looked for, and the engine takes its time over it.
                     let millis = rng.u64(11_000..=25_000);
                     let slow = AtEngine::Latency { pool: pool.name.clone(), millis };
                     happenings.push((at.saturating_sub(Duration::from_secs(1)), slow.into()));
                 }
-                happenings.push((at, of_family(*family, rng, pool)));
+                let what = Box::new(live(of_family(*family, rng, pool), later));
+                happenings.push((at, Happening::Fault { family: *family, what }));
             }
         }
         happenings.sort_by_key(|(at, _)| *at);
-        Self { pools, engines, families, span, ghes, happenings }
+        Self { pools, engines, families, span, ghes, happenings, host_max }
     }
+}
+
+/// Half of all changes of the configuration are applied while the controller runs.
+fn live(what: Happening, later: &mut Rng) -> Happening {
+    if matches!(what, Happening::Restart { .. })
+        && later.bool()
+        && let Happening::Restart { change, .. } = what
+    {
+        return Happening::Reload { change };
+    }
+    what
+}
+
+/// A host that is too small for all pools at once, where nobody but them waits for it.
+fn host_max(rng: &mut Rng, pools: &[PoolPlan], families: &[Family]) -> Option<u32> {
+    let free = pools.iter().all(|pool| !pool.calm)
+        && !families.iter().any(|it| matches!(it, Family::Peers | Family::Settings));
+    let idle: u32 = pools.iter().map(|pool| pool.spec.min_idle).sum();
+    let most: u32 = pools.iter().map(|pool| pool.spec.max_runners).sum();
+    let tight = free && pools.len() > 1 && rng.bool() && idle + 1 < most;
+    tight.then(|| rng.u32(idle + 1..most))
 }
 
 fn families(rng: &mut Rng, options: &Options) -> Vec<Family> {
@@ -79,9 +116,10 @@ fn families(rng: &mut Rng, options: &Options) -> Vec<Family> {
         8..=12 => 2,
         13..=16 => 4,
         17..=18 => 8,
-        _ => Family::ALL.len(),
+        _ => Family::ALL.len() - 1,
     };
     let mut all = Family::ALL.to_vec();
+    all.retain(|family| *family != Family::Peers);
     rng.shuffle(&mut all);
     all.truncate(count);
     all.sort();

@@ -11,12 +11,14 @@ use fleetfoot_core::{InstallationId, InstanceName, PoolName, Timestamp};
 use fleetfoot_provisioner::EnvironmentState;
 use fleetfoot_provisioner::simulated::SimulatedEngine;
 use fleetfoot_sim::{BoxConfig, DEFAULT_TOKEN, Flavor, GithubBox, Settings};
+use fleetfoot_store::Ticks;
 use tokio::time::Instant;
 
 use crate::books::Books;
 use crate::checks;
 use crate::happening::{Happening, Over};
 use crate::incarnation::{Ground, Incarnation};
+use crate::options::Family;
 use crate::outside::{book, latency, launched};
 use crate::script::{PoolPlan, Script};
 use crate::world::Agenda;
@@ -33,9 +35,19 @@ pub(crate) struct Stage {
     pub(crate) pools: Vec<PoolPlan>,
     pub(crate) foreign: Vec<(usize, InstanceName)>,
     pub(crate) rng: Rng,
+    later: Rng,
     pub(crate) directory: tempfile::TempDir,
-    installation: InstallationId,
+    pub(crate) installation: InstallationId,
     pub(crate) incarnation: Option<Incarnation>,
+    /// The second controller on the same store.
+    pub(crate) second: Option<Incarnation>,
+    /// Two controllers share the store.
+    pub(crate) several: bool,
+    /// The first controller and the second one are frozen.
+    pub(crate) frozen: [bool; 2],
+    /// Controllers so far: each has a name of its own.
+    lives: u32,
+    pub(crate) host_max: Option<u32>,
     began: Instant,
     pub(crate) step: Arc<AtomicI64>,
     pub(crate) boot: u32,
@@ -55,7 +67,12 @@ fn memory_directory() -> std::io::Result<tempfile::TempDir> {
 }
 
 impl Stage {
-    pub(crate) async fn new(books: Books, script: &Script, mut rng: Rng) -> Result<Self, String> {
+    pub(crate) async fn new(
+        books: Books,
+        script: &Script,
+        mut rng: Rng,
+        later: Rng,
+    ) -> Result<Self, String> {
         let mut settings = Settings {
             started_wakes_poll: rng.bool(),
             runner_lost_after_ms: rng.u64(60..=600) * 1000,
@@ -79,6 +96,7 @@ impl Stage {
             inner.github = Some(github.clone());
             inner.secrets = vec![DEFAULT_TOKEN.to_owned()];
             inner.manners.expect(&script.families);
+            inner.host_max = script.host_max;
             for plan in &script.pools {
                 inner.pools.insert(plan.name.clone(), book(plan));
                 if let Some(engine) = engines.get(plan.engine).filter(|_| plan.listed) {
@@ -99,9 +117,15 @@ impl Stage {
             pools: script.pools.clone(),
             foreign: Vec::new(),
             rng,
+            later,
             directory,
             installation,
             incarnation: None,
+            second: None,
+            several: script.families.contains(&Family::Peers),
+            frozen: [false; 2],
+            lives: 0,
+            host_max: script.host_max,
             began: Instant::now(),
             step: Arc::default(),
             boot: 1,
@@ -181,61 +205,14 @@ impl Stage {
         Timestamp(EPOCH_MS + elapsed + self.step.load(Ordering::SeqCst))
     }
 
-    pub(crate) fn went_away(&self) {
-        let mut inner = self.books.lock();
-        let now = inner.now_ms();
-        if inner.away.last().is_none_or(|(_, until)| until.is_some()) {
-            inner.away.push((now, None));
-        }
-    }
-
-    pub(crate) fn came_back(&self) {
-        let mut inner = self.books.lock();
-        let now = inner.now_ms();
-        if let Some((_, until)) = inner.away.last_mut() {
-            until.get_or_insert(now);
-        }
-    }
-
-    /// Something touched the controller as a whole for so long.
-    pub(crate) fn disturbed(&self, lasts: Duration) {
-        let mut inner = self.books.lock();
-        let now = inner.now_ms();
-        let until = now + u64::try_from(lasts.as_millis()).unwrap_or(0);
-        let at = inner.away.len().saturating_sub(usize::from(
-            inner.away.last().is_some_and(|(_, until)| until.is_none()),
-        ));
-        inner.away.insert(at, (now, Some(until)));
-    }
-
-    pub(crate) fn muddled(&self, lasts: Duration) {
-        let mut inner = self.books.lock();
-        let until = inner.now_ms() + u64::try_from(lasts.as_millis()).unwrap_or(0) + 600_000;
-        for book in inner.pools.values_mut().filter(|book| !book.calm) {
-            book.muddled_until = book.muddled_until.max(until);
-        }
-    }
-
     pub(crate) async fn start(&mut self, agenda: &mut Agenda) -> Result<(), String> {
         if self.incarnation.is_some() {
             return Ok(());
         }
         self.books.matters("", "controller starts");
         self.books.lock().starts_anew();
-        let ground = Ground {
-            books: &self.books,
-            github: &self.github,
-            engines: &self.engines,
-            pools: &self.pools,
-            store: &self.store(),
-            socket: &self.directory.path().join(SOCKET),
-            installation: &self.installation,
-            boot: self.boot,
-            wall: self.wall(),
-            step: &self.step,
-            host_max: None,
-        };
-        match Incarnation::start(ground).await? {
+        self.frozen[0] = false;
+        match self.life("host-a").await? {
             Some(life) => {
                 self.incarnation = Some(life);
                 self.came_back();
@@ -246,6 +223,32 @@ impl Stage {
             }
         }
         Ok(())
+    }
+
+    /// Starts a controller on this host.
+    pub(crate) async fn life(&mut self, host: &str) -> Result<Option<Incarnation>, String> {
+        self.lives += 1;
+        let began = self.began;
+        let ticks = Ticks::new(move || {
+            i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX).saturating_add(1_000_000)
+        });
+        Incarnation::start(Ground {
+            books: &self.books,
+            github: &self.github,
+            engines: &self.engines,
+            pools: &self.pools,
+            store: &self.store(),
+            socket: &self.directory.path().join(SOCKET),
+            installation: &self.installation,
+            boot: self.boot,
+            wall: self.wall(),
+            step: &self.step,
+            host_max: self.host_max,
+            member: self.several.then(|| (host, format!("{host}-{}", self.lives))),
+            has_peer: self.incarnation.is_some() || self.second.is_some(),
+            ticks: &ticks,
+        })
+        .await
     }
 
     /// The controller is gone from one moment to the next.
@@ -262,29 +265,17 @@ impl Stage {
     }
 
     async fn kill(&mut self) {
-        let Some(Incarnation { gate, controller, store }) = self.incarnation.take() else { return };
+        let Some(life) = self.incarnation.take() else { return };
         self.books.matters("", "controller is killed");
         self.went_away();
-        gate.end();
-        drop((controller, store));
-        for _ in 0..4 {
-            tokio::task::yield_now().await;
-        }
+        self.end_life(life).await;
     }
 
-    async fn stop(&mut self) {
-        let Some(Incarnation { gate, controller, store }) = self.incarnation.take() else { return };
+    pub(crate) async fn stop(&mut self) {
+        let Some(life) = self.incarnation.take() else { return };
         self.books.matters("", "controller stops");
         self.went_away();
-        gate.thaw();
-        let stopped = controller.stop().await;
-        store.close().await;
-        gate.end();
-        self.books.note(
-            "",
-            &format!("controller stopped: {} idle, {} running", stopped.idle, stopped.running),
-        );
-        tokio::task::yield_now().await;
+        self.stop_life(life).await;
     }
 
     /// Does what is due.
@@ -299,6 +290,9 @@ impl Stage {
             Happening::Jobs { pool, count, duration_ms } => self.jobs(&pool, count, duration_ms),
             Happening::Cancel { pool, number } => self.cancel(&pool, number),
             Happening::Over(over) => self.over(&over),
+            Happening::Peer(change) => self.peer(change, agenda).await?,
+            Happening::Reload { change } => self.reload(change, agenda).await?,
+            Happening::Fault { what, .. } => agenda.put(now, *what),
             Happening::Crash { polls, away } => {
                 self.away = away;
                 if let Some(life) = &self.incarnation {
@@ -312,6 +306,7 @@ impl Stage {
                 }
             }
             Happening::Restart { change, away } => {
+                self.books.lock().occurs("14 stopped in order");
                 self.stop().await;
                 if let Some((pool, change)) = change {
                     self.change(&pool, &change);
@@ -322,6 +317,7 @@ impl Stage {
                 if let Some(life) = &self.incarnation {
                     self.books.matters("", &format!("controller frozen for {} s", lasts.as_secs()));
                     life.gate.freeze();
+                    self.frozen[0] = true;
                     // When it wakes, what it was told is as old as its sleep.
                     self.muddled(lasts);
                     self.went_away();
@@ -337,7 +333,12 @@ impl Stage {
             }
             Happening::SaveStore => self.save().await?,
             Happening::LoseStore { restore, away } => {
-                self.kill().await;
+                // Whoever puts a copy back stops it first.
+                if self.later.bool() {
+                    self.stop().await;
+                } else {
+                    self.kill().await;
+                }
                 self.lose(restore)?;
                 agenda.put(now + away, Happening::Start);
             }
@@ -347,6 +348,7 @@ impl Stage {
                 agenda.put(now + away, Happening::Start);
             }
             Happening::StepClock { seconds } => {
+                self.books.lock().occurs("11 clock steps");
                 self.books.matters("", &format!("wall clock steps by {seconds} s"));
                 self.step.fetch_add(seconds * 1000, Ordering::SeqCst);
             }
@@ -380,10 +382,11 @@ impl Stage {
 
     /// The end of the world.
     pub(crate) fn end(&mut self) {
-        if let Some(life) = self.incarnation.take() {
+        for life in [self.incarnation.take(), self.second.take()].into_iter().flatten() {
             life.gate.end();
         }
         let mut inner = self.books.lock();
+        inner.members.clear();
         inner.github = None;
         let actors = std::mem::take(&mut inner.actors);
         drop(inner);

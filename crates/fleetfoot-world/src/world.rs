@@ -1,7 +1,7 @@
 //! One world from its beginning to its end.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -9,13 +9,14 @@ use tokio::time::Instant;
 
 use crate::books::Books;
 use crate::finish;
-use crate::happening::Happening;
+use crate::happening::{Happening, PeerChange};
 use crate::levels;
 use crate::log::{Line, shorten};
 use crate::manners;
 use crate::options::{Family, Options};
 use crate::script::Script;
 use crate::stage::Stage;
+use crate::whole;
 use crate::witness::Witness;
 
 /// Something that must never happen, and did.
@@ -48,6 +49,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// All of its log, if it was to be traced or something was broken.
     pub lines: Vec<Line>,
+    /// How often each family of faults and each hard case happened.
+    pub occurred: BTreeMap<&'static str, u64>,
     /// The event log as bytes; equal for equal seeds.
     pub digest: u64,
 }
@@ -75,11 +78,12 @@ impl World {
         fleetfoot_faults::plant(options.defect);
         fastrand::seed(seed);
         let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let script = Script::new(&mut rng, options);
+        let mut later = Rng::with_seed(seed.wrapping_mul(0xD1B5_4A32_D192_ED03) ^ 1);
+        let script = Script::new(&mut rng, &mut later, options);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let report = match runtime {
-            Ok(runtime) => runtime.block_on(live(seed, script, rng, options)),
+            Ok(runtime) => runtime.block_on(live(seed, script, [rng, later], options)),
             Err(error) => failed(seed, &error.to_string()),
         };
         #[cfg(feature = "faults")]
@@ -98,7 +102,7 @@ fn failed(seed: u64, why: &str) -> Report {
 #[derive(Default)]
 pub(crate) struct Agenda {
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
-    items: std::collections::BTreeMap<u64, Happening>,
+    items: BTreeMap<u64, Happening>,
     next: u64,
 }
 
@@ -119,18 +123,22 @@ impl Agenda {
     }
 }
 
-async fn live(seed: u64, script: Script, rng: Rng, options: &Options) -> Report {
+async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Options) -> Report {
     let books = Books::new();
     let witness = Witness { books: books.clone(), trace: options.trace };
     let _heard = tracing::subscriber::set_default(witness);
     let families = script.families.clone();
-    let mut stage = match Stage::new(books.clone(), &script, rng).await {
+    let mut stage = match Stage::new(books.clone(), &script, rng, later).await {
         Ok(stage) => stage,
         Err(why) => return failed(seed, &why),
     };
     let began = Instant::now();
     let mut agenda = Agenda::default();
     agenda.put(began, Happening::Start);
+    if stage.several {
+        let second = Happening::Peer(PeerChange::Start);
+        agenda.put(began + Duration::from_secs(1), second);
+    }
     for (at, what) in script.happenings {
         agenda.put(began + at, what);
     }
@@ -157,6 +165,7 @@ async fn live(seed: u64, script: Script, rng: Rng, options: &Options) -> Report 
         families,
         violation,
         lines: if keep { std::mem::take(&mut inner.log.lines) } else { Vec::new() },
+        occurred: std::mem::take(&mut inner.occurred),
         digest: digest(text.as_bytes()),
     }
 }
@@ -198,11 +207,18 @@ pub(crate) async fn play(
         }
         levels::note_waiting(&books, &stage.github);
         let waits = stage.health().and_then(|health| manners::disturbed(&books, &health));
-        books.after(waits.into_iter().collect());
+        let late = whole::waits_too_long(&books);
+        books.after(waits.into_iter().chain(late).collect());
         let now = Instant::now();
         if due.is_some_and(|due| due <= now)
             && let Some(what) = agenda.take()
         {
+            let what = if let Happening::Fault { family, what } = what {
+                books.lock().occurs(family.name());
+                *what
+            } else {
+                what
+            };
             stage.happen(what, agenda).await?;
         } else if until.is_some_and(|until| until <= now) {
             return Ok(());

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use fleetfoot_world::{Options, Report, World};
+use fleetfoot_world::{Family, Options, Report, World};
 
 fn run(seed: u64) -> Report {
     World::run(seed, &Options::default())
@@ -22,6 +22,22 @@ fn equal_seeds_are_equal_worlds() {
         assert_eq!((one.steps, one.jobs), (other.steps, other.jobs), "seed {seed}");
         assert!(one.steps > 100, "seed {seed} did next to nothing: {} steps", one.steps);
     }
+}
+
+#[test]
+fn every_family_of_faults_happens() {
+    let mut missing: Vec<Family> = Family::ALL.to_vec();
+    // Short worlds with few jobs are enough to see that it happens.
+    let options =
+        Options { hours: Some(0.05), jobs: Some(6), pools: Some(1), ..Options::default() };
+    for seed in 2000..2200 {
+        let report = World::run(seed, &options);
+        missing.retain(|family| !report.occurred.contains_key(family.name()));
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("never happened: {missing:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `fleetfoot simulate`: runs simulated worlds and says which seeds broke a promise, and how.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,6 +98,8 @@ struct Summary {
     violations: u64,
     failing_seeds: Vec<u64>,
     worlds_per_second: f64,
+    /// How often each family of faults and each hard case happened.
+    happened: BTreeMap<&'static str, u64>,
     /// What the first failing seed broke.
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<String>,
@@ -143,6 +145,7 @@ struct Tally {
     failing: BTreeSet<u64>,
     broken: Option<(u64, String)>,
     told: Option<Instant>,
+    happened: BTreeMap<&'static str, u64>,
 }
 
 fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandError> {
@@ -186,14 +189,19 @@ fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandErr
         violations: tally.failing.len() as u64,
         failing_seeds: tally.failing.iter().copied().collect(),
         worlds_per_second: (per_second * 10.0).round() / 10.0,
+        happened: tally.happened,
         broken: tally.broken.map(|(_, text)| text),
     };
     match args.output.output {
         Output::Json => print_json(&summary)?,
-        Output::Text => print(&format!(
-            "{} worlds, {} jobs, {:.1} worlds a second, {} violations",
-            summary.worlds, summary.jobs, summary.worlds_per_second, summary.violations
-        ))?,
+        Output::Text => {
+            let happened = summary.happened.iter().map(|(what, times)| format!("{what} {times}"));
+            say(&format!("happened: {}", happened.collect::<Vec<_>>().join(", ")));
+            print(&format!(
+                "{} worlds, {} jobs, {:.1} worlds a second, {} violations",
+                summary.worlds, summary.jobs, summary.worlds_per_second, summary.violations
+            ))?;
+        }
     }
     let well = summary.violations == 0;
     Ok(if well { ExitCode::SUCCESS } else { Exit::Failure.into() })
@@ -202,6 +210,9 @@ fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandErr
 fn count(tally: &mut Tally, report: &Report, args: &SimulateArgs, began: Instant) {
     tally.worlds += 1;
     tally.jobs += report.jobs;
+    for (what, times) in &report.occurred {
+        *tally.happened.entry(what).or_default() += times;
+    }
     if let Some(violation) = &report.violation {
         let line = format!("invariant {}: {}", violation.invariant, violation.text);
         if tally.broken.as_ref().is_none_or(|(seed, _)| report.seed < *seed) {

@@ -1,0 +1,155 @@
+//! Two controllers on one store: the second one comes and goes, is frozen and wakes; and whoever writes what
+//! another one has taken is found (invariant 9). Settings that change while they run are here too.
+
+use std::time::Duration;
+
+use fleetfoot_core::PoolName;
+use tokio::time::Instant;
+
+use crate::books::Books;
+use crate::happening::{Happening, PeerChange, SettingsChange};
+use crate::incarnation::Incarnation;
+use crate::stage::Stage;
+use crate::world::Agenda;
+
+/// After leases change hands, calm pools may wait for a session as long as this.
+const CHANGES_HANDS: Duration = Duration::from_secs(60);
+
+/// A controller committed something of these pools: each is its own (9).
+pub(crate) fn wrote(books: &Books, who: Option<&str>, touched: &[PoolName]) {
+    let Some(who) = who else { return };
+    let mut inner = books.lock();
+    for pool in touched {
+        let fleets: Vec<_> = inner.members.values().map(fleetfoot_store::Store::fleet).collect();
+        let rows = fleets.iter().filter_map(|fleet| fleet.pools.get(pool));
+        // Who took it last knows it first.
+        let latest = rows.max_by_key(|row| (row.epoch, row.owner.is_some()));
+        let Some(owner) = latest.and_then(|row| row.owner.clone()) else { continue };
+        if owner != who {
+            let text = format!("{pool}: {who} wrote to it after {owner} had taken it");
+            inner.breaks(9, vec![pool.to_string()], text);
+        }
+    }
+}
+
+impl Stage {
+    /// Ends a controller from one moment to the next.
+    pub(crate) async fn end_life(&mut self, life: Incarnation) {
+        self.forget_member(&life);
+        life.gate.end();
+        drop(life);
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Stops a controller in order.
+    pub(crate) async fn stop_life(&mut self, life: Incarnation) {
+        life.gate.thaw();
+        self.forget_member(&life);
+        let Incarnation { gate, controller, store, .. } = life;
+        let stopped = controller.stop().await;
+        store.close().await;
+        gate.end();
+        let text =
+            format!("controller stopped: {} idle, {} running", stopped.idle, stopped.running);
+        self.books.note("", &text);
+        tokio::task::yield_now().await;
+    }
+
+    fn forget_member(&self, life: &Incarnation) {
+        if let Some(me) = life.store.membership() {
+            self.books.lock().members.remove(&me.controller);
+        }
+    }
+
+    /// Something happens to the second controller.
+    pub(crate) async fn peer(
+        &mut self,
+        change: PeerChange,
+        agenda: &mut Agenda,
+    ) -> Result<(), String> {
+        if !self.several {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.books.matters("", &format!("second controller: {change:?}"));
+        self.disturbed(CHANGES_HANDS);
+        self.muddled(Duration::ZERO);
+        self.books.lock().unsteady();
+        match change {
+            PeerChange::Start => {
+                if self.second.is_none() {
+                    self.frozen[1] = false;
+                    self.second = self.life("host-b").await?;
+                }
+            }
+            PeerChange::Kill { away } => {
+                if let Some(life) = self.second.take() {
+                    self.end_life(life).await;
+                    agenda.put(now + away, Happening::Peer(PeerChange::Start));
+                }
+            }
+            PeerChange::Stop { away } => {
+                if let Some(life) = self.second.take() {
+                    self.stop_life(life).await;
+                    agenda.put(now + away, Happening::Peer(PeerChange::Start));
+                }
+            }
+            PeerChange::Freeze { lasts } => {
+                if let Some(life) = &self.second {
+                    life.gate.freeze();
+                    self.frozen[1] = true;
+                    self.disturbed(lasts + CHANGES_HANDS);
+                    self.muddled(lasts);
+                    agenda.put(now + lasts, Happening::Peer(PeerChange::Thaw));
+                }
+            }
+            PeerChange::Thaw => {
+                self.frozen[1] = false;
+                if let Some(life) = &self.second {
+                    self.books.lock().occurs("10 frozen one wakes");
+                    life.gate.thaw();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The second controller goes on, if it is there.
+    pub(crate) fn peers_well(&mut self) {
+        self.frozen = [false; 2];
+        if let Some(life) = &self.second {
+            life.gate.thaw();
+        }
+    }
+
+    /// The configuration changes while it runs; what is frozen is restarted with it.
+    pub(crate) async fn reload(
+        &mut self,
+        change: Option<(PoolName, SettingsChange)>,
+        agenda: &mut Agenda,
+    ) -> Result<(), String> {
+        let again = Instant::now() + Duration::from_secs(10);
+        if self.frozen[0] || self.frozen[1] {
+            agenda.put(again, Happening::Reload { change });
+            return Ok(());
+        }
+        self.muddled(Duration::ZERO);
+        self.disturbed(CHANGES_HANDS);
+        self.books.lock().occurs("8 reloaded while running");
+        if let Some((pool, change)) = change {
+            self.change(&pool, &change);
+        }
+        let mut applied = true;
+        for life in [&mut self.incarnation, &mut self.second].into_iter().flatten() {
+            let (github, engines, pools) = (&self.github, &self.engines, &self.pools);
+            applied &=
+                life.apply(github, engines, pools, &self.installation, self.host_max).await?;
+        }
+        if !applied {
+            agenda.put(again, Happening::Reload { change: None });
+        }
+        Ok(())
+    }
+}

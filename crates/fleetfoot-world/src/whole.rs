@@ -1,0 +1,165 @@
+//! What is looked at as a whole now and then, beside the checks of every step: nothing outside without a row,
+//! the host's budget, levels as GitHub stated them, and no phase without a way out.
+
+use std::sync::Arc;
+
+use fleetfoot_core::{InstanceName, Phase, PoolName, Reason};
+use fleetfoot_sim::{Endpoint, GithubBox};
+use fleetfoot_store::Pools;
+
+use crate::books::{Books, Inner, Machine};
+use crate::checks::found;
+use crate::world::Violation;
+
+/// Everything is held against everything each time so many steps were taken.
+const EVERY: u64 = 50;
+/// Nothing ends for its age soon after a start, and a removal begins some time after it is due.
+const GRACE_MS: u64 = 12 * 60_000;
+
+/// The present with the pools that a commit touched.
+pub(crate) fn merged(before: &Arc<Pools>, shown: &Arc<Pools>, touched: &[PoolName]) -> Arc<Pools> {
+    let mut pools = Pools::clone(before);
+    for pool in touched {
+        match shown.get(pool) {
+            Some(state) => drop(pools.insert(pool.clone(), state.clone())),
+            None => drop(pools.remove(pool)),
+        }
+    }
+    Arc::new(pools)
+}
+
+/// What GitHub states of a set at this moment, lies included.
+pub(crate) fn stated(github: &GithubBox, scope: &str, pool: &PoolName) -> Option<u64> {
+    github.scale_set(scope, pool.as_str()).map(|set| set.statistics.total_assigned_jobs)
+}
+
+/// Notes phases that began, and hard cases by their marks; a level is never more than GitHub stated (5).
+pub(crate) fn phases(inner: &mut Inner, touched: &[PoolName]) {
+    let (now, present) = (inner.now_ms(), inner.present.clone());
+    for pool in touched {
+        let Some(state) = present.get(pool) else { continue };
+        for (name, row) in &state.instances {
+            let known = inner.phases.get(name).map(|(phase, _)| *phase);
+            if known == Some(row.phase) {
+                continue;
+            }
+            inner.phases.insert(name.clone(), (row.phase, now));
+            if known.is_none() && row.reason == Some(Reason::Stray) {
+                inner.occurs("stray taken up");
+            }
+        }
+        let demand = &state.pool.demand;
+        let opened = demand.known && demand.last_message_id.is_none();
+        let Some(book) = inner.pools.get(pool).filter(|_| opened) else { continue };
+        let (level, most) = (u64::from(demand.statistics.assigned), book.stated);
+        if let Some(most) = most.filter(|most| level > *most)
+            && book.muddled_until < now
+        {
+            let text = format!("{pool}: its session began with {level} jobs, GitHub stated {most}");
+            inner.breaks(5, vec![pool.to_string()], text);
+        }
+    }
+    inner.phases.retain(|name, _| present.values().any(|state| state.instances.contains_key(name)));
+}
+
+/// The host holds no more than its budget, whoever made it (4).
+pub(crate) fn host_is_kept(inner: &mut Inner, name: &InstanceName) {
+    let Some(max) = inner.host_max else { return };
+    let living = inner.names.values().filter(|book| book.machine.lives() && !book.unknown).count();
+    if living > usize::try_from(max).unwrap_or(usize::MAX) {
+        let text = format!("{living} environments live on a host for {max}");
+        inner.breaks(4, vec![name.to_string()], text);
+    }
+}
+
+/// Everything outside has a row (1), each time so many steps were taken.
+pub(crate) fn now_and_then(books: &Books, github: &GithubBox) -> Option<Violation> {
+    let rowless: Vec<(InstanceName, Machine, Option<String>)> = {
+        let inner = books.lock();
+        if !inner.steps.is_multiple_of(EVERY) {
+            return None;
+        }
+        let of_now = inner.names.iter().filter(|(name, book)| {
+            book.epoch == inner.epoch && !book.unknown && book.has_row && !inner.has_row(name)
+        });
+        let scope = |pool: &Option<PoolName>| {
+            pool.as_ref().and_then(|pool| inner.pools.get(pool)).map(|book| book.scope.clone())
+        };
+        of_now.map(|(name, book)| (name.clone(), book.machine, scope(&book.pool))).collect()
+    };
+    for (name, machine, scope) in rowless {
+        let there = matches!(machine, Machine::Made | Machine::Running | Machine::Ended);
+        let registered = scope.is_some_and(|scope| github.runner(&scope, name.as_str()).is_some());
+        if there || registered {
+            let text = format!(
+                "{name}: it is there ({machine:?}, registered: {registered}) and no row names it"
+            );
+            return Some(found(1, vec![name.to_string()], text));
+        }
+    }
+    None
+}
+
+/// No runner is waited for longer than its pool's bound (7).
+pub(crate) fn waits_too_long(books: &Books) -> Option<Violation> {
+    let inner = books.lock();
+    let now = inner.now_ms();
+    if !inner.manners.time_is_well || inner.away.last().is_some_and(|(_, until)| until.is_none()) {
+        return None;
+    }
+    for (name, (phase, since)) in &inner.phases {
+        let pool = inner.names.get(name).and_then(|book| book.pool.as_ref());
+        let Some(book) = pool.and_then(|pool| inner.pools.get(pool)) else { continue };
+        let from = (*since).max(inner.steady_since);
+        if *phase == Phase::Starting && from + book.boot_ms + GRACE_MS < now {
+            let text = format!(
+                "{name}: it starts for {} s, its bound is {} s",
+                (now - since) / 1000,
+                book.boot_ms / 1000
+            );
+            return Some(found(7, vec![name.to_string()], text));
+        }
+    }
+    None
+}
+
+/// The hard cases of design.md 11 that show in an answer of GitHub.
+pub(crate) fn hard_case(books: &Books, endpoint: Endpoint, status: u16) {
+    let hard = match (endpoint, status) {
+        (Endpoint::RemoveRunner, 400 | 422) => Some("3 busy at the gate"),
+        (Endpoint::CreateSession, 409) => Some("9 old session in the way"),
+        (Endpoint::AcquireJobs, 200) => Some("12 offers acquired"),
+        (Endpoint::GenerateJitConfig, 403 | 429) => Some("6 refused by github"),
+        _ => None,
+    };
+    if let Some(hard) = hard {
+        books.lock().occurs(hard);
+    }
+}
+
+/// A row goes only after everything outside is proven gone.
+pub(crate) fn closed_clean(
+    books: &Books,
+    github: &GithubBox,
+    pool: &PoolName,
+    name: &InstanceName,
+) -> Option<Violation> {
+    let (machine, scope) = {
+        let inner = books.lock();
+        let scope = inner.pools.get(pool).map(|book| book.scope.clone());
+        (inner.names.get(name).map(|book| book.machine), scope)
+    };
+    if matches!(machine, Some(Machine::Made | Machine::Running | Machine::Ended)) {
+        let text =
+            format!("{name}: its row was closed while its environment is there ({machine:?})");
+        return Some(found(1, vec![name.to_string()], text));
+    }
+    let registered = scope.and_then(|scope| github.runner(&scope, name.as_str()));
+    registered.map(|_| {
+        found(
+            1,
+            vec![name.to_string()],
+            format!("{name}: its row was closed while GitHub holds its runner"),
+        )
+    })
+}
