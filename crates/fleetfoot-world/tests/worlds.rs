@@ -16,7 +16,7 @@ fn well(report: &Report) {
 
 #[test]
 fn equal_seeds_are_equal_worlds() {
-    for seed in [3, 11, 25, 5021] {
+    for seed in [3, 11, 25] {
         let (one, other) = (run(seed), run(seed));
         assert_eq!(one.digest, other.digest, "seed {seed}");
         assert_eq!((one.steps, one.jobs), (other.steps, other.jobs), "seed {seed}");

@@ -211,7 +211,7 @@ fn count(tally: &mut Tally, report: &Report, args: &SimulateArgs, began: Instant
     tally.worlds += 1;
     tally.jobs += report.jobs;
     for (what, times) in &report.occurred {
-        *tally.happened.entry(what).or_default() += times;
+        *tally.happened.entry(*what).or_default() += times;
     }
     if let Some(violation) = &report.violation {
         let line = format!("invariant {}: {}", violation.invariant, violation.text);
