@@ -43,7 +43,7 @@ pub(crate) async fn delete(
     let mut deletion = Deletion::WasAbsent;
     for (domain, _, overlay) in find(engine, DELETE, |it| it == name).await? {
         let talk = engine.talk(Lane::Calls).await.map_err(failure::call(DELETE, true))?;
-        tracing::info!(name = domain.name, "cleaning up orphaned machine");
+        tracing::info!(instance = domain.name, "cleaning up orphaned machine");
         deletion = Deletion::Removed;
         talk.destroy(&domain).await.map_err(failure::call(DELETE, true))?;
         absent_is_fine(std::fs::remove_file(&overlay)).map_err(|error| {

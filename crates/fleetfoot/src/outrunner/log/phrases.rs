@@ -157,6 +157,20 @@ pub static PHRASES: &[Phrase] = &[
         "docker",
         &[("host", "host")],
     ),
+    line(
+        "runner started in machine",
+        "INFO",
+        "Runner started in VM",
+        "libvirt",
+        &[("instance", "name"), ("pid", "pid")],
+    ),
+    line(
+        "cleaning up orphaned machine",
+        "INFO",
+        "Cleaning up orphaned VM",
+        "libvirt",
+        &[("instance", "name")],
+    ),
     line("tart vm exited with error", "ERROR", "Tart vm exited with error", "tart", TART_END),
     line(
         "tart runner exited with error",

@@ -87,6 +87,9 @@ fn every_phrase_has_its_exact_line() {
             "container started"
         );
         tracing::info!(pool = "linux", host = "unix:///run/d.sock", "docker host detected");
+        let instance = "linux-0a1b2c3d";
+        tracing::info!(pool = "linux", instance, pid = 77, "runner started in machine");
+        tracing::info!(instance, "cleaning up orphaned machine");
         tracing::info!(pool = "linux", "all instances left");
         tracing::warn!(pool = "linux", "shutdown timed out");
         let (instance, log) = ("macos-0a1b2c3d", "/tmp/outrunner-vm-macos-0a1b2c3d-1.log");
@@ -116,6 +119,8 @@ ERROR Failed to start runner scaler.scaleSet=linux scaler.name=linux-0a1b2c3d sc
 WARN Failed to deregister runner scaler.scaleSet=linux scaler.name=linux-0a1b2c3d scaler.error=500
 INFO Container started docker.scaleSet=linux docker.name=linux-0a1b2c3d docker.image=i:1 docker.id=0123456789ab
 INFO Auto-detected Docker host docker.scaleSet=linux docker.host=unix:///run/d.sock
+INFO Runner started in VM libvirt.scaleSet=linux libvirt.name=linux-0a1b2c3d libvirt.pid=77
+INFO Cleaning up orphaned VM libvirt.name=linux-0a1b2c3d
 INFO All runners shut down scaler.scaleSet=linux
 WARN Shutdown timed out, some runners may not be fully cleaned up scaler.scaleSet=linux
 ERROR Tart vm exited with error tart.name=macos-0a1b2c3d tart.error=exit status 1 tart.stderr=no keychain tart.log=/tmp/outrunner-vm-macos-0a1b2c3d-1.log
