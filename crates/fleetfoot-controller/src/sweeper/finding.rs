@@ -34,7 +34,7 @@ pub(super) struct View<'a> {
 pub(super) fn machine(row: &Instance, info: Option<&EnvironmentInfo>, view: View<'_>) -> Machine {
     let Some(info) = info else {
         // A list that began before the last call ended does not know what that call made.
-        let known = !row.may_live() || is_newer(row, view);
+        let known = is_newer(row, view);
         return if known && !view.in_flight { Machine::Absent } else { Machine::Unasked };
     };
     match info.state {

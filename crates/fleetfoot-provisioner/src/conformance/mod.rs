@@ -167,9 +167,30 @@ impl fmt::Display for Report {
 
 /// Runs every case, one after the other, and reports all of them.
 pub async fn run(harness: &dyn Harness) -> Report {
+    run_share(harness, Share::default()).await
+}
+
+/// One part of equal parts of the suite, for backends that take minutes over the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Which one, from 0.
+    pub part: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Default for Share {
+    /// The whole.
+    fn default() -> Self {
+        Self { part: 0, of: 1 }
+    }
+}
+
+/// Runs every case of this share, one after the other, and reports all of them.
+pub async fn run_share(harness: &dyn Harness, share: Share) -> Report {
     let capabilities = harness.provisioner().await.capabilities();
     let mut cases = Vec::new();
-    for (name, case) in cases::ALL {
+    for (name, case) in cases::ALL.iter().skip(share.part).step_by(share.of.max(1)) {
         let begun = tokio::time::Instant::now();
         let ground = Ground::new(harness, capabilities);
         let bound = harness.bound() * 4;

@@ -101,6 +101,8 @@ fn a_list_tells_what_the_row_does_not_know() {
         ("running launched late", "-", "nothing"),
         ("running launched flight", "-", "nothing"),
         ("stopping ended", "-", "environment gone"),
+        // The list began before it was made; that it has ended since makes the list no newer.
+        ("stopping ended late", "-", "nothing"),
         ("stopping gone", "-", "nothing"),
         // A create call that was cut off.
         ("creating requested", "created", "created"),
