@@ -74,7 +74,10 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // It is an init that passes the signal on to the daemon; killed, it would leave it behind.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        }
         let _ = self.child.wait();
     }
 }

@@ -185,7 +185,9 @@ pub(crate) fn advertised(inner: &mut Inner, pool: &PoolName, capacity: u32) {
     }
     let limit = book.limit;
     let of_pool = |book: &&crate::books::NameBook| book.pool.as_ref() == Some(pool);
-    let busy = inner.names.values().filter(of_pool).filter(|book| book.job.is_some()).count();
+    // A job whose machine was taken from it, for its age or by an operator, runs in GitHub's books alone.
+    let runs = |book: &&crate::books::NameBook| book.job.is_some() && book.machine.lives();
+    let busy = inner.names.values().filter(of_pool).filter(runs).count();
     let busy = u32::try_from(busy).unwrap_or(u32::MAX).min(limit);
     if capacity < busy {
         let text = format!("{pool}: a poll advertised {capacity} while {busy} jobs ran");

@@ -61,6 +61,14 @@ async fn a_wall_clock_that_steps_while_jobs_run_ends_and_delays_nothing() {
         bed.queue("linux", 1, 50);
         let state = bed.until_done(3).await;
         assert_eq!((state.summary.jobs_succeeded, state.summary.jobs_lost), (3, 0));
+        // A time that was read before a step and is committed behind it belongs to neither clock.
+        bed.until("all is taken in", |bed| {
+            let state = bed.state("linux");
+            state.pool.demand.finished.len() == 3
+                && state.instances.len() == 1
+                && bed.in_phase("linux", Phase::Idle).len() == 1
+        })
+        .await;
         bed.step_wall(-step);
         bed.until("and back", Bed::is_on_the_wall).await;
         bed.queue("linux", 2, 50);

@@ -72,16 +72,7 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
         }
     };
     plan.store = shared.as_ref().map(|url| format!("{} ({})", url.location(), url.source));
-    for pool in plan.pools.iter().filter(|pool| !pool.runnable) {
-        let message = "its backend is not in this release yet".to_owned();
-        notes.push(note(
-            "error",
-            Some(&pool.name),
-            message,
-            Some("use docker, process or libvirt"),
-        ));
-    }
-    if !args.offline && plan.pools.iter().all(|pool| pool.runnable) {
+    if !args.offline {
         notes.extend(outside(&config, &flags, &args).await);
         notes.extend(shared_store(shared.as_ref()).await);
     }

@@ -37,8 +37,6 @@ pub struct PoolSummary {
     pub labels: Vec<String>,
     /// Backend and what it runs: `docker ghcr.io/actions/actions-runner:latest`.
     pub backend: String,
-    /// Whether this release can run the backend.
-    pub runnable: bool,
     /// Most instances at once.
     pub max_runners: u32,
     /// Runners kept ready.
@@ -75,7 +73,7 @@ pub fn summarize(config: &Config, flags: &Flags) -> Summary {
 }
 
 fn pool(config: &Config, runner: &RunnerConfig, flags: &Flags) -> PoolSummary {
-    let (backend, mut limits, runnable) = backend(&runner.backend);
+    let (backend, mut limits) = backend(&runner.backend);
     if let Some(limit) = runner.max_job_duration {
         limits.push(format!("jobs at most {}", show_duration(limit)));
     }
@@ -85,19 +83,17 @@ fn pool(config: &Config, runner: &RunnerConfig, flags: &Flags) -> PoolSummary {
         runner_group: runner.runner_group.clone().unwrap_or_else(|| "Default".to_owned()),
         labels: runner.labels.clone(),
         backend,
-        runnable,
         max_runners: runner.max_runners,
         min_idle: runner.min_idle,
         limits,
     }
 }
 
-fn backend(backend: &Backend) -> (String, Vec<String>, bool) {
+fn backend(backend: &Backend) -> (String, Vec<String>) {
     match backend {
         Backend::Docker(docker) => (
             format!("docker {}", docker.image),
             limits(docker.cpus.map(|cpus| cpus.millis), docker.memory, docker.pids),
-            true,
         ),
         Backend::Process(process) => {
             let source = match &process.source {
@@ -105,19 +101,17 @@ fn backend(backend: &Backend) -> (String, Vec<String>, bool) {
             };
             let cpus = process.cpus.map(|cpus| cpus.millis);
             let limits = limits(cpus, process.memory, process.pids);
-            (format!("process {}", source.display()), limits, true)
+            (format!("process {}", source.display()), limits)
         }
         Backend::Libvirt(machine) => (
             format!("libvirt {}", machine.path.display()),
             limits(Some(machine.cpus.saturating_mul(1000)), Some(machine.memory_mib << 20), None),
-            true,
         ),
         Backend::Tart(machine) => (
             format!("tart {}", machine.image),
             limits(Some(machine.cpus.saturating_mul(1000)), Some(machine.memory_mib << 20), None),
-            false,
         ),
-        Backend::Simulated(_) => ("simulated".to_owned(), Vec::new(), true),
+        Backend::Simulated(_) => ("simulated".to_owned(), Vec::new()),
     }
 }
 
@@ -166,9 +160,6 @@ impl fmt::Display for PoolSummary {
         write!(f, "up to {max_runners}, {min_idle} kept idle")?;
         if !self.limits.is_empty() {
             write!(f, ", each {}", self.limits.join(", "))?;
-        }
-        if !self.runnable {
-            write!(f, " (this release cannot run it yet)")?;
         }
         Ok(())
     }

@@ -84,15 +84,6 @@ async fn a_permission_that_is_missing_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_of_a_later_release_is_an_error_without_asking_anybody() {
-    let bed = Bed::new().await;
-    bed.write(&bed.config("", &[("mac", 1)], "    libvirt:\n      path: /base.qcow2\n"));
-    let (code, checked) = check(&bed, &["--offline"]).await;
-    assert_eq!(code, 1, "{checked}");
-    assert!(has(&checked, "error", "not in this release"), "{checked}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mistake_of_a_file_is_told_at_once() {
     let bed = Bed::new().await;
     bed.write(&bed.config(
