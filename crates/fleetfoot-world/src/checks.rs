@@ -368,7 +368,7 @@ pub(crate) fn committed(
     if let Some((pool, _)) = created.first() {
         found.extend(created_for_a_reason(books, github, pool));
     }
-    found.extend(whole::now_and_then(books, github));
+    found.extend(whole::now_and_then(books));
     books.after(found);
     drop_and_tell(books);
 }

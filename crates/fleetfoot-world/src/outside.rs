@@ -249,8 +249,12 @@ impl Stage {
         self.books.matters(pool.as_str(), &format!("{pool}: {change:?}"));
         changed(&mut self.pools[at], change);
         let (limit, min_idle) = (self.pools[at].spec.max_runners, self.pools[at].spec.min_idle);
+        // Another controller goes on with the configuration that it was started with.
+        let other = self.second.is_some();
         if let Some(book) = self.books.lock().pools.get_mut(pool) {
-            (book.limit, book.min_idle) = (limit, min_idle);
+            let (limit_before, idle_before) =
+                if other { (book.limit, book.min_idle) } else { (0, 0) };
+            (book.limit, book.min_idle) = (limit.max(limit_before), min_idle.max(idle_before));
         }
         self.renamed += 1;
         let new = PoolName::new(&format!("{pool}-r{}", self.renamed));
