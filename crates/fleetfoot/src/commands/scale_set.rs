@@ -160,6 +160,10 @@ fn configuration(place: &ScaleSetPlace) -> Result<Config, CommandError> {
 async fn find(config: &Config, place: &ScaleSetPlace) -> Result<Vec<Found>, CommandError> {
     let failed = |message: String| CommandError::new(Exit::Failure, message);
     let resolution = resolve(config, &Flags::default(), &RealSurroundings);
+    if let Some((runner, error)) = resolution.failures.first() {
+        let message = format!("runner {runner}: {}", error.in_own_words());
+        return Err(CommandError::new(Exit::Config, message));
+    }
     let ways = wiring::ways_to_github(resolution)
         .map_err(|error| CommandError::from_error(Exit::Config, &error))?;
     let wanted = |connection: &Connection| {
