@@ -22,7 +22,7 @@ pub(super) type Survey = (Scenario, BTreeMap<String, u64>);
 const FOR_SURE: u64 = 3;
 
 /// How often a case that did not come to its point is run: which pass it is depends on the moment.
-const TRIES: u32 = 3;
+const TRIES: usize = 3;
 
 /// Points of a shim, a process of its own that passes each of them once.
 pub(super) const SHIMS: &str = "process.shim.";
@@ -59,14 +59,25 @@ fn at(error: anyhow::Error, bed: &Bed) -> anyhow::Error {
 /// Runs one case to its verdict.
 pub(super) fn run(ground: &Ground, case: &Case, keep: bool) -> Outcome {
     let begun = Instant::now();
+    let mut case = case.clone();
     let mut verdict = Verdict::NotReached;
-    for _ in 0..TRIES {
-        verdict = once(ground, case, keep);
+    for scenario in tries(&case) {
+        case.scenario = scenario;
+        verdict = once(ground, &case, keep);
         if verdict != Verdict::NotReached {
             break;
         }
     }
-    Outcome { case: case.clone(), verdict, took: begun.elapsed() }
+    Outcome { case, verdict, took: begun.elapsed() }
+}
+
+/// What a case is tried with: its own scenario, then each other that passed the point once, in turn.
+fn tries(case: &Case) -> Vec<Scenario> {
+    let once_each: Vec<Scenario> =
+        std::iter::once(case.scenario).chain(case.others.iter().copied()).collect();
+    let rounds = if once_each.len() == 1 { TRIES } else { 2 };
+    let all = once_each.len() * rounds;
+    once_each.into_iter().cycle().take(all).collect()
 }
 
 fn once(ground: &Ground, case: &Case, keep: bool) -> Verdict {
@@ -127,7 +138,16 @@ pub(super) fn plan(
     let mut cases = Vec::new();
     for point in points {
         let Some((scenario, count)) = best(point, surveys) else { continue };
-        let case = |pass| Case { backend, scenario, point: point.clone(), pass };
+        let passed = |pass| {
+            surveys.iter().filter(move |(_, seen)| seen.get(point).is_some_and(|it| *it >= pass))
+        };
+        let case = |pass| Case {
+            backend,
+            scenario,
+            others: passed(pass).map(|it| it.0).filter(|other| *other != scenario).collect(),
+            point: point.clone(),
+            pass,
+        };
         if passes != super::Pass::Two {
             cases.push(case(1));
         }
@@ -181,5 +201,9 @@ mod tests {
             told,
             [("a", load, 1), ("b", load, 1), ("b", load, 3), ("c", app, 1), ("c", app, 2)]
         );
+        let tried: Vec<_> = cases.iter().map(tries).collect();
+        let both = vec![load, app, load, app];
+        let other = vec![app, load, app, load];
+        assert_eq!(tried, [vec![load; 3], both.clone(), both, other, vec![app; 3]]);
     }
 }

@@ -106,6 +106,8 @@ impl Backend {
 struct Case {
     backend: Backend,
     scenario: Scenario,
+    /// Scenarios that passed the point too, for when this one comes by there only by chance.
+    others: Vec<Scenario>,
     point: String,
     pass: u64,
 }
@@ -149,7 +151,7 @@ impl Outcome {
     }
 
     fn print(&self) {
-        let Case { backend, scenario, point, pass } = &self.case;
+        let Case { backend, scenario, others: _, point, pass } = &self.case;
         let why = match &self.verdict {
             Verdict::Lost(why) => format!(": {why}"),
             Verdict::Survived | Verdict::NotReached => String::new(),

@@ -86,6 +86,7 @@ mod tests {
         let case = super::super::Case {
             backend: Backend::Docker,
             scenario: super::super::Scenario::Load,
+            others: Vec::new(),
             point: "a".to_owned(),
             pass: 1,
         };

@@ -37,6 +37,7 @@ pub(super) fn all_are_seen(ground: &Ground, jobs: usize, keep: bool) -> Result<(
         let case = Case {
             backend: Backend::Process,
             scenario: planted.scenario,
+            others: Vec::new(),
             point: CRASH.to_owned(),
             pass: 1,
         };
