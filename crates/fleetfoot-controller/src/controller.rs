@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use fleetfoot_core::{Health, InstanceName, Phase, PoolName};
+use fleetfoot_ordered::watch;
 use fleetfoot_store::{Store, UpdateError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::host::{HostDesk, HostLimits};
@@ -44,7 +45,7 @@ pub struct Stopped {
 #[derive(Debug)]
 pub struct Controller {
     shared: Arc<Shared>,
-    health: watch::Receiver<Health>,
+    health: tokio::sync::watch::Receiver<Health>,
 }
 
 impl Controller {
@@ -82,7 +83,7 @@ impl Controller {
             recorded.map_err(StartError::Store)?;
         }
         let now = clock.now();
-        let (health_told, health) = watch::channel(Health {
+        let (health_told, health) = tokio::sync::watch::channel(Health {
             ready: pools.is_empty() && !several,
             started_at: now,
             last_pass_at: now,
@@ -166,7 +167,7 @@ impl Controller {
 
     /// What it tells about itself.
     #[must_use]
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> tokio::sync::watch::Receiver<Health> {
         self.health.clone()
     }
 

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use fleetfoot_core::fleet::{Share, View, share};
 use fleetfoot_core::{Candidacy, Fleet, PoolName, Span};
+use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::Reach;
 use fleetfoot_store::{Beat, Store, Taken};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::executor::chain;

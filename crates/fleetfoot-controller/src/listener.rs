@@ -18,7 +18,7 @@ use fleetfoot_core::{
     Circuit, Intent, ListenerState, ScaleSetId, Span, sizing::advertised_capacity,
 };
 use fleetfoot_github::{ErrorKind, Message, Session, backoff};
-use tokio::sync::watch;
+use fleetfoot_ordered::watch;
 use tokio::time::timeout;
 
 use crate::executor::chain;

@@ -10,9 +10,10 @@ use fleetfoot_core::{
     Dependency, Health, InstallationId, Instance, InstanceName, PoolHealth, PoolName, PoolState,
     Span, Timestamp,
 };
+use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::{EnvironmentSpec, Provisioner};
 use fleetfoot_store::Store;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
 use crate::dependency::DependencyCell;
@@ -36,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
     pub(crate) installation: InstallationId,
     pub(crate) host: HostDesk,
-    pub(crate) health: watch::Sender<Health>,
+    pub(crate) health: tokio::sync::watch::Sender<Health>,
     pub(crate) tasks: Tasks,
     /// True once the controller is to stop.
     pub(crate) stop: watch::Sender<bool>,

@@ -16,9 +16,9 @@ use std::time::Duration;
 use fleetfoot_core::{
     Backoff, Exit, InstanceName, Observation, PoolName, PoolState, Span, Timestamp,
 };
+use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::{EnvironmentInfo, Event, Listing};
 use futures_util::StreamExt;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::executor::chain;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fleetfoot_core::{Fleet, PoolName, Span};
-use tokio::sync::watch;
+use fleetfoot_ordered::watch;
 
 use crate::fleet::Membership;
 use crate::shared::locked;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_core::{Candidacy, Fleet, Ownership, PoolName, PoolState, Span, Wish};
-use tokio::sync::{oneshot, watch};
+use fleetfoot_ordered::watch;
+use tokio::sync::oneshot;
 
 use crate::driver::Driver;
 use crate::error::ReadError;

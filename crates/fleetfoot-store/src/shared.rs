@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fleetfoot_core::{PoolName, PoolState};
-use tokio::sync::watch;
+use fleetfoot_ordered::watch;
 
 use crate::batch::Working;
 use crate::behind::Behind;

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetfoot_core::{InstallationId, Instance, InstanceName, PoolName, PoolState, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use fleetfoot_ordered::watch;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::behind::Behind;
 use crate::driver::poll_now;

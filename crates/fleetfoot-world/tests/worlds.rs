@@ -16,11 +16,15 @@ fn well(report: &Report) {
 
 #[test]
 fn equal_seeds_are_equal_worlds() {
-    for seed in [3, 11, 25] {
-        let (one, other) = (run(seed), run(seed));
-        assert_eq!(one.digest, other.digest, "seed {seed}");
-        assert_eq!((one.steps, one.jobs), (other.steps, other.jobs), "seed {seed}");
+    // 95 was not, while several tasks that wait on one channel woke in an order by chance.
+    for (seed, times) in [(3, 1), (25, 1), (57, 1), (95, 5)] {
+        let one = run(seed);
         assert!(one.steps > 100, "seed {seed} did next to nothing: {} steps", one.steps);
+        for _ in 0..times {
+            let other = run(seed);
+            assert_eq!((one.steps, one.jobs), (other.steps, other.jobs), "seed {seed}");
+            assert_eq!(one.digest, other.digest, "seed {seed}");
+        }
     }
 }
 

@@ -12,18 +12,19 @@ use crate::process::run_quiet;
 /// ARCHITECTURE.md says the same in words. A room without a row is a finding.
 const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-faults", &[]),
+    ("fleetfoot-ordered", &[]),
     ("fleetfoot-core", &["faults"]),
     ("fleetfoot-github", &["faults"]),
     ("fleetfoot-api", &[]),
-    ("fleetfoot-store", &["core", "faults"]),
-    ("fleetfoot-provisioner", &["core"]),
+    ("fleetfoot-store", &["core", "ordered", "faults"]),
+    ("fleetfoot-provisioner", &["core", "ordered"]),
     ("fleetfoot-provisioner-docker", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-libvirt", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-process", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-tart", &["core", "provisioner"]),
-    ("fleetfoot-controller", &["core", "github", "store", "provisioner", "faults"]),
+    ("fleetfoot-controller", &["core", "github", "store", "provisioner", "ordered", "faults"]),
     ("fleetfoot-server", &["api", "core", "store", "faults"]),
-    ("fleetfoot-sim", &["core"]),
+    ("fleetfoot-sim", &["core", "ordered"]),
     ("fleetfoot-world", &["core", "github", "store", "provisioner", "controller", "sim", "faults"]),
     (
         "fleetfoot",

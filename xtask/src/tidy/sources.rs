@@ -17,6 +17,9 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("XX", "X", "mend it, or file it"),
 ];
 
+/// Rooms that run in a simulated world, where one order comes from one seed (decision 0013).
+const ORDERED: &[&str] = &["core", "controller", "github", "provisioner", "sim", "store", "world"];
+
 /// File names that say nothing about what is inside.
 const VAGUE: &[&str] = &["manager", "managers", "helper", "helpers", "util", "utils", "misc"];
 
@@ -46,6 +49,14 @@ fn check_file(file: &RustFile, findings: &mut Vec<String>) {
             }
         }
     }
+    let orderly =
+        ORDERED.iter().any(|room| path.starts_with(&format!("crates/fleetfoot-{room}/src/")));
+    for (number, line) in file.text.lines().enumerate().filter(|_| orderly) {
+        if imports_watch(line) {
+            let why = "its waiters wake in no order: use that of `fleetfoot_ordered`";
+            findings.push(format!("{path}:{}: tokio's `watch`: {why}", number + 1));
+        }
+    }
     let name = path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
     if VAGUE.contains(&name) {
         findings.push(format!("{path}: `{name}` does not say what is inside"));
@@ -56,6 +67,12 @@ fn check_file(file: &RustFile, findings: &mut Vec<String>) {
             "{path}: begins with what the room is for, what it does not know, where to start"
         ));
     }
+}
+
+/// Whether tokio's `watch` is brought in; where it is only read it is spelled out.
+fn imports_watch(line: &str) -> bool {
+    let Some(names) = line.strip_prefix("use tokio::sync::") else { return false };
+    names.split(|c: char| !c.is_alphanumeric() && c != '_').any(|name| name == "watch")
 }
 
 /// Whether `first` + `second` stands in the line, not as the end of a longer word.
@@ -78,6 +95,15 @@ mod tests {
         let mut findings = Vec::new();
         check_file(&RustFile { path: path.into(), text: text.into() }, &mut findings);
         findings
+    }
+
+    #[test]
+    fn channels_of_a_world_wake_in_order() {
+        let text = "//! x\nuse tokio::sync::{mpsc, watch};\n";
+        assert_eq!(findings("crates/fleetfoot-store/src/a.rs", text).len(), 1);
+        assert!(findings("crates/fleetfoot-server/src/a.rs", text).is_empty());
+        let other = "//! x\nuse tokio::sync::mpsc;\nuse fleetfoot_ordered::watch;\n";
+        assert!(findings("crates/fleetfoot-store/src/a.rs", other).is_empty());
     }
 
     #[test]

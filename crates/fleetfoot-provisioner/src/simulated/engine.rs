@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleetfoot_core::{Exit, InstallationId, InstanceName, PoolName};
+use fleetfoot_ordered::watch;
 use futures_util::StreamExt as _;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 
 use super::faults::{Fault, Latency, Operation, Rule};
@@ -260,7 +261,7 @@ impl SimulatedEngine {
             return self.act(request);
         }
         let lost = request.error(ErrorKind::Unanswered, "the engine is gone");
-        let (answer_tx, answer_rx) = oneshot::channel();
+        let (mut answer_tx, answer_rx) = oneshot::channel();
         let engine = self.clone();
         tasks::start(async move {
             let _ = engine.0.frozen.subscribe().wait_for(|frozen| !frozen).await;
@@ -281,7 +282,6 @@ impl SimulatedEngine {
                     tokio::time::sleep(after).await;
                     let _ = engine.act(request);
                     // The channel stays open until the caller gives up: no answer at all.
-                    let mut answer_tx = answer_tx;
                     answer_tx.closed().await;
                     return;
                 }

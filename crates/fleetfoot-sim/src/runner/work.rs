@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
+use fleetfoot_ordered::watch;
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::state::JobFor;

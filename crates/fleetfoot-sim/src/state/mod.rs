@@ -17,7 +17,8 @@ mod work;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use fleetfoot_ordered::watch;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::{Flavor, Settings};
