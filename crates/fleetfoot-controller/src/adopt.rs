@@ -69,6 +69,7 @@ pub(crate) async fn strays_seen(shared: Arc<Shared>, backends: Vec<Arc<Backend>>
             () = told(&mut unused) => {}
         }
     }
+    shared.host.counted();
     match shared.store.strays_seen().await {
         Ok(()) => tracing::info!("careful pass is over"),
         Err(error) => {

@@ -109,6 +109,9 @@ impl Controller {
             unpolled: std::sync::Mutex::new(pools.iter().map(|pool| pool.name.clone()).collect()),
         });
         let none = pools.is_empty() && !several;
+        if shared.settings.careful {
+            shared.host.count_first();
+        }
         shared.enlist(pools);
         if several {
             let parts = shared.clone();

@@ -41,6 +41,8 @@ struct Desk {
     claims: BTreeMap<PoolName, Claim>,
     wakers: BTreeMap<PoolName, Arc<Notify>>,
     last_served: Option<PoolName>,
+    /// The store was lost: until every backend was looked at, nobody knows what this host carries (11.4).
+    uncounted: bool,
     disks: BTreeMap<PathBuf, (Timestamp, bool)>,
 }
 
@@ -99,6 +101,25 @@ impl HostDesk {
         Self { desk: Mutex::new(Desk { limits, ..Desk::default() }) }
     }
 
+    /// Grants nothing under a budget until [`Self::counted`]: what a lost store knew of takes room, too.
+    pub(crate) fn count_first(&self) {
+        self.lock().uncounted = true;
+    }
+
+    /// Every backend was looked at: what this host carries is known.
+    pub(crate) fn counted(&self) {
+        let mut desk = self.lock();
+        desk.uncounted = false;
+        desk.wake(desk.wakers.keys());
+    }
+
+    /// Things that had no row were taken up: they take room before the pool's next claim says so.
+    pub(crate) fn holds(&self, pool: &PoolName, occupying: u32) {
+        if let Some(claim) = self.lock().claims.get_mut(pool) {
+            claim.occupying = claim.occupying.max(occupying);
+        }
+    }
+
     /// Other limits from now on; whoever waits for room looks again.
     pub(crate) fn limit(&self, limits: HostLimits) {
         let mut desk = self.lock();
@@ -132,6 +153,10 @@ impl HostDesk {
         if desk.limits.budget.is_unlimited() {
             desk.claims.insert(pool.clone(), claim);
             return Grant { room: u32::MAX, cause: None, release: 0 };
+        }
+        if desk.uncounted {
+            desk.claims.insert(pool.clone(), claim);
+            return Grant { room: 0, cause: Some(Cause::CarefulPass), release: 0 };
         }
         let before = desk.claims.insert(pool.clone(), claim);
         let room = if claim.missing == 0 {
@@ -212,6 +237,29 @@ mod tests {
         assert_eq!(desk.free_room(&a, 3), 0);
         desk.claim(&a, wants(1, 0), None, Timestamp(0));
         assert_eq!(desk.claim(&b, wants(1, 2), None, Timestamp(0)).room, 2);
+    }
+
+    #[test]
+    fn nothing_is_granted_before_what_a_lost_store_left_is_counted() {
+        let budget = HostBudget { max_instances: Some(4), ..HostBudget::default() };
+        let desk = HostDesk::new(HostLimits { budget, min_free_disk: None });
+        let (a, b) = (PoolName::new("a").unwrap(), PoolName::new("b").unwrap());
+        let wake = Arc::new(Notify::new());
+        desk.join(&a, wake.clone(), Claim::default());
+        desk.join(&b, Arc::default(), Claim::default());
+        desk.count_first();
+        let wants = Claim { missing: 3, ..Claim::default() };
+        let grant = desk.claim(&a, wants, None, Timestamp(0));
+        assert_eq!(grant, Grant { room: 0, cause: Some(Cause::CarefulPass), release: 0 });
+        desk.holds(&b, 2);
+        assert!(futures_util::FutureExt::now_or_never(wake.notified()).is_none());
+        desk.counted();
+        assert!(futures_util::FutureExt::now_or_never(wake.notified()).is_some());
+        assert_eq!(desk.claim(&a, wants, None, Timestamp(0)).room, 2, "b holds two");
+        // Without a budget nobody waits for what others hold.
+        desk.limit(HostLimits::default());
+        desk.count_first();
+        assert_eq!(desk.claim(&a, wants, None, Timestamp(0)).room, u32::MAX);
     }
 
     #[test]

@@ -177,6 +177,7 @@ fn take_in(ground: &Ground<'_>, store: &Store) {
     let mut inner = ground.books.lock();
     if let Some((_, name)) = &ground.member {
         inner.members.insert(name.clone(), store.clone());
+        inner.manners.members.insert(name.clone(), tokio::time::Instant::now());
     }
     if ground.has_peer {
         return;

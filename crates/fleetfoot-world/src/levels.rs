@@ -1,7 +1,7 @@
 //! Demand is a level: what is made, held against what GitHub really had (invariant 5).
 
 use fleetfoot_core::PoolName;
-use fleetfoot_sim::GithubBox;
+use fleetfoot_sim::{GithubBox, JobState};
 
 use crate::books::Books;
 use crate::checks::found;
@@ -47,12 +47,27 @@ pub(crate) fn created_for_a_reason(
     drop(inner);
     let wanted =
         recent.max().unwrap_or(0).max(waiting) + u64::from(book.min_idle) + ended + unknown;
-    if unused > wanted && book.muddled_until < now {
+    if unused > wanted
+        && book.muddled_until < now
+        && unused > wanted + taken_back(github, &book.scope, pool)
+    {
         let text =
             format!("{pool}: {unused} instances without a job, for {wanted} that GitHub asks for");
         return Some(found(5, vec![pool.to_string()], text));
     }
     None
+}
+
+/// Jobs whose assignment GitHub took back because nobody served it: the message of it may still wait for the next
+/// session, and it raises demand whatever the statistics beside it say (design, 5).
+fn taken_back(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
+    let state = github.state();
+    let of_pool = state.jobs.iter().filter(|job| {
+        job.scope == scope && job.scale_set.as_deref() == Some(pool.as_str()) && job.withdrawals > 0
+    });
+    let waits =
+        |job: &&fleetfoot_sim::Job| !matches!(job.state, JobState::Running | JobState::Completed);
+    u64::try_from(of_pool.filter(waits).count()).unwrap_or(u64::MAX)
 }
 
 /// Jobs that GitHub has for the pool and no runner took.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleetfoot_core::{Cause, Health, InstanceName, PoolName};
 use fleetfoot_provisioner::simulated::SimulatedEngine;
@@ -14,12 +15,13 @@ use tokio::time::Instant;
 
 use crate::books::{Books, Inner};
 use crate::options::Family;
+use crate::peers;
 use crate::world::Violation;
 
 /// Calls that were on their way when GitHub asked to be left alone.
 const ON_THE_WAY_MS: u64 = 1_000;
 /// The first session waits no longer than this for a list (the controller's own bound).
-const LIST_BOUND_MS: u64 = 10_000;
+const LIST_BOUND: Duration = Duration::from_secs(10);
 /// After a start, a wake or a cut, what is told of pools without faults may be old.
 const RECOVERS_MS: u64 = 150_000;
 
@@ -42,8 +44,10 @@ pub(crate) struct Manners {
     limited: BTreeMap<(Endpoint, String), (u64, u64)>,
     /// Engines that can be listed, by pool.
     pub(crate) engines: BTreeMap<PoolName, SimulatedEngine>,
-    /// When the controller of now was started.
+    /// When the controller that was started last was.
     started: Option<(Instant, u64)>,
+    /// When each was, by what it is called among several.
+    pub(crate) members: BTreeMap<String, Instant>,
     /// Environments of pools that nobody serves: they live, so they are left.
     pub(crate) left_alone: BTreeSet<InstanceName>,
     /// No fault of this world lets an instance fail.
@@ -108,10 +112,13 @@ impl Inner {
     }
 
     fn opens_session(&mut self, pool: &PoolName) {
-        let Some((started, at_ms)) = self.manners.started else { return };
+        let Some((started, _)) = self.manners.started else { return };
         let Some(engine) = self.manners.engines.get(pool) else { return };
+        // Among several it is the owner's list that counts, however lately another one was started.
+        let owner = peers::owner(self, pool).and_then(|it| self.manners.members.get(&it).copied());
+        let started = owner.unwrap_or(started);
         let listed = engine.listed_at().is_some_and(|at| at >= started);
-        if !listed && self.now_ms() < at_ms + LIST_BOUND_MS {
+        if !listed && started.elapsed() < LIST_BOUND {
             let text = format!("{pool}: a session is opened before its backend was listed");
             self.breaks(4, vec![pool.to_string()], text);
         }

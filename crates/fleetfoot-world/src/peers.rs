@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleetfoot_core::PoolName;
 use tokio::time::Instant;
 
-use crate::books::Books;
+use crate::books::{Books, Inner};
 use crate::happening::{Happening, PeerChange, SettingsChange};
 use crate::incarnation::Incarnation;
 use crate::stage::Stage;
@@ -20,16 +20,21 @@ pub(crate) fn wrote(books: &Books, who: Option<&str>, touched: &[PoolName]) {
     let Some(who) = who else { return };
     let mut inner = books.lock();
     for pool in touched {
-        let fleets: Vec<_> = inner.members.values().map(fleetfoot_store::Store::fleet).collect();
-        let rows = fleets.iter().filter_map(|fleet| fleet.pools.get(pool));
-        // Who took it last knows it first.
-        let latest = rows.max_by_key(|row| (row.epoch, row.owner.is_some()));
-        let Some(owner) = latest.and_then(|row| row.owner.clone()) else { continue };
+        let Some(owner) = owner(&inner, pool) else { continue };
         if owner != who {
             let text = format!("{pool}: {who} wrote to it after {owner} had taken it");
             inner.breaks(9, vec![pool.to_string()], text);
         }
     }
+}
+
+/// What the controller is called that has the pool.
+pub(crate) fn owner(inner: &Inner, pool: &PoolName) -> Option<String> {
+    let fleets: Vec<_> = inner.members.values().map(fleetfoot_store::Store::fleet).collect();
+    let rows = fleets.iter().filter_map(|fleet| fleet.pools.get(pool));
+    // Who took it last knows it first.
+    let latest = rows.max_by_key(|row| (row.epoch, row.owner.is_some()));
+    latest.and_then(|row| row.owner.clone())
 }
 
 impl Stage {

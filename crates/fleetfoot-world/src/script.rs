@@ -7,7 +7,7 @@ use fleetfoot_core::{PoolName, PoolSpec, Span};
 use fleetfoot_provisioner::simulated::Binding;
 
 use crate::families::of_family;
-use crate::happening::{AtEngine, Happening};
+use crate::happening::{AtEngine, Happening, Outside};
 use crate::options::{Family, Options};
 
 /// One pool, as its configuration has it.
@@ -76,13 +76,33 @@ impl Script {
                     let slow = AtEngine::Latency { pool: pool.name.clone(), millis };
                     happenings.push((at.saturating_sub(Duration::from_secs(1)), slow.into()));
                 }
-                let what = Box::new(live(of_family(*family, rng, pool), later));
+                let what = of_family(*family, rng, pool);
+                happenings.extend(witnesses(&what, &pools, at));
+                let what = Box::new(live(what, later));
                 happenings.push((at, Happening::Fault { family: *family, what }));
             }
         }
         happenings.sort_by_key(|(at, _)| *at);
         Self { pools, engines, families, span, ghes, happenings, host_max }
     }
+}
+
+/// While GitHub refuses one pool, it has jobs and so has the calm one that shares its way to GitHub: that one
+/// must not notice.
+fn witnesses(what: &Happening, pools: &[PoolPlan], at: Duration) -> Vec<(Duration, Happening)> {
+    let Happening::Outside(Outside::Refuse { pool, .. }) = what else { return Vec::new() };
+    let refused = pools.iter().find(|plan| plan.name == *pool);
+    let calm = pools.iter().find(|plan| plan.calm);
+    let (Some(refused), Some(calm)) = (refused, calm) else { return Vec::new() };
+    if calm.scope != refused.scope {
+        return Vec::new();
+    }
+    let job = |pool: &PoolName, after_s: u64, count: usize| {
+        let jobs = Happening::Jobs { pool: pool.clone(), count, duration_ms: 2_000 };
+        (at + Duration::from_secs(after_s), jobs)
+    };
+    let asked = [31, 34, 76, 79, 100, 103].map(|after| job(&calm.name, after, 1));
+    std::iter::once(job(&refused.name, 2, 2)).chain(asked).collect()
 }
 
 /// Half of all changes of the configuration are applied while the controller runs.

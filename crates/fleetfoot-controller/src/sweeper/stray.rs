@@ -1,5 +1,7 @@
 //! Things that carry our evidence and have no row (11.4), and rows whose pool nobody serves any more (11.8).
 
+use std::collections::BTreeSet;
+
 use fleetfoot_core::removal::{may_still_land, outcome, registration_open};
 use fleetfoot_core::{
     Discrepancy, Environment, Instance, InstanceName, Observation, Outcome, Phase, PoolName,
@@ -53,6 +55,7 @@ impl Sweep {
     }
 
     async fn insert(&self, rows: Vec<Instance>) {
+        let pools: BTreeSet<PoolName> = rows.iter().map(|row| row.pool.clone()).collect();
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.commit.stray.before");
         let taken = self
@@ -70,6 +73,10 @@ impl Sweep {
         fleetfoot_faults::point("controller.commit.stray.after");
         if let Err(error) = taken {
             tracing::error!(error = %chain(&error), "store refused a stray");
+        }
+        for pool in pools {
+            let occupying = self.shared.store.pool(&pool).map_or(0, |state| state.occupying());
+            self.shared.host.holds(&pool, occupying);
         }
     }
 
