@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use fleetfoot_core::{Health, InstanceName, Phase, PoolName};
+use fleetfoot_core::{Health, InstanceName, ListenerState, Phase, PoolName};
 use fleetfoot_ordered::watch;
 use fleetfoot_store::{Store, UpdateError};
 use tokio::sync::Semaphore;
@@ -21,6 +21,9 @@ use crate::{adopt, keeper, shift};
 
 /// Sessions are closed and calls in flight are waited for within this.
 const STOP_BOUND: Duration = Duration::from_secs(8);
+
+/// A successor waits no longer than this for calls in flight, once all sessions are let go.
+const HAND_OVER_BOUND: Duration = Duration::from_millis(250);
 
 /// The controller could not start.
 #[derive(Debug, thiserror::Error)]
@@ -190,9 +193,37 @@ impl Controller {
 
     /// Stops: commits no more names, closes all sessions, leaves what runs (11.14).
     pub async fn stop(self) -> Stopped {
+        self.begin_to_stop();
+        let clean = self.shared.tasks.wait(STOP_BOUND).await;
+        self.stopped(clean)
+    }
+
+    /// Stops for a successor that waits: the same, but once the sessions are closed calls in flight get a moment
+    /// only. What is cut off then is found by the successor as after a crash; leases are given back in any case.
+    pub async fn hand_over(self) -> Stopped {
+        if self.shared.store.membership().is_some() {
+            return self.stop().await;
+        }
+        self.begin_to_stop();
+        let mut health = self.health.clone();
+        let let_go = |health: &Health| {
+            let mut pools = health.pools.values();
+            pools.all(|told| matches!(told.listener, ListenerState::Closed))
+        };
+        let all = async {
+            let _ = health.wait_for(let_go).await.is_ok();
+            self.shared.tasks.wait(HAND_OVER_BOUND).await
+        };
+        let clean = tokio::time::timeout(STOP_BOUND, all).await.unwrap_or(false);
+        self.stopped(clean)
+    }
+
+    fn begin_to_stop(&self) {
         self.shared.health.send_modify(|health| health.stopping = true);
         self.shared.stop_all();
-        let clean = self.shared.tasks.wait(STOP_BOUND).await;
+    }
+
+    fn stopped(&self, clean: bool) -> Stopped {
         let mut stopped = Stopped { idle: 0, running: 0, clean };
         for pool in self.shared.roster.borrow().pools.values() {
             let Some(state) = pool.state() else { continue };
@@ -247,5 +278,39 @@ async fn log_source(shared: &Shared, name: &InstanceName, lines: usize) -> Resul
         Ok(Ok(text)) => Ok(text),
         Ok(Err(error)) => Err(crate::executor::chain(&error)),
         Err(_) => Err("the backend did not answer in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetfoot_core::Timestamp;
+    use fleetfoot_store::{Execution, Location, Options};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_successor_does_not_wait_for_a_call_that_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = || async {
+            let location = Location::Sqlite(directory.path().join("store.db"));
+            let options = Options { execution: Execution::Inline, ..Options::default() };
+            let store = Store::open(location, options).await.unwrap();
+            let clock = Clock::starting_at(Timestamp(1_000_000));
+            let settings = ControllerSettings::default();
+            let made = Controller::start(store.clone(), Vec::new(), settings, clock).await;
+            let controller = made.unwrap();
+            controller.shared.tasks.spawn("hangs", std::future::pending());
+            (controller, store)
+        };
+        let (controller, store) = start().await;
+        let began = Instant::now();
+        assert!(!controller.hand_over().await.clean);
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        store.close().await;
+        let (controller, _store) = start().await;
+        let began = Instant::now();
+        assert!(!controller.stop().await.clean);
+        assert!(began.elapsed() >= STOP_BOUND, "a plain stop waits for it");
     }
 }

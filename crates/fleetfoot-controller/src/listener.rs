@@ -50,7 +50,7 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
     let mut course = pool.course.subscribe();
     tokio::select! {
         biased;
-        () = stopped(&mut course) => return,
+        () = stopped(&mut course) => {}
         () = adopted(&pool) => {}
     }
     let mut failures: u32 = 0;

@@ -194,20 +194,23 @@ async fn serve(
     let mut wishes = wishes;
     let mut hangups = signals::hangups().map_err(DaemonError::Signals)?;
     notify.ready();
-    tokio::select! {
+    let successor = tokio::select! {
         biased;
         wish = wishes.next() => match wish {
-            Wish::Stop => {}
+            Wish::Stop => false,
         },
         Some(request) = requests.recv() => match request {
-            ControlRequest::Takeover => tracing::info!("handing over"),
+            ControlRequest::Takeover => {
+                tracing::info!("handing over");
+                true
+            }
         },
         never = reloader.serve(&controller, &mut hangups) => match never {},
         never = notify.stay_alive() => match never {},
-    }
+    };
     notify.stopping();
     wishes.exit_on_the_next();
-    let stopped = controller.stop().await;
+    let stopped = if successor { controller.hand_over().await } else { controller.stop().await };
     faces_stop.send_replace(true);
     for task in serving {
         // A face that panicked has nothing left to close.
