@@ -5,7 +5,7 @@ use fleetfoot_core::{
     Span,
 };
 use fleetfoot_github::Removal;
-use fleetfoot_provisioner::{BackendError, Deletion};
+use fleetfoot_provisioner::{BackendError, Deletion, Handle};
 
 use crate::clock::Steady;
 use crate::executor::chain;
@@ -180,9 +180,16 @@ fn early_exit(instance: &Instance) -> String {
 }
 
 /// Deletes what is ours of that name, and what the original program left under it.
-async fn delete_all(pool: &PoolContext, name: &InstanceName) -> Result<Deletion, BackendError> {
+async fn delete_all(
+    pool: &PoolContext,
+    name: &InstanceName,
+    handle: Option<&str>,
+) -> Result<Deletion, BackendError> {
     let settings = pool.settings();
-    let deletion = settings.provisioner.delete(name).await?;
+    let deletion = match handle.map(|handle| Handle(handle.to_owned())) {
+        Some(handle) => settings.provisioner.delete_by_handle(name, &handle).await?,
+        None => settings.provisioner.delete(name).await?,
+    };
     if deletion == Deletion::WasAbsent && settings.takeover {
         return settings.provisioner.delete_legacy(name).await;
     }
@@ -202,7 +209,7 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
     let (began, bound) = (pool.now(), pool.settings().spec.stop_timeout.to_std());
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.delete.before");
-    let deleted = bounded(bound, delete_all(pool, &flight.name)).await;
+    let deleted = bounded(bound, delete_all(pool, &flight.name, instance.handle.as_deref())).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.delete.after");
     match deleted {

@@ -222,6 +222,17 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
     /// Stops and removes the environment and everything of it.
     async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError>;
 
+    /// The same for one whose handle is known: what [`create`](Self::create) answered. A backend that finds its
+    /// environments by their names has no use for it.
+    async fn delete_by_handle(
+        &self,
+        name: &InstanceName,
+        handle: &Handle,
+    ) -> Result<Deletion, BackendError> {
+        let _ = handle;
+        self.delete(name).await
+    }
+
     /// Everything that carries `installation`'s evidence at this connection.
     async fn list(&self) -> Result<Listing, BackendError>;
 

@@ -12,6 +12,8 @@ mod mariadb;
 mod podman;
 mod postgres;
 mod set;
+mod shellcheck;
+mod shoes;
 mod strace;
 mod table;
 mod usage;
@@ -39,11 +41,15 @@ pub(crate) enum Kind {
     Postgres,
     /// MariaDB, for the store.
     MariaDb,
+    /// The reader of shell scripts.
+    Shellcheck,
+    /// A shoes plugin, built from our sources with the real Go libraries.
+    Shoes,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are started.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Docker,
         Self::Podman,
         Self::Libvirt,
@@ -51,6 +57,8 @@ impl Kind {
         Self::Strace,
         Self::Postgres,
         Self::MariaDb,
+        Self::Shellcheck,
+        Self::Shoes,
     ];
 
     /// The word that stands for it in `FLEETFOOT_TEST_REQUIRE`.
@@ -63,6 +71,8 @@ impl Kind {
             Self::Strace => "strace",
             Self::Postgres => "postgres",
             Self::MariaDb => "mariadb",
+            Self::Shellcheck => "shellcheck",
+            Self::Shoes => "shoes-plugin",
         }
     }
 
@@ -76,6 +86,8 @@ impl Kind {
             Self::Strace => "strace",
             Self::Postgres => "PostgreSQL",
             Self::MariaDb => "MariaDB",
+            Self::Shellcheck => "shellcheck",
+            Self::Shoes => "shoes plugin (Go)",
         }
     }
 
@@ -99,6 +111,8 @@ impl Kind {
             Self::Strace => &["strace"],
             Self::Postgres => &["postgresql"],
             Self::MariaDb => &["mariadb-server"],
+            Self::Shellcheck => &["shellcheck"],
+            Self::Shoes => &["golang-go"],
         }
     }
 
@@ -112,6 +126,8 @@ impl Kind {
             Self::Strace => strace::is_found(),
             Self::Postgres => postgres::is_found(),
             Self::MariaDb => mariadb::is_found(),
+            Self::Shellcheck => shellcheck::is_found(),
+            Self::Shoes => shoes::is_found(),
         }
     }
 }

@@ -72,6 +72,8 @@ impl Set {
                 Kind::Strace => super::strace::start(),
                 Kind::Postgres => super::postgres::start(&dir),
                 Kind::MariaDb => super::mariadb::start(&dir),
+                Kind::Shellcheck => super::shellcheck::start(),
+                Kind::Shoes => super::shoes::start(),
             });
         match result {
             Ok(started) => {

@@ -13,7 +13,7 @@ pub(super) fn noun(kind: Kind) -> &'static str {
     match kind {
         Kind::Docker | Kind::Podman => "container events",
         Kind::Libvirt => "machines",
-        Kind::Bubblewrap | Kind::Strace => "",
+        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Shoes => "",
         Kind::Postgres => "sessions",
         Kind::MariaDb => "connections",
     }
@@ -22,7 +22,13 @@ pub(super) fn noun(kind: Kind) -> &'static str {
 /// What counting adds to the next count: a database counts the client that asks it.
 pub(super) fn own(kind: Kind) -> u64 {
     match kind {
-        Kind::Docker | Kind::Podman | Kind::Libvirt | Kind::Bubblewrap | Kind::Strace => 0,
+        Kind::Docker
+        | Kind::Podman
+        | Kind::Libvirt
+        | Kind::Bubblewrap
+        | Kind::Strace
+        | Kind::Shellcheck
+        | Kind::Shoes => 0,
         Kind::Postgres | Kind::MariaDb => 1,
     }
 }
@@ -33,7 +39,7 @@ pub(super) fn count(kind: Kind, dir: &Path) -> Option<u64> {
         Kind::Docker => docker(dir),
         Kind::Podman => podman(dir),
         Kind::Libvirt => Some(libvirtd::machines(dir)),
-        Kind::Bubblewrap | Kind::Strace => None,
+        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Shoes => None,
         Kind::Postgres => number(postgres::query(
             dir,
             "SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_database",

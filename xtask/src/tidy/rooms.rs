@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-provisioner-docker", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-libvirt", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-process", &["core", "provisioner", "faults"]),
+    ("fleetfoot-provisioner-shoes", &["core", "provisioner"]),
     ("fleetfoot-provisioner-tart", &["core", "provisioner"]),
     ("fleetfoot-controller", &["core", "github", "store", "provisioner", "ordered", "faults"]),
     ("fleetfoot-server", &["api", "core", "store", "faults"]),
