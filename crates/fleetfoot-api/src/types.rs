@@ -156,6 +156,46 @@ pub struct PoolStatus {
     /// Who serves it; `null` if there is only one controller.
     #[serde(default)]
     pub owner: Option<OwnerInfo>,
+    /// The release of GitHub's runner that it uses; `null` where that is not known.
+    #[serde(default)]
+    pub runner: Option<RunnerInfo>,
+}
+
+/// Which release of GitHub's runner a pool uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerInfo {
+    /// What its next instances start with; `null` while there is none yet.
+    pub version: Option<String>,
+    /// The newest that GitHub offers; `null` until it was asked.
+    pub newest: Option<String>,
+    /// GitHub takes `version` until about then; `null` while nothing newer is known.
+    pub accepted_until: Option<String>,
+    /// Why there is none yet, or why the last look for a newer one failed.
+    pub problem: Option<String>,
+}
+
+impl RunnerInfo {
+    /// In one line for people, if there is a release.
+    #[must_use]
+    pub fn sentence(&self) -> Option<String> {
+        let mut line = format!("its runner is {}", self.version.as_ref()?);
+        match (&self.newest, &self.accepted_until) {
+            (Some(newest), Some(until)) => {
+                let day = until.split('T').next().unwrap_or(until);
+                line.push_str(&format!(
+                    "; {newest} is out, and GitHub takes this one until about {day}"
+                ));
+            }
+            (Some(newest), None) if self.version.as_ref() == Some(newest) => {
+                line.push_str(", the newest");
+            }
+            (Some(_), None) | (None, _) => {}
+        }
+        if let Some(problem) = &self.problem {
+            line.push_str(&format!("; the last look for a newer one failed: {problem}"));
+        }
+        Some(line)
+    }
 }
 
 /// A disagreement between GitHub, a backend and the store that is there now.

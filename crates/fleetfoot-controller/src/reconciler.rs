@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fleetfoot_core::host::Claim;
 use fleetfoot_core::{
-    Action, InstanceName, Intent, Plan, PoolState, Snapshot, Span, Timestamp, plan,
+    Action, Cause, InstanceName, Intent, Plan, PoolState, Snapshot, Span, Timestamp, plan,
 };
 use tokio::time::Instant;
 
@@ -114,6 +114,11 @@ fn pass(
     if fleetfoot_faults::Defect::CreateBeforeCarefulPass.is_planted() {
         snapshot.careful = false;
     }
+    // Whose runner is still on its way claims no room that others could use.
+    if let Some(detail) = settings.release().missing {
+        snapshot.host_room = 0;
+        snapshot.host_cause = Some(Cause::RunnerMissing { detail });
+    }
     // What it would make if the host were its own: only that is claimed, so that a pool that may not
     // create for another reason holds no room that others wait for.
     let wish = plan(&snapshot, now);
@@ -161,5 +166,6 @@ fn tell(pool: &PoolContext, plan: &Plan) {
         told.sizing = plan.sizing;
         told.causes.clone_from(&plan.causes);
         told.max_runners = pool.settings().spec.max_runners;
+        told.runner = pool.settings().release();
     });
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use fleetfoot_core::host::Footprint;
 use fleetfoot_core::pool::PoolSpec;
-use fleetfoot_core::{PoolName, Span};
+use fleetfoot_core::{PoolName, RunnerRelease, Span};
 use fleetfoot_github::Connection;
 use fleetfoot_provisioner::Provisioner;
+use tokio::sync::watch;
 
 use crate::gate::Gate;
 use crate::host::HostLimits;
@@ -40,6 +41,8 @@ pub struct PoolSettings {
     /// A digest of how it would be served: controllers that share a store compare theirs. Empty where there
     /// is only one.
     pub digest: String,
+    /// The release of the runner that it uses, from whoever keeps it; nothing is made while it is missing.
+    pub runner: Option<watch::Receiver<RunnerRelease>>,
 }
 
 impl PoolSettings {
@@ -64,7 +67,13 @@ impl PoolSettings {
             removed: false,
             takeover: false,
             digest: String::new(),
+            runner: None,
         }
+    }
+
+    /// What is known of the runner's release.
+    pub(crate) fn release(&self) -> RunnerRelease {
+        self.runner.as_ref().map(|told| told.borrow().clone()).unwrap_or_default()
     }
 
     /// The same in everything, down to the very connection and backend.
@@ -81,6 +90,11 @@ impl PoolSettings {
             && self.removed == other.removed
             && self.takeover == other.takeover
             && self.digest == other.digest
+            && match (&self.runner, &other.runner) {
+                (Some(one), Some(other)) => one.same_channel(other),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            }
     }
 }
 

@@ -172,6 +172,11 @@ pub enum Cause {
     DiskFull,
     /// Strays of a lost or restored store are looked at first (11.4).
     CarefulPass,
+    /// No release of the runner is kept on this host yet.
+    RunnerMissing {
+        /// One line.
+        detail: String,
+    },
 }
 
 impl Cause {
@@ -193,6 +198,7 @@ impl Cause {
             Self::Starting { .. } => "starting",
             Self::DiskFull => "disk_full",
             Self::CarefulPass => "careful_pass",
+            Self::RunnerMissing { .. } => "runner_missing",
         }
     }
 }

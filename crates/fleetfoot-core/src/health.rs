@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::cause::Cause;
 use crate::discrepancy::Discrepancy;
 use crate::names::{InstanceName, PoolName};
+use crate::release::RunnerRelease;
 use crate::sizing::Sizing;
 use crate::time::Timestamp;
 
@@ -93,6 +94,8 @@ pub struct PoolHealth {
     pub max_runners: u32,
     /// What GitHub, backend and store disagree about.
     pub discrepancies: Discrepancies,
+    /// The release of the runner that it uses, where that is known.
+    pub runner: RunnerRelease,
 }
 
 /// The running controller.

@@ -27,6 +27,7 @@ pub mod outcome;
 pub mod phase;
 pub mod plan;
 pub mod pool;
+pub mod release;
 pub mod removal;
 mod resume;
 pub mod sizing;
@@ -46,4 +47,5 @@ pub use phase::{Observation, Phase, Refused, apply};
 
 pub use plan::{Action, Dependency, Plan, Snapshot, plan};
 pub use pool::{Intent, Pool, PoolSpec, PoolState};
+pub use release::RunnerRelease;
 pub use time::{Span, Timestamp};

@@ -28,6 +28,9 @@ use crate::single_flight::SingleFlight;
 /// The longest that a control call may hold its caller, waiting for a token included.
 const CALL_MAX: Duration = Duration::from_secs(45);
 
+/// The longest that a download may take as a whole.
+const DOWNLOAD_MAX: Duration = Duration::from_secs(30 * 60);
+
 pub(crate) const GITHUB_JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const API_VERSION: &str = "6.0-preview";
@@ -219,6 +222,32 @@ impl Admin {
     ) -> Result<Answer> {
         let clients = self.http.clients(request.url().scheme() == "https")?;
         self.send_over(&clients.polls, &self.user_agents.listener, request, operation).await
+    }
+
+    /// Begins a download from an address that GitHub gave. It may take long: each part has its own bound.
+    pub(crate) async fn begin_download(
+        &self,
+        operation: &'static str,
+        url: Url,
+        token: Option<&SecretString>,
+    ) -> Result<reqwest::Response> {
+        let clients = self.http.clients(url.scheme() == "https")?;
+        let mut request = Request::new(Method::GET, url);
+        *request.timeout_mut() = Some(DOWNLOAD_MAX);
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, self.user_agents.control.clone());
+        if let Some(token) = token {
+            let value = authorization(operation, "Bearer", token.expose_secret())?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        let answer = clients.control.execute(request);
+        let answer = tokio::time::timeout(CALL_MAX, answer).await.map_err(|_| {
+            let detail = format!("within {} s", CALL_MAX.as_secs());
+            GithubError::new(operation, ErrorKind::Timeout, detail)
+        })?;
+        answer.map_err(|error| {
+            crate::error::transport(operation, error).through(|| self.http.proxy_place())
+        })
     }
 
     async fn send_over(

@@ -151,6 +151,42 @@ pub(crate) struct RestRunner {
     pub(crate) busy: bool,
 }
 
+/// One archive of the runner, as the downloads endpoint lists it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RestDownload {
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) os: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) architecture: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) download_url: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) filename: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) sha256_checksum: String,
+    #[serde(default)]
+    pub(crate) temp_download_token: Option<SecretString>,
+}
+
+/// The notes of a release of `actions/runner`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RestRelease {
+    #[serde(default)]
+    pub(crate) published_at: Option<jiff::Timestamp>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) body: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) assets: Vec<RestAsset>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct RestAsset {
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) name: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(crate) browser_download_url: String,
+}
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct RestGroups {
     #[serde(default)]

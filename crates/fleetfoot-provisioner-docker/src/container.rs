@@ -22,6 +22,12 @@ const STOP_TIMEOUT_S: u32 = 40;
 const JIT_VARIABLE: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
 /// Where the CA file appears: the place that `update-ca-certificates` reads.
 const CA_TARGET: &str = "/usr/local/share/ca-certificates/fleetfoot.crt";
+/// Where a kept runner appears.
+const RUNNER_TARGET: &str = "/opt/fleetfoot-runner";
+/// Copies it to where its user may write, and becomes the runner's command.
+const COPY_RUNNER: &str = "d=\"${HOME:-/tmp}/actions-runner\"; \
+    mkdir -p \"$d\" 2>/dev/null || { d=/tmp/actions-runner; mkdir -p \"$d\"; }; \
+    cp -RP /opt/fleetfoot-runner/. \"$d\"; cd \"$d\"; exec \"$@\"";
 
 /// A directory or file of the host inside a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +121,9 @@ pub struct DockerPool {
     pub proxy: Option<InstanceProxy>,
     /// A CA file of the host that the runner shall trust.
     pub ca_file: Option<PathBuf>,
+    /// An unpacked runner of the host, or a link to one, for images without a runner. It is mounted to be read only;
+    /// each container copies it, for a runner writes into its own directory.
+    pub kept_runner: Option<PathBuf>,
 }
 
 impl DockerPool {
@@ -144,6 +153,7 @@ impl DockerPool {
             stop_grace_s: 10,
             proxy: None,
             ca_file: None,
+            kept_runner: None,
         }
     }
 
@@ -175,6 +185,9 @@ impl DockerPool {
         if let Some(user) = &self.user {
             body["User"] = json!(user);
         }
+        if self.kept_runner.is_some() {
+            body["Entrypoint"] = json!(["/bin/sh", "-ec", COPY_RUNNER, "fleetfoot"]);
+        }
         body
     }
 
@@ -201,6 +214,10 @@ impl DockerPool {
             set("NODE_EXTRA_CA_CERTS", CA_TARGET);
             set("RUNNER_UPDATE_CA_CERTS", "1");
         }
+        if self.kept_runner.is_some() {
+            // Such images mostly run as root, and the container is the wall.
+            set("RUNNER_ALLOW_RUNASROOT", "1");
+        }
         for (name, value) in &self.env {
             set(name, value);
         }
@@ -215,6 +232,14 @@ impl DockerPool {
         if let Some(file) = &self.ca_file {
             let source = file.display().to_string();
             mounts.push(BindMount { source, target: CA_TARGET.to_owned(), read_only: true }.json());
+        }
+        if let Some(place) = &self.kept_runner {
+            // Followed here: a container keeps the release that it began with.
+            let release = std::fs::canonicalize(place).unwrap_or_else(|_| place.clone());
+            let source = release.display().to_string();
+            mounts.push(
+                BindMount { source, target: RUNNER_TARGET.to_owned(), read_only: true }.json(),
+            );
         }
         let mut host =
             json!({ "AutoRemove": false, "RestartPolicy": { "Name": "no" }, "Mounts": mounts });

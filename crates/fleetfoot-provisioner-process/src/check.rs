@@ -67,6 +67,15 @@ fn source(pool: &ProcessPool, findings: &mut Vec<Finding>) {
                 "unpack the release of github.com/actions/runner there",
             )),
         },
+        RunnerSource::KeptRunner(path) => {
+            // Whoever keeps it says why it is not there.
+            if let Some(message) = path.is_dir().then(|| missing_command(pool, path)).flatten() {
+                findings.push(error(
+                    &format!("{message} (in {})", path.display()),
+                    "name the command that starts the runner",
+                ));
+            }
+        }
         RunnerSource::RunnerArchive(path) => {
             if let Err(cause) = fs::File::open(path) {
                 findings.push(error(

@@ -120,6 +120,11 @@ fn fill(
     let mut copy = Copy::new(cancelled, uid);
     match &pool.source {
         RunnerSource::RunnerDirectory(from) => copy.runner(from, &unfinished),
+        RunnerSource::KeptRunner(place) => {
+            // Followed once: all of an instance is of one release.
+            let from = fs::canonicalize(place).at("read", place)?;
+            copy.runner(&from, &unfinished)
+        }
         RunnerSource::RunnerArchive(archive) => {
             host.with_unpacked(archive, |from| copy.runner(from, &unfinished))
         }

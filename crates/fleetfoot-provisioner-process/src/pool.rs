@@ -10,6 +10,9 @@ pub enum RunnerSource {
     RunnerDirectory(PathBuf),
     /// A `.tar.gz` as GitHub publishes it. Unpacked once, then cloned.
     RunnerArchive(PathBuf),
+    /// An unpacked runner, or a link to one, that somebody else keeps: it may not be there yet, and the link may lead
+    /// elsewhere tomorrow. Each instance follows it once.
+    KeptRunner(PathBuf),
 }
 
 /// What the bubblewrap sandbox shows to a job, besides the system and its own directory.

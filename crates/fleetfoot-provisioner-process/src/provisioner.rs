@@ -320,7 +320,7 @@ impl Provisioner for ProcessProvisioner {
     async fn prepare(&self) -> Result<(), BackendError> {
         let archive = match &self.pool.source {
             RunnerSource::RunnerArchive(archive) => archive.clone(),
-            RunnerSource::RunnerDirectory(_) => {
+            RunnerSource::RunnerDirectory(_) | RunnerSource::KeptRunner(_) => {
                 let missing = check::missing_source(&self.pool);
                 return missing.map_or(Ok(()), |message| {
                     Err(BackendError::new("look at the runner", ErrorKind::Instance, message))

@@ -58,7 +58,8 @@ pub fn explain(cause: &Cause) -> CauseInfo {
         | Cause::RemainsFull { .. }
         | Cause::Starting { .. }
         | Cause::DiskFull
-        | Cause::CarefulPass => (None, None),
+        | Cause::CarefulPass
+        | Cause::RunnerMissing { .. } => (None, None),
     };
     CauseInfo {
         code: cause.code().to_owned(),
@@ -103,6 +104,7 @@ fn sentence(cause: &Cause) -> String {
         Cause::CarefulPass => {
             "what was left by an earlier store is looked at before anything new is made".to_owned()
         }
+        Cause::RunnerMissing { detail } => detail.clone(),
     }
 }
 
@@ -144,6 +146,9 @@ fn remedy(cause: &Cause) -> &'static str {
             "free disk space (old images, build caches), or lower `host.min_free_disk`"
         }
         Cause::CarefulPass => "nothing to do: it ends after one full pass",
+        Cause::RunnerMissing { .. } => {
+            "nothing to do if it lasts a minute; without a network unpack a release into that directory by hand, named by its version"
+        }
     }
 }
 
@@ -207,6 +212,7 @@ mod tests {
             Cause::Starting { count: 2 },
             Cause::DiskFull,
             Cause::CarefulPass,
+            Cause::RunnerMissing { detail: "no release of the runner is in /d yet".to_owned() },
         ]
     }
 

@@ -129,6 +129,8 @@ pub struct Settings {
     pub byte_order_mark: bool,
     /// Runners are refused as deprecated when they connect.
     pub runner_version_deprecated: bool,
+    /// Releases of the runner that can be downloaded, oldest first; the last one is the newest.
+    pub runner_releases: Vec<RunnerRelease>,
     /// The URL that JIT configs tell runners, when it differs from the one of the caller.
     pub runner_url: Option<String>,
     /// When set, nobody has to start a runner: each JIT config is connected by the box itself so
@@ -168,6 +170,7 @@ impl Default for Settings {
             labels_dropped: false,
             byte_order_mark: false,
             runner_version_deprecated: false,
+            runner_releases: Vec::new(),
             runner_url: None,
             auto_runner_boot_ms: None,
         }
@@ -180,6 +183,29 @@ impl Settings {
     #[must_use]
     pub fn faithful() -> Self {
         Self { started_wakes_poll: false, runner_lost_after_ms: 600_000, ..Self::default() }
+    }
+}
+
+/// A release of the runner: an archive that the box makes, whose `run.sh` is the stand-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerRelease {
+    /// Its version, such as `2.336.0`.
+    pub version: String,
+    /// The program that `run.sh` in the archive is a link to.
+    pub program: PathBuf,
+    /// Stated instead of the archive's own SHA-256.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// How many days ago it was published.
+    #[serde(default)]
+    pub days: u64,
+}
+
+impl RunnerRelease {
+    /// A release of today.
+    #[must_use]
+    pub fn new(version: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        Self { version: version.into(), program: program.into(), sha256: None, days: 0 }
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Endpoint {
     RestRemoveRunner,
     /// `POST .../actions/runners/generate-jitconfig` (REST).
     RestGenerateJitConfig,
+    /// `GET .../actions/runners/downloads`, the notes of a release, and the archives themselves.
+    RunnerReleases,
     /// Other REST calls.
     RestOther,
     /// A runner connects.

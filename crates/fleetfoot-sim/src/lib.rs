@@ -94,8 +94,8 @@ mod tasks;
 
 pub use agent::{Agent, Work};
 pub use config::{
-    App, BoxConfig, DEFAULT_TOKEN, DeadSession, Flavor, Group, Installation, RateLimit, Settings,
-    Token,
+    App, BoxConfig, DEFAULT_TOKEN, DeadSession, Flavor, Group, Installation, RateLimit,
+    RunnerRelease, Settings, Token,
 };
 pub use control::{ControlClient, ControlError};
 pub use faults::{Endpoint, Fault, FaultAction};

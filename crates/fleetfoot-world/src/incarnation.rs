@@ -262,6 +262,7 @@ impl Wiring {
                 removed: false,
                 takeover: false,
                 digest: String::new(),
+                runner: None,
             };
             settings.push((plan, pool));
         }

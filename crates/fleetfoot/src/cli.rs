@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::bench::BenchArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::hosts::HostsArgs;
+use crate::commands::import::ImportArgs;
 use crate::commands::scale_set::ScaleSetArgs;
 use crate::commands::sim::SimArgs;
 use crate::commands::simulate::SimulateArgs;
@@ -43,6 +44,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Print another program's configuration in fleetfoot's words
+    Import(ImportArgs),
     /// Show pools, runners and jobs
     Status(StatusArgs),
     /// Say why a job, a runner or a pool is as it is

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod demo;
 pub mod drain;
 pub mod hosts;
+pub mod import;
 pub mod locate;
 pub mod logs;
 pub mod output;
@@ -63,6 +64,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Demo(args) => Ok(demo::run(args).await?),
         Command::Check(args) => check::run(args).await,
         Command::Schema => schema::run(),
+        Command::Import(args) => import::run(&args),
         Command::Status(args) => status::run(args).await,
         Command::Why(args) => why::run(args).await,
         Command::Logs(args) => logs::run(args).await,

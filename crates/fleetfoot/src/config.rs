@@ -10,6 +10,7 @@
 pub mod changes;
 pub mod credentials;
 mod findings;
+mod import;
 mod keys;
 mod lower;
 mod scalar;
@@ -28,12 +29,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use findings::{Class, Finding, Position, Report, Severity};
+pub use import::import_outrunner;
 pub use schema::{schema_json, schema_text};
 pub use types::{
     AppSettings, Backend, BindMount, Config, Cpus, DiskShare, DockerConfig, GithubSettings,
     History, HostLimits, InstanceProxy, JitDelivery, LibvirtConfig, Listen, LogFormat, LogLevel,
-    LogSettings, ProcessConfig, PullPolicy, RunnerConfig, RunnerSource, Sandbox, SimulatedConfig,
-    TartConfig, TartMount, Timeouts, Tmpfs,
+    LogSettings, ProcessConfig, PullPolicy, RunnerConfig, RunnerReleases, RunnerSource, Sandbox,
+    SimulatedConfig, TartConfig, TartMount, Timeouts, Tmpfs, WantedRelease,
 };
 pub use units::{show_duration, show_size};
 pub use view::original_view;

@@ -154,7 +154,7 @@ async fn serve(
         program: std::env::current_exe().map_err(DaemonError::Program)?,
         flavor: options.flavor,
     };
-    let mut wiring = Wiring::new(&surroundings);
+    let mut wiring = Wiring::new(&surroundings, config);
     let mut pools = wiring.pools(config, resolution).await?;
     pools.extend(wiring::removed_pools(&store, &pools, &BTreeSet::new()));
     let faces = Faces::open(config, state_dir).await?;
@@ -173,6 +173,8 @@ async fn serve(
         Controller::start_at(store.clone(), pools, settings, clock.clone(), pace()).await?;
     let (faces_stop, faces_stopped) = watch::channel(false);
     let (control, mut requests) = mpsc::channel(4);
+    let releases = wiring.releases();
+    let instances = store.clone();
     let reader = controller.log_reader();
     let metrics = Metrics::install();
     metrics.config_loaded();
@@ -207,6 +209,7 @@ async fn serve(
         },
         never = reloader.serve(&controller, &mut hangups) => match never {},
         never = notify.stay_alive() => match never {},
+        never = releases.run(|| oldest_instance(&instances)) => match never {},
     };
     notify.stopping();
     wishes.exit_on_the_next();
@@ -219,6 +222,14 @@ async fn serve(
     // Nobody answers there any more; a successor makes its own once the lock is free.
     let _ = std::fs::remove_file(state_dir.control_socket()).is_ok();
     Ok(stopped)
+}
+
+/// When the oldest instance that lives was begun: it may use a release of the runner that was replaced since.
+fn oldest_instance(store: &Store) -> Option<std::time::SystemTime> {
+    let pools = store.pools();
+    let begun = pools.values().flat_map(|state| state.instances.values()).map(|one| one.created_at);
+    let oldest = u64::try_from(begun.min()?.0).unwrap_or_default();
+    Some(std::time::UNIX_EPOCH + std::time::Duration::from_millis(oldest))
 }
 
 /// Production's pace. A program built for tests of crashes takes a shorter bound of calls from its

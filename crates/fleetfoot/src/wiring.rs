@@ -5,6 +5,7 @@ mod backends;
 mod connections;
 mod docker;
 mod libvirt;
+mod releases;
 mod tart;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use fleetfoot_controller::{DiskFloor, HostLimits, PoolSettings};
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::{InstallationId, Intent, NameError, PoolName, PoolSpec, PoolState, Span};
 use fleetfoot_github::{ConfigUrlError, Connection, GithubError};
+use fleetfoot_releases::Keeper;
 use fleetfoot_store::Store;
 
 use crate::config::credentials::{Resolution, ResolveError, Resolved};
@@ -95,17 +97,25 @@ pub struct Wiring {
     flavor: Flavor,
     connections: Connections,
     backends: Backends,
+    releases: Arc<Keeper>,
 }
 
 impl Wiring {
     /// Nothing is connected yet.
     #[must_use]
-    pub fn new(surroundings: &Surroundings) -> Self {
+    pub fn new(surroundings: &Surroundings, config: &Config) -> Self {
         Self {
+            releases: releases::keeper(surroundings, &config.runner_releases),
             flavor: surroundings.flavor,
             connections: Connections::default(),
             backends: Backends::new(surroundings.clone()),
         }
+    }
+
+    /// What keeps releases of the runner for these pools, once it runs.
+    #[must_use]
+    pub fn releases(&self) -> Arc<Keeper> {
+        Arc::clone(&self.releases)
     }
 
     /// Makes the pools of `config`, in the order of their names.
@@ -128,7 +138,10 @@ impl Wiring {
             let name = PoolName::new(&runner.name)
                 .map_err(|source| WiringError::Name { runner: runner.name.clone(), source })?;
             let connection = self.connections.connection(resolved)?;
-            let Made { provisioner, concurrency } = self.backends.backend(runner).await?;
+            let order = releases::order(runner, &connection);
+            let kept = order.as_ref().and_then(|order| self.releases.place(order));
+            let Made { provisioner, concurrency } = self.backends.backend(runner, kept).await?;
+            let release = order.map(|order| self.releases.serve(&name, order));
             pools.push(PoolSettings {
                 name,
                 spec: spec(runner, self.flavor),
@@ -142,10 +155,12 @@ impl Wiring {
                 removed: false,
                 takeover: config.takeover,
                 digest: digest(runner, &resolved.url),
+                runner: release,
             });
         }
         self.connections.keep(&resolution.runners);
         self.backends.keep(&config.runners);
+        self.releases.keep(&pools.iter().map(|pool| pool.name.clone()).collect());
         Ok(pools)
     }
 }
@@ -178,7 +193,7 @@ pub async fn pools(
     resolution: Resolution,
     surroundings: &Surroundings,
 ) -> Result<Vec<PoolSettings>, WiringError> {
-    Wiring::new(surroundings).pools(config, resolution).await
+    Wiring::new(surroundings, config).pools(config, resolution).await
 }
 
 /// Pools that are not in the configuration any more and still have instances: each lives on with the
@@ -220,6 +235,7 @@ pub fn removed_pools(
             labels: Vec::new(),
             runner_group: None,
             removed: true,
+            runner: None,
             ..backend.clone()
         });
     }

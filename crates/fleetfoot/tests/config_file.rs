@@ -8,7 +8,8 @@ use fleetfoot::config::credentials::Flags;
 use fleetfoot::config::summary::summarize;
 use fleetfoot::config::{
     Backend, Config, Cpus, DiskShare, Flavor, History, InstanceProxy, JitDelivery, LoadOptions,
-    LogFormat, LogLevel, PullPolicy, RunnerSource, Sandbox, Timeouts, load, parse, schema_json,
+    LogFormat, LogLevel, PullPolicy, RunnerReleases, RunnerSource, Sandbox, Timeouts,
+    WantedRelease, load, parse, schema_json,
 };
 use fleetfoot_provisioner_libvirt::{DomainType, Network, WarmMode};
 
@@ -58,13 +59,18 @@ fn every_key_reaches_the_config() {
     assert_eq!(config.host.cpus, Some(Cpus { millis: 14_000 }));
     assert_eq!(config.host.memory, Some(48 << 30));
     assert_eq!(config.history, History { days: 7, events_max: 50_000, jobs_max: 5_000 });
+    let releases = RunnerReleases {
+        dir: Some(PathBuf::from("/srv/runners")),
+        check_interval: Duration::from_secs(3600),
+    };
+    assert_eq!(config.runner_releases, releases);
     assert_eq!(config.host.min_free_disk, DiskShare::Percent(10));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
     let app = config.github.app.clone().unwrap();
     assert_eq!((app.issuer.as_str(), app.installation_id), ("12345", 678));
     assert_eq!(app.private_key_file, Some(PathBuf::from("/etc/fleetfoot/app.pem")));
     let names: Vec<&str> = config.runners.iter().map(|runner| runner.name.as_str()).collect();
-    assert_eq!(names, ["linux", "mac", "nothing", "own", "packed", "vm"]);
+    assert_eq!(names, ["kept", "linux", "mac", "nothing", "own", "packed", "vm"]);
 }
 
 #[test]
@@ -116,6 +122,7 @@ fn every_key_of_a_container_reaches_it() {
     let env: Vec<(&str, &str)> = docker.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(env, [("EMPTY", ""), ("LANG", "C.UTF-8"), ("NUMBER", "1.50")]);
     assert_eq!(docker.user.as_deref(), Some("runner"));
+    assert_eq!(docker.runner_release, Some(WantedRelease::Latest));
     assert_eq!(docker.network.as_deref(), Some("jobs"));
     assert_eq!(docker.cpus, Some(Cpus { millis: 1500 }));
     assert_eq!((docker.memory, docker.pids), (Some(4 << 30), Some(4096)));
@@ -142,6 +149,9 @@ fn every_key_of_the_other_backends_reaches_them() {
     assert_eq!(process.env["CI"], "true");
     let Backend::Process(packed) = &config.runner("packed").unwrap().backend else { panic!() };
     assert!(matches!(packed.source, RunnerSource::Archive(_)));
+    let Backend::Process(kept) = &config.runner("kept").unwrap().backend else { panic!() };
+    let exact = WantedRelease::Exact("2.336.0".to_owned());
+    assert_eq!(kept.source, RunnerSource::Release(exact));
     let Backend::Libvirt(vm) = &config.runner("vm").unwrap().backend else { panic!() };
     assert_eq!((vm.cpus, vm.memory_mib, vm.mount.as_deref()), (16, 32768, Some("/cache")));
     assert_eq!(vm.runner_cmd, r"C:\actions-runner\run.cmd");
@@ -275,9 +285,9 @@ fn addresses_to_listen_on() {
 fn the_summary_names_every_pool() {
     let config = read(EVERYTHING);
     let summary = summarize(&config, &Flags::default());
-    assert_eq!(summary.pools.len(), 6);
+    assert_eq!(summary.pools.len(), 7);
     let text = summary.to_string();
-    let linux = "  linux: https://github.com/my-org/repo, group Trusted, labels self-hosted,linux, docker ghcr.io/actions/actions-runner:latest, up to 8, 2 kept idle, each 1.5 cpus, 4GiB memory, 4096 pids, jobs at most 6h\n";
+    let linux = "  linux: https://github.com/my-org/repo, group Trusted, labels self-hosted,linux, docker ghcr.io/actions/actions-runner:latest, runner latest, up to 8, 2 kept idle, each 1.5 cpus, 4GiB memory, 4096 pids, jobs at most 6h\n";
     assert!(text.contains(linux), "{text}");
     assert!(
         text.contains(

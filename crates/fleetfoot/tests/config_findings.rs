@@ -183,8 +183,8 @@ fn each_mistake_has_its_line_key_and_text() {
             Error,
             5,
             "runners.a.process",
-            "`runner_dir` or `runner_archive` is required",
-            "actions/runner",
+            "`runner_release`, `runner_dir` or `runner_archive` is required",
+            "runner_release: latest",
         ),
         (
             process("runner_dir: /a\nrunner_archive: /b"),

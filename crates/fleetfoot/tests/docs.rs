@@ -239,3 +239,11 @@ fn the_book_has_every_page() {
         assert_eq!(summary.matches(&link).count(), wanted, "docs/SUMMARY.md: {link}");
     }
 }
+
+/// The unit that the page of operations shows is the one in the package.
+#[test]
+fn the_page_of_operations_shows_the_shipped_unit() {
+    let units = blocks(&read("docs/operations.md"), "ini");
+    let shipped = read("packaging/systemd/fleetfoot.service");
+    assert!(units.iter().any(|unit| unit.trim() == shipped.trim()), "docs/operations.md is older");
+}

@@ -260,6 +260,7 @@ impl Bed {
             removed: plan.removed,
             takeover: false,
             digest: String::new(),
+            runner: None,
         }
     }
 

@@ -14,6 +14,9 @@ use super::{Action, Plan, Snapshot, may_begin};
 /// A disk that was full is looked at again after this time.
 const DISK_RECHECK: Span = Span::seconds(10);
 
+/// A release of the runner that is on its way may be there after this time.
+const RUNNER_RECHECK: Span = Span::seconds(2);
+
 /// Brings the number of instances to what demand wants.
 pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
     let known = snapshot.state.pool.demand.known;
@@ -110,8 +113,10 @@ fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
     {
         plan.causes.push(cause);
     }
-    if matches!(snapshot.host_cause, Some(Cause::DiskFull)) {
-        plan.wake(now + DISK_RECHECK);
+    match snapshot.host_cause {
+        Some(Cause::DiskFull) => plan.wake(now + DISK_RECHECK),
+        Some(Cause::RunnerMissing { .. }) => plan.wake(now + RUNNER_RECHECK),
+        Some(_) | None => {}
     }
     let mut close = |plan: &mut Plan, cause: Cause| {
         plan.causes.push(cause);

@@ -72,6 +72,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     written(&mut text, snapshot);
     let pools = snapshot.pool_list();
     pool_levels(&mut text, &pools);
+    releases(&mut text, snapshot);
     phases(&mut text, snapshot);
     text.family(
         "fleetfoot_pool_cause",
@@ -149,6 +150,30 @@ fn pool_levels(text: &mut Text, pools: &[PoolStatus]) {
     text.per_pool(pools, "fleetfoot_pool_circuit_failures", "Failed starts in a row.", |p| {
         Some(p.circuit.failures)
     });
+}
+
+/// Which release of the runner each pool uses, and how long GitHub takes it.
+fn releases(text: &mut Text, snapshot: &Snapshot) {
+    let Some(health) = &snapshot.health else { return };
+    let name = "fleetfoot_pool_runner_info";
+    text.family(name, "The release of the runner that the pool uses, and the newest one: 1.");
+    for (pool, told) in &health.pools {
+        if let Some(version) = &told.runner.version {
+            let newest = told.runner.newest.as_deref().unwrap_or_default();
+            let labels = [("pool", pool.as_str()), ("version", version), ("newest", newest)];
+            text.sample(name, &labels, 1);
+        }
+    }
+    let name = "fleetfoot_pool_runner_accepted_seconds";
+    let help =
+        "Until GitHub takes the pool's runner no more, about; absent while it is the newest.";
+    text.family(name, help);
+    for (pool, told) in &health.pools {
+        if let Some(until) = told.runner.accepted_until {
+            let seconds = (until.0 - snapshot.now.0) / 1000;
+            text.sample(name, &[("pool", pool.as_str())], seconds);
+        }
+    }
 }
 
 /// What GitHub, backends and the store disagree about. Without a pool: what belongs to none that is served.

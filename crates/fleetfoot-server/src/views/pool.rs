@@ -1,9 +1,11 @@
 //! A pool as the API shows it.
 
-use fleetfoot_api::{CauseInfo, CircuitInfo, DemandInfo, JobInfo, ListenerInfo, PoolStatus};
+use fleetfoot_api::{
+    CauseInfo, CircuitInfo, DemandInfo, JobInfo, ListenerInfo, PoolStatus, RunnerInfo,
+};
 use fleetfoot_core::{
     Cause, Circuit, Demand, Intent, JobState, ListenerState, Phase, PoolHealth, PoolState,
-    Timestamp,
+    RunnerRelease, Timestamp,
 };
 
 use super::discrepancy::discrepancies;
@@ -47,7 +49,19 @@ pub fn pool_status(state: &PoolState, health: Option<&PoolHealth>, now: Timestam
             .map(|health| discrepancies(&health.discrepancies))
             .unwrap_or_default(),
         owner: None,
+        runner: health.and_then(|health| runner(&health.runner)),
     }
+}
+
+/// What is known of the runner's release; nothing, where nothing is.
+fn runner(release: &RunnerRelease) -> Option<RunnerInfo> {
+    let known = release.version.is_some() || release.missing.is_some();
+    known.then(|| RunnerInfo {
+        version: release.version.clone(),
+        newest: release.newest.clone(),
+        accepted_until: release.accepted_until.map(rfc3339),
+        problem: release.missing.clone().or_else(|| release.problem.clone()),
+    })
 }
 
 /// Why a pool does not serve at once: from the running controller, or from the store alone.

@@ -1,6 +1,6 @@
 //! Why a pool serves no more than it does.
 
-use fleetfoot_api::{CauseInfo, OwnerInfo};
+use fleetfoot_api::{CauseInfo, OwnerInfo, RunnerInfo};
 use fleetfoot_core::PoolState;
 
 use super::{disagreement, title};
@@ -34,6 +34,9 @@ pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Ve
         let detail =
             listener.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
         lines.push(format!("its listener is {}{detail}", listener.state));
+    }
+    if let Some(line) = view.runner.as_ref().and_then(RunnerInfo::sentence) {
+        lines.push(line);
     }
     for job in view.waiting.iter().take(JOBS_NAMED_MAX) {
         lines.push(format!("waiting: {}", title(job)));

@@ -4,6 +4,7 @@ mod answer;
 mod connection;
 mod control;
 mod polls;
+mod releases;
 mod rest;
 mod route;
 mod runner;

@@ -10,7 +10,7 @@ use crate::config::App;
 use crate::state::{Principal, Register, RegisterError, Removal, Shared, State};
 
 use super::route::{ApiRoute, RestRoute};
-use super::{Call, answer};
+use super::{Call, answer, releases};
 
 /// Calls below an organization, repository or enterprise.
 pub(crate) fn scoped(shared: &Shared, scope: &str, route: &RestRoute, call: &Call) -> Response {
@@ -23,8 +23,8 @@ pub(crate) fn scoped(shared: &Shared, scope: &str, route: &RestRoute, call: &Cal
         Err(denied) => return answer::denied(&denied),
     };
     let allowed = match route {
-        // What an account is, everybody may see.
-        RestRoute::About => Ok(()),
+        // What an account is, and what is public, everybody may see.
+        RestRoute::About | RestRoute::Release { .. } => Ok(()),
         RestRoute::Installation
         | RestRoute::RegistrationToken
         | RestRoute::Runners
@@ -64,7 +64,8 @@ fn permitted(state: &mut State, scope: &str, route: &RestRoute, call: &Call) -> 
         RestRoute::Runners => runners(state, scope, call),
         RestRoute::Runner { runner } => one_runner(state, scope, *runner, call),
         RestRoute::GenerateJitConfig => jit_config(state, scope, call),
-        RestRoute::Downloads => answer::json(200, &json!([])),
+        RestRoute::Downloads => releases::downloads(&state.settings, call),
+        RestRoute::Release { tag } => releases::notes(state, scope, tag, call),
         RestRoute::Groups => groups(state, scope, call),
         RestRoute::Group { group } => {
             match group_json(state, scope).into_iter().find(|known| known["id"] == *group) {
@@ -298,6 +299,7 @@ pub(crate) fn api(shared: &Shared, route: &ApiRoute, call: &Call) -> Response {
             Err(denied) => answer::denied(&denied),
         },
         ApiRoute::AdminConnection => admin_connection(&mut state, call),
+        ApiRoute::Archive { name, moved } => releases::archive(&state.settings, name, *moved, call),
         ApiRoute::App
         | ApiRoute::Installations
         | ApiRoute::Installation { .. }
@@ -342,6 +344,7 @@ fn as_app(state: &mut State, app: &App, route: &ApiRoute) -> Response {
         | ApiRoute::Meta
         | ApiRoute::RateLimit
         | ApiRoute::AdminConnection
+        | ApiRoute::Archive { .. }
         | ApiRoute::User => answer::json(200, &app_json(app)),
     }
 }

@@ -48,11 +48,19 @@ pub(crate) enum RestRoute {
     Installation,
     RegistrationToken,
     Runners,
-    Runner { runner: i64 },
+    Runner {
+        runner: i64,
+    },
     GenerateJitConfig,
     Downloads,
+    /// The notes of a release, of `actions/runner` alone.
+    Release {
+        tag: String,
+    },
     Groups,
-    Group { group: i64 },
+    Group {
+        group: i64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +69,19 @@ pub(crate) enum ApiRoute {
     RateLimit,
     App,
     Installations,
-    Installation { id: i64 },
-    AccessToken { id: i64 },
+    Installation {
+        id: i64,
+    },
+    AccessToken {
+        id: i64,
+    },
     AdminConnection,
     User,
+    /// An archive of the runner: where GitHub says it is, and where that leads.
+    Archive {
+        name: String,
+        moved: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,14 +167,15 @@ impl Route {
                 RestRoute::Runner { .. } if removes => Endpoint::RestRemoveRunner,
                 RestRoute::Runners | RestRoute::Runner { .. } => Endpoint::RestGetRunners,
                 RestRoute::GenerateJitConfig => Endpoint::RestGenerateJitConfig,
+                RestRoute::Downloads | RestRoute::Release { .. } => Endpoint::RunnerReleases,
                 RestRoute::About
                 | RestRoute::Installation
-                | RestRoute::Downloads
                 | RestRoute::Groups
                 | RestRoute::Group { .. } => Endpoint::RestOther,
             },
             Self::Api(ApiRoute::AccessToken { .. }) => Endpoint::AccessToken,
             Self::Api(ApiRoute::AdminConnection) => Endpoint::AdminConnection,
+            Self::Api(ApiRoute::Archive { .. }) => Endpoint::RunnerReleases,
             Self::Api(_) => Endpoint::RestOther,
             Self::Agent(AgentRoute::Connect) => Endpoint::RunnerConnect,
             Self::Agent(AgentRoute::Poll) => Endpoint::RunnerPoll,
@@ -248,6 +266,7 @@ fn rest_route(method: &Method, scope: String, parts: &[&str]) -> Option<Route> {
         }
         ["actions", "runners", "generate-jitconfig"] if posts => RestRoute::GenerateJitConfig,
         ["actions", "runners", "downloads"] => RestRoute::Downloads,
+        ["releases", "tags", tag] => RestRoute::Release { tag: (*tag).to_owned() },
         ["actions", "runners", id] => RestRoute::Runner { runner: id.parse().ok()? },
         ["actions", "runner-groups"] => RestRoute::Groups,
         ["actions", "runner-groups", id] => RestRoute::Group { group: id.parse().ok()? },
@@ -268,6 +287,10 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
             ApiRoute::AccessToken { id: id.parse().ok()? }
         }
         ["actions", "runner-registration"] => ApiRoute::AdminConnection,
+        ["actions", "runner", "releases", "download", _, name] => {
+            ApiRoute::Archive { name: (*name).to_owned(), moved: false }
+        }
+        ["release-assets", name] => ApiRoute::Archive { name: (*name).to_owned(), moved: true },
         _ => return None,
     })
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use fleetfoot_api::{
-    ControllerInfo, InstanceStatus, JobInfo, OwnerInfo, PoolStatus, Source, Status,
+    ControllerInfo, InstanceStatus, JobInfo, OwnerInfo, PoolStatus, RunnerInfo, Source, Status,
 };
 use fleetfoot_core::{Span, Timestamp};
 use fleetfoot_server::views::time::span;
@@ -60,6 +60,7 @@ pub fn text(status: &Status) -> String {
     head.extend(several.then_some("OWNER"));
     text.push_str(&table(&head, &status.pools.iter().map(pool_row).collect::<Vec<_>>()));
     text.push_str(&causes(&status.pools));
+    text.push_str(&old_runners(&status.pools));
     text.push_str(&disagreements(status));
     text.push('\n');
     if status.instances.is_empty() {
@@ -127,6 +128,19 @@ fn causes(pools: &[PoolStatus]) -> String {
             text.push_str(
                 &visible(&format!("  {}: {}", pool.name, cause.message)).replace('\n', " "),
             );
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Pools whose runner GitHub will not take for ever.
+fn old_runners(pools: &[PoolStatus]) -> String {
+    let mut text = String::new();
+    for pool in pools {
+        let old = pool.runner.as_ref().filter(|runner| runner.accepted_until.is_some());
+        if let Some(line) = old.and_then(RunnerInfo::sentence) {
+            text.push_str(&visible(&format!("  {}: {line}", pool.name)).replace('\n', " "));
             text.push('\n');
         }
     }

@@ -35,6 +35,7 @@ pub(crate) fn lower(
         takeover: file.boolean("takeover").unwrap_or(options.flavor == Flavor::Outrunner),
         listen: lowering.listen(file),
         history: lowering.history(file.table("history")),
+        runner_releases: lowering.runner_releases(file.table("runner_releases")),
         host: lowering.host(file.table("host")),
         log: lowering.log(file.table("log")),
         runners: lowering.runners(path, file, &github),

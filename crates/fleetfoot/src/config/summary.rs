@@ -92,16 +92,22 @@ fn pool(config: &Config, runner: &RunnerConfig, flags: &Flags) -> PoolSummary {
 fn backend(backend: &Backend) -> (String, Vec<String>) {
     match backend {
         Backend::Docker(docker) => (
-            format!("docker {}", docker.image),
+            match &docker.runner_release {
+                Some(release) => format!("docker {}, runner {}", docker.image, release.as_str()),
+                None => format!("docker {}", docker.image),
+            },
             limits(docker.cpus.map(|cpus| cpus.millis), docker.memory, docker.pids),
         ),
         Backend::Process(process) => {
             let source = match &process.source {
-                super::RunnerSource::Directory(path) | super::RunnerSource::Archive(path) => path,
+                super::RunnerSource::Directory(path) | super::RunnerSource::Archive(path) => {
+                    path.display().to_string()
+                }
+                super::RunnerSource::Release(release) => format!("runner {}", release.as_str()),
             };
             let cpus = process.cpus.map(|cpus| cpus.millis);
             let limits = limits(cpus, process.memory, process.pids);
-            (format!("process {}", source.display()), limits)
+            (format!("process {source}"), limits)
         }
         Backend::Libvirt(machine) => (
             format!("libvirt {}", machine.path.display()),

@@ -10,7 +10,7 @@ use super::findings::Position;
 pub use super::units::{Cpus, DiskShare};
 pub use backends::{
     Backend, BindMount, DockerConfig, JitDelivery, LibvirtConfig, ProcessConfig, PullPolicy,
-    RunnerSource, Sandbox, SimulatedConfig, TartConfig, TartMount, Tmpfs,
+    RunnerSource, Sandbox, SimulatedConfig, TartConfig, TartMount, Tmpfs, WantedRelease,
 };
 
 /// A whole file, checked.
@@ -32,6 +32,8 @@ pub struct Config {
     pub listen: Option<Listen>,
     /// How much of the past is kept.
     pub history: History,
+    /// Releases of GitHub's runner that are kept on this host.
+    pub runner_releases: RunnerReleases,
     /// Limits of this machine.
     pub host: HostLimits,
     /// GitHub settings of the whole file.
@@ -73,6 +75,21 @@ pub struct History {
 impl Default for History {
     fn default() -> Self {
         Self { days: 30, events_max: 100_000, jobs_max: 20_000 }
+    }
+}
+
+/// Releases of GitHub's runner that are kept on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerReleases {
+    /// Where; `runners` in the state directory without it.
+    pub dir: Option<PathBuf>,
+    /// Between looks for a newer one; 0 never looks.
+    pub check_interval: Duration,
+}
+
+impl Default for RunnerReleases {
+    fn default() -> Self {
+        Self { dir: None, check_interval: Duration::from_secs(6 * 60 * 60) }
     }
 }
 

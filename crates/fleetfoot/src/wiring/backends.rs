@@ -1,6 +1,7 @@
 //! One provisioner per pool; pools at one engine share its connection.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleetfoot_provisioner::simulated::{Binding, Latency, SimulatedEngine, SimulatedProvisioner};
@@ -48,7 +49,7 @@ pub(super) struct Backends {
 }
 
 /// Everything of a runner that its provisioner is made from.
-type Recipe = (Backend, Option<InstanceProxy>, Option<std::path::PathBuf>);
+type Recipe = (Backend, Option<InstanceProxy>, Option<PathBuf>, Option<PathBuf>);
 
 impl Backends {
     pub(super) fn new(surroundings: Surroundings) -> Self {
@@ -63,15 +64,21 @@ impl Backends {
         }
     }
 
-    /// The backend of one runner; the very same one if its settings are.
-    pub(super) async fn backend(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
-        let recipe = (runner.backend.clone(), runner.proxy.clone(), runner.ca_file.clone());
+    /// The backend of one runner; the very same one if its settings are. `kept` is where the release of the
+    /// runner is that is kept for it.
+    pub(super) async fn backend(
+        &mut self,
+        runner: &RunnerConfig,
+        kept: Option<PathBuf>,
+    ) -> Result<Made, WiringError> {
+        let recipe =
+            (runner.backend.clone(), runner.proxy.clone(), runner.ca_file.clone(), kept.clone());
         if let Some((of, made)) = self.made.get(&runner.name)
             && *of == recipe
         {
             return Ok(made.clone());
         }
-        let made = self.make(runner).await?;
+        let made = self.make(runner, kept).await?;
         self.made.insert(runner.name.clone(), (recipe, made.clone()));
         Ok(made)
     }
@@ -96,20 +103,24 @@ impl Backends {
         }));
     }
 
-    async fn make(&mut self, runner: &RunnerConfig) -> Result<Made, WiringError> {
+    async fn make(
+        &mut self,
+        runner: &RunnerConfig,
+        kept: Option<PathBuf>,
+    ) -> Result<Made, WiringError> {
         let failed =
             |message: String| WiringError::Backend { runner: runner.name.clone(), message };
         match &runner.backend {
             Backend::Docker(docker) => {
                 let engine = self.engine(docker.host.clone()).await.map_err(failed)?;
-                let pool = super::docker::pool(docker, runner);
+                let pool = super::docker::pool(docker, runner, kept);
                 let installation = self.surroundings.installation.clone();
                 let provisioner = Arc::new(DockerProvisioner::new(engine, pool, installation));
                 Ok(Made { provisioner, concurrency: DOCKER_CALLS })
             }
             Backend::Process(process) => {
                 let host = self.process_host().map_err(failed)?;
-                let pool = process_pool(process, runner);
+                let pool = process_pool(process, runner, kept);
                 let shim = self.surroundings.program.clone();
                 let provisioner = Arc::new(ProcessProvisioner::new(host, pool, shim));
                 Ok(Made { provisioner, concurrency: PROCESS_CALLS })
@@ -181,8 +192,13 @@ impl Backends {
     }
 }
 
-fn process_pool(process: &ProcessConfig, runner: &RunnerConfig) -> ProcessPool {
+fn process_pool(
+    process: &ProcessConfig,
+    runner: &RunnerConfig,
+    kept: Option<PathBuf>,
+) -> ProcessPool {
     let source = match &process.source {
+        config::RunnerSource::Release(_) => RunnerSource::KeptRunner(kept.unwrap_or_default()),
         config::RunnerSource::Directory(path) => RunnerSource::RunnerDirectory(path.clone()),
         config::RunnerSource::Archive(path) => RunnerSource::RunnerArchive(path.clone()),
     };

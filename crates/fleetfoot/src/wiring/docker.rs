@@ -1,10 +1,16 @@
 //! A pool of containers: the configuration's words in the backend's.
 
+use std::path::PathBuf;
+
 use fleetfoot_provisioner_docker::{BindMount, DockerPool, InstanceProxy, JitDelivery, PullPolicy};
 
 use crate::config::{self, DockerConfig, RunnerConfig};
 
-pub(super) fn pool(docker: &DockerConfig, runner: &RunnerConfig) -> DockerPool {
+pub(super) fn pool(
+    docker: &DockerConfig,
+    runner: &RunnerConfig,
+    kept_runner: Option<PathBuf>,
+) -> DockerPool {
     let mount = |mount: &config::BindMount| BindMount {
         source: mount.source.clone(),
         target: mount.target.clone(),
@@ -41,6 +47,7 @@ pub(super) fn pool(docker: &DockerConfig, runner: &RunnerConfig) -> DockerPool {
         },
         proxy: runner.proxy.as_ref().map(proxy),
         ca_file: runner.ca_file.clone(),
+        kept_runner,
         ..DockerPool::new(docker.image.clone())
     }
 }

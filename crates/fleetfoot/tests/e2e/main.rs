@@ -22,6 +22,7 @@ mod containers;
 mod lost_store;
 mod outrunner;
 mod process;
+mod releases;
 mod reload;
 mod restart;
 mod scale_sets;

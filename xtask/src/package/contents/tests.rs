@@ -79,6 +79,9 @@ fn packages_hold_what_is_listed_and_nothing_else() {
             assert!(deb::check(&deb, fewer).is_err() && rpm::check(&rpm, fewer).is_err());
             let configs = output(Command::new("dpkg-deb").args(["-I"]).arg(&deb).arg("conffiles"));
             assert_eq!(configs.unwrap().trim(), product.config());
+            if arch == Arch::Amd64 {
+                install(&rpm, &entries, &out.join("root"));
+            }
             made.extend([deb, rpm]);
         }
     }
@@ -88,6 +91,38 @@ fn packages_hold_what_is_listed_and_nothing_else() {
     let formula = fs::read_to_string(out.join("fleetfoot.rb")).unwrap();
     assert!(!formula.contains("@VERSION@") && !formula.contains("@SHA256_AMD64@"));
     fs::remove_dir_all(out).unwrap();
+}
+
+/// rpm unpacks it into an empty root, every file where the list has it, and removes it again. Scripts are left out: the root
+/// has no shell.
+fn install(rpm: &Path, entries: &[Entry], root: &Path) {
+    if !is_root() {
+        println!("SKIPPED: needs root");
+        return;
+    }
+    fs::create_dir_all(root).unwrap();
+    let name = rpm.file_name().unwrap().to_string_lossy().split('_').next().unwrap().to_owned();
+    let call = |words: &[&str]| {
+        let root = root.display().to_string();
+        output(Command::new("rpm").args(["--root", &root]).args(words)).unwrap()
+    };
+    call(&["--noscripts", "--nodeps", "--ignorearch", "-i", &rpm.display().to_string()]);
+    for entry in entries {
+        let path = root.join(entry.path.trim_start_matches('/'));
+        let meta = fs::symlink_metadata(&path).unwrap_or_else(|_| panic!("{}", path.display()));
+        assert_eq!(meta.permissions().mode() & 0o7777, entry.mode, "{}", path.display());
+    }
+    assert!(call(&["-qa"]).contains(&name));
+    call(&["--noscripts", "-e", &name]);
+    let program = root.join(
+        entries.iter().find(|one| one.path.contains("/bin/")).unwrap().path.trim_start_matches('/'),
+    );
+    assert!(!program.exists(), "{}", program.display());
+    fs::remove_dir_all(root).unwrap();
+}
+
+fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
 /// Checklist 74, as far as it goes without systemd as the first process.
@@ -121,4 +156,89 @@ fn units_pass_systemd_analyze_and_keep_running_jobs() {
         assert_eq!(String::from_utf8_lossy(&said.stderr), "");
         assert!(said.status.success());
     }
+}
+
+/// D-12: an upgrade restarts a service that runs and neither stops nor disables it; a removal does. The scripts are run as
+/// dpkg and rpm run them, with a stand-in for systemctl.
+#[test]
+fn an_upgrade_neither_stops_nor_disables_the_service() {
+    at_root();
+    let deb_upgrade = [
+        ("prerm", "upgrade 2.0"),
+        ("preinst", "upgrade 1.0"),
+        ("postrm", "upgrade 2.0"),
+        ("postinst", "configure 1.0"),
+    ];
+    let rpm_upgrade = [("preinst", "2"), ("postinst", "2"), ("prerm", "1"), ("postrm", "1")];
+    for product in Product::ALL {
+        let unit = format!("{}.service", product.name());
+        for steps in [&deb_upgrade, &rpm_upgrade] {
+            let calls = played(product, steps);
+            assert!(calls.contains(&format!("try-restart {unit}")), "{calls:?}");
+            for word in ["stop", "disable", "enable", "mask", "kill"] {
+                let told = calls.iter().any(|call| call.split(' ').any(|one| one == word));
+                assert!(!told, "{steps:?}: {calls:?}");
+            }
+        }
+        for steps in
+            [[("prerm", "remove"), ("postrm", "remove")], [("prerm", "0"), ("postrm", "0")]]
+        {
+            let calls = played(product, &steps);
+            let wanted = format!("--no-reload disable --now {unit}");
+            assert!(calls.contains(&wanted), "{steps:?}: {calls:?}");
+        }
+    }
+}
+
+/// Runs maintainer scripts one after another; what they told systemctl.
+fn played(product: Product, steps: &[(&str, &str)]) -> Vec<String> {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!("fleetfoot-scripts-{}-{number}", std::process::id());
+    let root = std::env::temp_dir().join(name);
+    for directory in ["bin", "run/systemd/system"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    let calls = root.join("calls");
+    fs::write(&calls, "").unwrap();
+    for tool in ["systemctl", "chown", "chmod", "getent", "groupadd", "useradd", "rm", "rmdir"] {
+        let path = root.join("bin").join(tool);
+        let note = format!("echo \"$*\" >>{}", calls.display());
+        let line = if tool == "systemctl" { note.as_str() } else { "exit 0" };
+        fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    for (script, words) in steps {
+        let text = product.script(script).unwrap();
+        let text = text.replace("/run/systemd", &root.join("run/systemd").display().to_string());
+        let done = Command::new("/bin/sh")
+            .args(["-c", &text, script])
+            .args(words.split(' '))
+            .env_clear()
+            .env("PATH", root.join("bin"))
+            .output()
+            .unwrap();
+        assert!(done.status.success() && done.stderr.is_empty(), "{script} {words}: {done:?}");
+    }
+    let said = fs::read_to_string(calls).unwrap().lines().map(str::to_owned).collect();
+    fs::remove_dir_all(root).unwrap();
+    said
+}
+
+/// The image needs nothing but the static binary: everything it copies lies in the archive, and nothing is fetched.
+#[test]
+fn the_dockerfile_needs_only_the_archive() {
+    at_root();
+    let text = fs::read_to_string("packaging/Dockerfile").unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines[0], "FROM scratch");
+    let copies: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("COPY ")).collect();
+    assert_eq!(copies, ["fleetfoot /usr/bin/fleetfoot"]);
+    assert!(lines.iter().all(|line| !line.starts_with("RUN") && !line.starts_with("ADD")));
+    let formula = fs::read_to_string("packaging/homebrew/fleetfoot.rb").unwrap();
+    for part in ["bin.install \"fleetfoot\"", "on_intel", "on_arm", "service do", "test do"] {
+        assert!(formula.contains(part), "the formula lacks {part}");
+    }
+    let count = |word: &str| formula.lines().filter(|line| line.trim_end().ends_with(word)).count();
+    assert_eq!(count(" do") + 2, formula.lines().filter(|line| line.trim() == "end").count());
 }

@@ -85,6 +85,12 @@ pub(crate) static DOCKER: Section = Section {
             "env; argument under the name outrunner",
             "How the one-use credential goes in: env as ACTIONS_RUNNER_INPUT_JITCONFIG, or argument as --jitconfig, which other users of the host can read in the process list.",
         ),
+        key(
+            "runner_release",
+            Kind::Text,
+            "the image's own runner",
+            "latest, or a version such as 2.336.0: fleetfoot keeps that release of GitHub's runner on this host and mounts it, read-only, into containers of an image that needs none of its own, only /bin/sh, mkdir and cp.",
+        ),
     ],
 };
 
@@ -102,8 +108,14 @@ pub(crate) static BIND: Section = Section {
 /// `process`.
 pub(crate) static PROCESS: Section = Section {
     name: "process",
-    doc: "A process in a clean directory per job. Give one of `runner_dir` and `runner_archive`.",
+    doc: "A process in a clean directory per job. Give one of `runner_release`, `runner_dir` and `runner_archive`.",
     keys: &[
+        key(
+            "runner_release",
+            Kind::Text,
+            "",
+            "latest, or a version such as 2.336.0: fleetfoot keeps that release of GitHub's runner on this host and copies it for each instance.",
+        ),
         key(
             "runner_dir",
             Kind::Text,

@@ -60,6 +60,12 @@ pub(crate) static TOP: Section = Section {
             "false",
             "Permit `listen` on an address other than loopback although it is not encrypted; put a TLS proxy in front.",
         ),
+        key(
+            "runner_releases",
+            Kind::Table(&RELEASES),
+            "",
+            "Releases of GitHub's runner that are kept on this host, for backends with `runner_release`.",
+        ),
         key("history", Kind::Table(&HISTORY), "", "How much of the past is kept."),
         key("host", Kind::Table(&HOST), "", "Limits of this machine over all pools."),
         key(
@@ -69,6 +75,26 @@ pub(crate) static TOP: Section = Section {
             "How to reach GitHub and who we are there, for every runner without a `github` of its own.",
         ),
         key("log", Kind::Table(&LOG), "", "What fleetfoot writes to standard error."),
+    ],
+};
+
+/// `runner_releases`.
+pub(crate) static RELEASES: Section = Section {
+    name: "runner_releases",
+    doc: "Releases of GitHub's runner that are kept unpacked on this host.",
+    keys: &[
+        key(
+            "dir",
+            Kind::Text,
+            "runners in `state_dir`",
+            "Directory of the releases, each named by its version. A container engine must see it under the same path.",
+        ),
+        key(
+            "check_interval",
+            Kind::Duration,
+            "6h",
+            "How often GitHub is asked for a newer release; 0 asks only while a pool has none at all.",
+        ),
     ],
 };
 

@@ -5,7 +5,7 @@ use super::super::findings::Class;
 use super::super::shape::{Placed, Table};
 use super::super::types::{
     Backend, BindMount, DockerConfig, JitDelivery, ProcessConfig, PullPolicy, RunnerSource,
-    Sandbox, SimulatedConfig, TartConfig, TartMount, Tmpfs,
+    Sandbox, SimulatedConfig, TartConfig, TartMount, Tmpfs, WantedRelease,
 };
 use super::{Lowering, join};
 
@@ -67,8 +67,29 @@ impl Lowering<'_> {
                 (Some(_), _) | (None, Flavor::Native) => JitDelivery::Env,
                 (None, Flavor::Outrunner) => JitDelivery::Argument,
             },
+            runner_release: self.release(table, path),
             image: image?,
         })
+    }
+
+    /// A release of the runner by its version, or `latest`.
+    fn release(&mut self, table: &Table, path: &str) -> Option<WantedRelease> {
+        let text = table.text("runner_release")?;
+        if text == "latest" {
+            return Some(WantedRelease::Latest);
+        }
+        let version = text.strip_prefix('v').unwrap_or(text);
+        let parts: Vec<&str> = version.split('.').collect();
+        let number = |part: &&str| {
+            !part.is_empty() && part.len() < 8 && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if parts.len() == 3 && parts.iter().all(number) {
+            return Some(WantedRelease::Exact(version.to_owned()));
+        }
+        let message = format!("`{text}` is not a release of the runner");
+        self.unusable(table, path, "runner_release", message);
+        self.findings.suggest("write latest, or a version such as 2.336.0");
+        None
     }
 
     pub(super) fn command(&mut self, table: &Table, path: &str, default: &str) -> String {
@@ -163,6 +184,18 @@ impl Lowering<'_> {
     }
 
     fn source(&mut self, table: &Table, path: &str) -> Option<RunnerSource> {
+        let release = self.release(table, path).map(RunnerSource::Release);
+        if table.text("runner_release").is_some() {
+            for key in ["runner_dir", "runner_archive"] {
+                if let Some(position) = table.key_position(key) {
+                    let message = format!("both `runner_release` and `{key}` are given");
+                    self.findings
+                        .error(Class::Conflict, path, Some(position), message)
+                        .suggest("keep one of the two");
+                }
+            }
+            return release;
+        }
         match (table.path("runner_dir"), table.path("runner_archive")) {
             (Some(directory), None) => Some(RunnerSource::Directory(directory)),
             (None, Some(archive)) => Some(RunnerSource::Archive(archive)),
@@ -175,10 +208,10 @@ impl Lowering<'_> {
                 None
             }
             (None, None) => {
-                let message = "`runner_dir` or `runner_archive` is required";
-                self.findings.error(Class::Value, path, Some(table.position), message).suggest(
-                    "unpack a release of github.com/actions/runner and name its directory",
-                );
+                let message = "`runner_release`, `runner_dir` or `runner_archive` is required";
+                self.findings
+                    .error(Class::Value, path, Some(table.position), message)
+                    .suggest("write `runner_release: latest`, and fleetfoot fetches the runner");
                 None
             }
         }

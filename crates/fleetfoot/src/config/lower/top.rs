@@ -6,6 +6,7 @@ use super::super::findings::Class;
 use super::super::shape::Table;
 use super::super::types::{
     AppSettings, GithubSettings, History, HostLimits, Listen, LogFormat, LogLevel, LogSettings,
+    RunnerReleases,
 };
 use super::{Lowering, join};
 
@@ -65,6 +66,15 @@ impl Lowering<'_> {
             cpus: table.cpus("cpus"),
             memory: table.size("memory"),
             min_free_disk: table.disk_share("min_free_disk").unwrap_or(defaults.min_free_disk),
+        }
+    }
+
+    pub(super) fn runner_releases(&mut self, table: Option<&Table>) -> RunnerReleases {
+        let defaults = RunnerReleases::default();
+        let Some(table) = table else { return defaults };
+        RunnerReleases {
+            dir: table.path("dir"),
+            check_interval: table.duration("check_interval").unwrap_or(defaults.check_interval),
         }
     }
 

@@ -80,6 +80,28 @@ pub struct DockerConfig {
     pub host: Option<String>,
     /// How the one-use credential goes in.
     pub jit: JitDelivery,
+    /// The release of the runner that we keep for images without one.
+    pub runner_release: Option<WantedRelease>,
+}
+
+/// Which release of GitHub's runner we keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedRelease {
+    /// The newest that GitHub offers.
+    Latest,
+    /// This version.
+    Exact(String),
+}
+
+impl WantedRelease {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Latest => "latest",
+            Self::Exact(version) => version,
+        }
+    }
 }
 
 /// A directory or file of the host inside a container.
@@ -152,6 +174,8 @@ pub enum RunnerSource {
     Directory(PathBuf),
     /// A `.tar.gz`.
     Archive(PathBuf),
+    /// A release that we keep.
+    Release(WantedRelease),
 }
 
 /// What keeps a job away from the machine.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use bed::{Bed, ORG};
+pub(crate) use bed::{Bed, ORG, PROGRAM};
 pub(crate) use daemon::Daemon;
 pub(crate) use engine::{Engine, OwnEngine, Recorder};
 pub(crate) use gate::Gate;
