@@ -7,8 +7,8 @@ use fleetfoot_core::host::Footprint;
 use fleetfoot_core::pool::PoolSpec;
 use fleetfoot_core::{PoolName, RunnerRelease, Span};
 use fleetfoot_github::Connection;
+use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::Provisioner;
-use tokio::sync::watch;
 
 use crate::gate::Gate;
 use crate::host::HostLimits;

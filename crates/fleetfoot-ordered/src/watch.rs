@@ -138,6 +138,12 @@ impl<T> Receiver<T> {
         self.value.borrow_and_update()
     }
 
+    /// Whether both listen to the same channel.
+    #[must_use]
+    pub fn same_channel(&self, other: &Self) -> bool {
+        self.value.same_channel(&other.value)
+    }
+
     /// Whether there is news.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetfoot_core::{PoolName, RunnerRelease, Timestamp};
 use fleetfoot_github::{Connection, RunnerArchive, RunnerPlatform};
-use tokio::sync::{Notify, watch};
+use fleetfoot_ordered::watch;
+use tokio::sync::Notify;
 
 use crate::fetch::{FetchError, fetch};
 use crate::shelf::{Shelf, Wanted};

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-provisioner-shoes", &["core", "provisioner"]),
     ("fleetfoot-provisioner-tart", &["core", "provisioner"]),
     ("fleetfoot-controller", &["core", "github", "store", "provisioner", "ordered", "faults"]),
-    ("fleetfoot-releases", &["core", "github"]),
+    ("fleetfoot-releases", &["core", "github", "ordered"]),
     ("fleetfoot-server", &["api", "core", "store", "faults"]),
     ("fleetfoot-sim", &["core", "ordered"]),
     ("fleetfoot-world", &["core", "github", "store", "provisioner", "controller", "sim", "faults"]),
