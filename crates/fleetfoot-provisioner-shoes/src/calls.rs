@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use fleetfoot_provisioner::ResourceType;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::Grpc;
@@ -11,7 +12,7 @@ use tonic_prost::ProstCodec;
 
 use crate::messages::{
     AddInstanceRequest, AddInstanceResponse, DeleteInstanceRequest, Empty, HealthCheckRequest,
-    HealthCheckResponse, ResourceType, StdioData,
+    HealthCheckResponse, StdioData,
 };
 use crate::process::StartError;
 
@@ -77,7 +78,7 @@ pub(crate) async fn add(
     request: AddInstanceRequest,
 ) -> Result<Created, CallError> {
     let made: AddInstanceResponse = unary(channel, package.add(), request).await?;
-    let resource_type = made.resource_type();
+    let resource_type = ResourceType::of_number(made.resource_type);
     Ok(Created {
         cloud_id: made.cloud_id,
         shoes_type: made.shoes_type,

@@ -28,7 +28,6 @@ mod tasks;
 
 pub use calls::{CallError, Created};
 pub use host::{HostSettings, PluginHost, ProcessModel};
-pub use messages::ResourceType;
 pub use output::PluginOutput;
 pub use process::StartError;
 pub use provisioner::{Machine, ShoesPool, ShoesProvisioner};

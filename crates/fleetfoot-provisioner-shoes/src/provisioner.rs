@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fleetfoot_provisioner::{
     BackendError, Capabilities, Deletion, EnvironmentSpec, ErrorKind, Finding, Handle,
-    InstanceName, JitConfig, Listing, Provisioner, Reach, Severity,
+    InstanceName, JitConfig, Listing, Provisioner, Reach, ResourceType, Severity,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::calls::{CallError, Created};
 use crate::failure;
 use crate::host::PluginHost;
-use crate::messages::{AddInstanceRequest, DeleteInstanceRequest, ResourceType};
+use crate::messages::{AddInstanceRequest, DeleteInstanceRequest};
 use crate::script::{self, ScriptSettings};
 
 /// What a pool of machines is.
@@ -125,7 +125,7 @@ impl Provisioner for ShoesProvisioner {
         let request = AddInstanceRequest {
             runner_name: spec.name.as_str().to_owned(),
             setup_script: script::jit(&settings, jit.expose()),
-            resource_type: self.pool.resource_type.into(),
+            resource_type: self.pool.resource_type.number(),
             labels: self.pool.labels.clone(),
         };
         match self.host.add(request).await {

@@ -16,7 +16,7 @@ mod provisioner;
 pub mod simulated;
 mod tasks;
 
-pub use fleetfoot_core::{Exit, InstallationId, InstanceName, NameError, PoolName};
+pub use fleetfoot_core::{Exit, InstallationId, InstanceName, NameError, PoolName, ResourceType};
 
 pub use error::{Advice, BackendError, ErrorKind};
 pub use provisioner::{

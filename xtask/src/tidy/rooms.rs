@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-ordered", &[]),
     ("fleetfoot-core", &["faults"]),
     ("fleetfoot-github", &["faults"]),
+    ("fleetfoot-myshoes", &["core"]),
     ("fleetfoot-api", &[]),
     ("fleetfoot-store", &["core", "ordered", "faults"]),
     ("fleetfoot-provisioner", &["core", "ordered"]),

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_provisioner::{EnvironmentSpec, InstallationId, InstanceName, JitConfig, PoolName};
+use fleetfoot_provisioner::{
+    EnvironmentSpec, InstallationId, InstanceName, JitConfig, PoolName, ResourceType,
+};
 use fleetfoot_provisioner_shoes::script::{DOWNLOADS, ScriptSettings};
 use fleetfoot_provisioner_shoes::{
-    HostSettings, PluginHost, ProcessModel, ResourceType, ShoesPool, ShoesProvisioner,
+    HostSettings, PluginHost, ProcessModel, ShoesPool, ShoesProvisioner,
 };
 use tempfile::TempDir;
 use tokio::sync::watch;

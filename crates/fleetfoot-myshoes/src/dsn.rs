@@ -1,0 +1,192 @@
+//! Addresses of MySQL as go-sql-driver writes them: `user:password@tcp(host:3306)/database?key=value`.
+
+use std::fmt;
+
+use secrecy::SecretString;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Host and port.
+    Tcp(String, u16),
+    /// A socket of this host.
+    Unix(String),
+}
+
+/// A parsed address.
+#[derive(Clone)]
+pub struct Dsn {
+    /// The user, maybe empty.
+    pub user: String,
+    /// The password, maybe empty. It may contain anything, `@` and `/` included.
+    pub password: SecretString,
+    /// Where.
+    pub address: Address,
+    /// The database, also the name of the lock (3.6). Maybe empty.
+    pub database: String,
+    /// What follows the question mark, in order, decoded.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dsn({:?}, {})", self.address, self.database)
+    }
+}
+
+/// An address that cannot be read. The text itself is not repeated: it has a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DsnError {
+    /// There is no slash.
+    #[error("the slash before the database's name is missing")]
+    NoDatabase,
+    /// The parenthesis after the network has no end.
+    #[error("the address is not closed: write tcp(host:3306) or unix(/path)")]
+    Unclosed,
+    /// Neither tcp nor unix.
+    #[error("`{0}` is no network: use tcp or unix")]
+    Network(String),
+    /// The port is no number.
+    #[error("`{0}` is no port")]
+    Port(String),
+    /// A parameter has no value.
+    #[error("`{0}` has no value")]
+    Parameter(String),
+}
+
+const HOST: &str = "127.0.0.1";
+const PORT: u16 = 3306;
+const SOCKET: &str = "/tmp/mysql.sock";
+
+/// Reads an address.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn parse(text: &str) -> Result<Dsn, DsnError> {
+    // The last slash before the parameters is the database's: what comes before it may have others.
+    let slash = text.rfind('/').ok_or(DsnError::NoDatabase)?;
+    let (before, after) = (&text[..slash], &text[slash + 1..]);
+    let (database, parameters) = after.split_once('?').unwrap_or((after, ""));
+    let (credentials, place) = before.rsplit_once('@').unwrap_or(("", before));
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    Ok(Dsn {
+        user: user.to_owned(),
+        password: password.to_owned().into(),
+        address: address(place)?,
+        database: decoded(database),
+        parameters: parameters
+            .split('&')
+            .filter(|it| !it.is_empty())
+            .map(|it| {
+                let (name, value) =
+                    it.split_once('=').ok_or_else(|| DsnError::Parameter(it.to_owned()))?;
+                Ok((name.to_owned(), decoded(value)))
+            })
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn address(place: &str) -> Result<Address, DsnError> {
+    let (network, inside) = match place.split_once('(') {
+        None => (place, ""),
+        Some((network, rest)) => (network, rest.strip_suffix(')').ok_or(DsnError::Unclosed)?),
+    };
+    match network {
+        "" | "tcp" | "tcp4" | "tcp6" => tcp(inside),
+        "unix" if inside.is_empty() => Ok(Address::Unix(SOCKET.to_owned())),
+        "unix" => Ok(Address::Unix(inside.to_owned())),
+        other => Err(DsnError::Network(other.to_owned())),
+    }
+}
+
+fn tcp(place: &str) -> Result<Address, DsnError> {
+    if place.is_empty() {
+        return Ok(Address::Tcp(HOST.to_owned(), PORT));
+    }
+    // `[::1]:3306`, `[::1]`, `host:3306`, `host`.
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (place, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port =
+        port.map_or(Ok(PORT), |port| port.parse().map_err(|_| DsnError::Port(port.to_owned())))?;
+    Ok(Address::Tcp(if host.is_empty() { HOST.to_owned() } else { host.to_owned() }, port))
+}
+
+/// `%2F` and the like. What is no escape stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escape = (*first == b'%').then(|| after.get(..2)).flatten();
+        let byte = escape
+            .and_then(|it| std::str::from_utf8(it).ok())
+            .and_then(|it| u8::from_str_radix(it, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_the_driver_reads_them() {
+        let tcp = |host: &str, port| Address::Tcp(host.to_owned(), port);
+        for (text, user, password, address, database) in [
+            (
+                "username:password@tcp(localhost:3306)/myshoes",
+                "username",
+                "password",
+                tcp("localhost", 3306),
+                "myshoes",
+            ),
+            ("u@/d", "u", "", tcp("127.0.0.1", 3306), "d"),
+            ("/", "", "", tcp("127.0.0.1", 3306), ""),
+            (
+                "u:p@unix(/run/mysqld/mysqld.sock)/d",
+                "u",
+                "p",
+                Address::Unix("/run/mysqld/mysqld.sock".to_owned()),
+                "d",
+            ),
+            ("u:p@ss/w:rd@tcp(db)/d", "u", "p@ss/w:rd", tcp("db", 3306), "d"),
+            ("u:p@tcp([::1]:3307)/d", "u", "p", tcp("::1", 3307), "d"),
+            ("u:p@tcp([::1])/d", "u", "p", tcp("::1", 3306), "d"),
+            ("u:p@(db:1)/d%2Fe", "u", "p", tcp("db", 1), "d/e"),
+        ] {
+            let dsn = parse(text).unwrap();
+            assert_eq!(
+                (dsn.user.as_str(), dsn.password.expose_secret()),
+                (user, password),
+                "{text}"
+            );
+            assert_eq!((&dsn.address, dsn.database.as_str()), (&address, database), "{text}");
+            assert!(!format!("{dsn:?}").contains("p@ss"), "{dsn:?}");
+        }
+        let dsn = parse("u:p@/d?parseTime=true&loc=Asia%2FTokyo").unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(dsn.parameters, [pair("parseTime", "true"), pair("loc", "Asia/Tokyo")]);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_its_password() {
+        for (text, error) in [
+            ("secret", DsnError::NoDatabase),
+            ("u:secret@tcp(db/d", DsnError::Unclosed),
+            ("u:secret@pipe(x)/d", DsnError::Network("pipe".to_owned())),
+            ("u:secret@tcp(db:x)/d", DsnError::Port("x".to_owned())),
+            ("u:secret@/d?a", DsnError::Parameter("a".to_owned())),
+        ] {
+            let refused = parse(text).unwrap_err();
+            assert_eq!(refused, error);
+            assert!(!refused.to_string().contains("secret"), "{refused}");
+        }
+    }
+}
