@@ -356,4 +356,23 @@ mod tests {
             assert!(variables.contains(wanted), "{variables}");
         }
     }
+
+    /// A kept runner is a mount, a copy and a start of it; the link to it is followed once.
+    #[test]
+    fn a_kept_runner_is_mounted_and_copied() {
+        let shelf = tempfile::tempdir().unwrap();
+        let release = shelf.path().canonicalize().unwrap().join("2.336.0");
+        std::fs::create_dir(&release).unwrap();
+        std::os::unix::fs::symlink("2.336.0", shelf.path().join("latest")).unwrap();
+        let pool =
+            DockerPool { kept_runner: Some(shelf.path().join("latest")), ..DockerPool::new("i") };
+        let body = body(&pool);
+        let mount = &body["HostConfig"]["Mounts"][0];
+        assert_eq!(mount["Source"], json!(release));
+        assert_eq!((&mount["Target"], &mount["ReadOnly"]), (&json!(RUNNER_TARGET), &json!(true)));
+        assert_eq!(body["Cmd"], json!(["./run.sh"]));
+        assert_eq!(body["Entrypoint"][0], "/bin/sh");
+        assert!(COPY_RUNNER.contains(&format!("{RUNNER_TARGET}/.")));
+        assert!(body["Env"].as_array().unwrap().contains(&json!("RUNNER_ALLOW_RUNASROOT=1")));
+    }
 }

@@ -19,6 +19,7 @@ mod check;
 mod domain;
 mod engine;
 mod failure;
+mod flush;
 mod legacy;
 mod locks;
 mod machine;

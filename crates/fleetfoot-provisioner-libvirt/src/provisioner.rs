@@ -16,6 +16,7 @@ use crate::check;
 use crate::domain::{Evidence, decided};
 use crate::engine::{Lane, LibvirtEngine};
 use crate::failure;
+use crate::flush;
 use crate::legacy;
 use crate::machine;
 use crate::pool::LibvirtPool;
@@ -154,6 +155,9 @@ impl Provisioner for LibvirtProvisioner {
     }
 
     async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
+        if !self.pool.mounts.is_empty() && !self.pool.is_windows() {
+            flush::flush(&self.engine, name).await;
+        }
         let deletion = machine::delete(&self.engine, name).await?;
         tracing::debug!(instance = %name, ?deletion, "machine removed");
         Ok(deletion)

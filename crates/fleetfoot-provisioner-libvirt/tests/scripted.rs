@@ -17,7 +17,7 @@ use std::time::Duration;
 use fleetfoot_provisioner::{
     Deletion, EnvironmentState, ErrorKind, Event, InstanceName, PoolName, Provisioner,
 };
-use fleetfoot_provisioner_libvirt::{JitDelivery, LibvirtPool, LibvirtProvisioner};
+use fleetfoot_provisioner_libvirt::{JitDelivery, LibvirtPool, LibvirtProvisioner, Share};
 use futures_util::StreamExt as _;
 use serde_json::json;
 
@@ -143,6 +143,41 @@ async fn two_failed_pings_then_one_exec_with_path_and_arguments() {
     assert_eq!(provisioner.delete(&spec.name).await.unwrap(), Deletion::Removed);
     assert_eq!(provisioner.delete(&spec.name).await.unwrap(), Deletion::WasAbsent);
     assert!(stand.is_clean(&spec.name));
+}
+
+/// D-28: before a machine with shared directories is switched off, its guest is asked to write out what it caches; one that
+/// does not answer is removed all the same, and one without shares is not asked.
+#[tokio::test]
+async fn a_guest_with_shares_writes_its_caches_out_before_the_plug_is_pulled() {
+    for (shares, answers) in [(true, true), (true, false), (false, true)] {
+        let Some(stand) = Stand::new(move |command| {
+            let is_sync = command["arguments"]["arg"][1] == "sync";
+            match command["execute"].as_str() {
+                Some("guest-exec") if is_sync && !answers => Err((86, SILENT.to_owned())),
+                Some("guest-exec") if is_sync => Ok("{\"return\":{\"pid\":78}}".to_owned()),
+                Some("guest-exec-status") if command["arguments"]["pid"] == 78 => {
+                    Ok("{\"return\":{\"exited\":true,\"exitcode\":0}}".to_owned())
+                }
+                _ => agent(command),
+            }
+        }) else {
+            return;
+        };
+        let mut pool = stand.pool();
+        if shares {
+            pool.mounts = vec![Share { source: "/srv/cache".to_owned(), tag: None }];
+        }
+        let provisioner = stand.with(pool);
+        let spec = spec();
+        let handle = provisioner.create(&spec, None).await.unwrap();
+        provisioner.launch(&spec, &handle, &script("x")).await.unwrap();
+        assert_eq!(provisioner.delete(&spec.name).await.unwrap(), Deletion::Removed);
+        let asked = stand.daemon.commands("guest-exec");
+        let asked = asked.iter().filter(|one| one["arguments"]["arg"][1] == "sync").count();
+        // The agent refuses it once the domain is gone: so it was asked before.
+        assert_eq!(asked, usize::from(shares), "{shares} {answers}");
+        assert!(stand.is_clean(&spec.name));
+    }
 }
 
 #[tokio::test]

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use fleetfoot_github::{
-    ConfigUrl, Connection, Credentials, ErrorKind, Http, HttpSettings, Removal, ScaleSetSpec,
-    TokenSource,
+    ConfigUrl, Connection, Credentials, ErrorKind, Http, HttpSettings, Removal, RunnerPlatform,
+    ScaleSetSpec, TokenSource,
 };
 use fleetfoot_sim::{
     BoxConfig, DEFAULT_TOKEN, Endpoint, Expire, ExpireRequest, Fault, FaultAction, Flavor,
-    GithubBox, Group, QueueJobs, Settings,
+    GithubBox, Group, QueueJobs, RunnerRelease, Settings,
 };
 
 async fn start(settings: Settings) -> GithubBox {
@@ -146,4 +146,39 @@ async fn cut_connections_and_empty_bodies_are_survived() {
     assert_eq!(session.poll(None, 1).await.unwrap(), None);
     github.inject(Fault::once(Endpoint::GetScaleSet, FaultAction::Cut));
     connection.scale_set(1, "linux").await.unwrap().expect("asked again");
+}
+
+/// The newest release and an older one, each by what GitHub states of it, and its archive to the last byte.
+#[tokio::test]
+async fn releases_of_the_runner() {
+    let release = |version: &str| RunnerRelease::new(version, "/bin/true");
+    let mut old = release("2.335.0");
+    old.days = 40;
+    let releases = vec![old, release("2.336.0")];
+    let github = start(Settings { runner_releases: releases, ..quick() }).await;
+    let platform = RunnerPlatform { os: "linux", architecture: "x64" };
+    for scope in ["acme", "acme/app", "enterprises/acme"] {
+        let connection = connection(&github, scope);
+        let newest = connection.newest_runner(platform).await.unwrap().unwrap();
+        assert_eq!(newest.version, "2.336.0", "{scope}");
+        let notes = connection.runner_notes("2.335.0", platform).await.unwrap();
+        let age = notes.published.unwrap().elapsed().unwrap().as_secs() / 86_400;
+        assert_eq!(age, 40);
+        let old = notes.archive.unwrap();
+        assert_ne!(old.sha256, newest.sha256);
+        for archive in [newest, old] {
+            let mut download = connection.download_runner(&archive).await.unwrap();
+            let mut bytes = Vec::new();
+            while let Some(part) = download.part().await.unwrap() {
+                bytes.extend(part);
+            }
+            let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+            let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(sum, archive.sha256, "{scope} {}", archive.version);
+        }
+        let none = RunnerPlatform { os: "win", architecture: "arm64" };
+        assert!(connection.newest_runner(none).await.unwrap().is_none());
+        let error = connection.runner_notes("2.1.0", platform).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::NotFound);
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fleetfoot_sim::{Endpoint, Fault, FaultAction, RunnerRelease};
 
-use crate::harness::{BOUND, Bed, PROGRAM, eventually};
+use crate::harness::{BOUND, Bed, Engine, PROGRAM, eventually, unique};
 
 /// A pool whose runner is kept, looked after every second.
 fn config(bed: &Bed, wanted: &str) -> String {
@@ -131,5 +131,54 @@ async fn an_older_one_by_its_version() {
     let status = bed.cli(&["status", "--state-dir", state.to_str().unwrap()]).await;
     let status = String::from_utf8(status.stdout).unwrap();
     assert!(status.contains("2.336.0 is out, and GitHub takes this one until about"), "{status}");
+    daemon.stop().await;
+}
+
+/// Containers of an image that has no runner, only this host's shell: the kept one is mounted, read-only, and runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_without_a_runner() {
+    let Some(engine) = Engine::shared().await else { return };
+    let bed = Bed::new().await;
+    offer(&bed, &["2.336.0"]);
+    let pool = unique("kept");
+    let mut lines: String = engine
+        .lines()
+        .lines()
+        .filter(|line| !line.contains("runner_cmd"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    lines.push_str("      runner_release: latest\n      mounts:\n");
+    let program = Path::new(PROGRAM).parent().unwrap().display().to_string();
+    for (source, target) in [
+        ("/usr", "/usr"),
+        ("/usr/bin", "/bin"),
+        ("/usr/lib", "/lib"),
+        ("/usr/lib64", "/lib64"),
+        (program.as_str(), program.as_str()),
+    ] {
+        if Path::new(source).is_dir() {
+            lines.push_str(&format!(
+                "        - {{ source: {source}, target: {target}, read_only: true }}\n"
+            ));
+        }
+    }
+    bed.write(&bed.config("", &[(&pool, 2)], &lines));
+    let daemon = bed.start_ready().await;
+    bed.queue(&pool, 1, 4000);
+    bed.running(1).await;
+    let name = engine.containers(&[&pool]).await.into_keys().next().unwrap();
+    let options = None::<bollard::query_parameters::InspectContainerOptions>;
+    let container = engine.docker.inspect_container(&name, options).await.unwrap();
+    let mounts = container.mounts.unwrap();
+    let kept =
+        mounts.iter().find(|mount| mount.destination.as_deref() == Some("/opt/fleetfoot-runner"));
+    let kept = kept.unwrap();
+    assert_eq!(kept.rw, Some(false));
+    let source = kept.source.clone().unwrap();
+    assert!(source.ends_with("/runners/2.336.0"), "the release itself and not the link: {source}");
+    bed.queue(&pool, 3, 100);
+    bed.all_succeeded(4, BOUND).await;
+    bed.nothing_left().await;
+    engine.no_containers(&[&pool]).await;
     daemon.stop().await;
 }
