@@ -29,6 +29,7 @@ use crate::roster::{Pools, Roster};
 use crate::shift::UNSTEADY_PAUSE;
 
 use finding::{Finding, View, finding, unchanged};
+use stray::Seen;
 
 /// Exits in one commit.
 const EXITS_MAX: usize = 256;
@@ -45,7 +46,7 @@ pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>) {
         backend,
         roster,
         pools: Pools::new(),
-        strays: BTreeSet::new(),
+        strays: Seen::default(),
         left_alone: BTreeSet::new(),
         elsewhere: BTreeSet::new(),
         others: Vec::new(),
@@ -164,7 +165,7 @@ struct Sweep {
     /// The pools of this connection, as of this sweep.
     pools: Pools,
     /// Things without a row seen by the last sweep: only what is seen twice is taken up.
-    strays: BTreeSet<InstanceName>,
+    strays: Seen,
     /// Living things of pools that nobody serves: told once.
     left_alone: BTreeSet<InstanceName>,
     /// Pools whose instances another backend holds: told once.
@@ -229,7 +230,7 @@ impl Sweep {
         self.look_for_others().await;
         self.disagreements(Some(&listing), began);
         let settled = self.compare(&listing, began).await;
-        let careful = self.first && self.shared.settings.careful && !self.strays.is_empty();
+        let careful = self.first && self.shared.settings.careful && self.strays.len() > 0;
         self.first = false;
         if careful {
             tracing::warn!(

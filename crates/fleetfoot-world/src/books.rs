@@ -46,6 +46,8 @@ pub(crate) struct NameBook {
     /// It landed after its row was lost with the store: no limit can know of it.
     pub(crate) unknown: bool,
     pub(crate) job: Option<u64>,
+    /// When its JIT config was asked for.
+    pub(crate) jit_asked: u64,
     pub(crate) asked: VecDeque<u64>,
 }
 

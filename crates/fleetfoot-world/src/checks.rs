@@ -191,6 +191,8 @@ pub(crate) fn github_saw(books: &Books, github: &GithubBox, seen: &Seen) {
                         let text = format!("{name}: registered at GitHub, and no row names it");
                         inner.breaks(1, about(&name), text);
                     }
+                    let now = inner.now_ms();
+                    inner.names.entry(name).or_default().jit_asked = now;
                 }
                 (Endpoint::RemoveRunner | Endpoint::RestRemoveRunner, Some(name)) => {
                     if !inner.names.contains_key(&name) {

@@ -11,7 +11,7 @@ use fleetfoot_provisioner::simulated::{Fault as EngineFault, Latency, Rule, Simu
 use fleetfoot_sim::{Endpoint, ExpireRequest, Fault, FaultAction, GithubBox, JobState, QueueJobs};
 use tokio::time::Instant;
 
-use crate::books::{Books, PoolBook};
+use crate::books::{Books, Inner, PoolBook};
 use crate::happening::{AtEngine, Happening, Outside, Over, SettingsChange, changed};
 use crate::runner::{Play, RunnerFate};
 use crate::script::PoolPlan;
@@ -28,6 +28,15 @@ pub(crate) fn book(plan: &PoolPlan) -> PoolBook {
         may_kill: plan.spec.max_job_duration.is_some(),
         boot_ms: u64::try_from(plan.spec.boot_timeout.0).unwrap_or(0),
         ..PoolBook::default()
+    }
+}
+
+/// What a lost store alone knew of, and an engine holds that does not answer at its address: no limit can know of it
+/// before a list shows it again.
+fn unheard(inner: &mut Inner, engine: &SimulatedEngine) {
+    let epoch = inner.epoch;
+    for (name, book) in &mut inner.names {
+        book.unknown |= book.epoch < epoch && engine.is_elsewhere(name);
     }
 }
 
@@ -205,6 +214,7 @@ impl Stage {
                 self.books.lock().occurs("2 another engine");
                 let Some((number, engine)) = engine_of(&pool) else { return };
                 engine.set_identity("another-engine");
+                unheard(&mut self.books.lock(), &engine);
                 agenda.put(now + lasts, Happening::Over(Over::OtherEngine(number)));
             }
             AtEngine::BreakWatch { pool } => {
@@ -288,6 +298,9 @@ impl Stage {
             book.has_row = false;
             // Nobody can tell the successor of it where the backend cannot list.
             book.unknown |= blind.iter().any(|pool| book.pool.as_ref() == Some(pool));
+        }
+        for engine in &self.engines {
+            unheard(&mut inner, engine);
         }
         Ok(())
     }

@@ -16,6 +16,12 @@ const EVERY: u64 = 50;
 /// Nothing ends for its age soon after a start, and a removal begins some time after it is due.
 const GRACE_MS: u64 = 12 * 60_000;
 
+/// An unanswered call is waited for, and looked for twice after that: two bounds of a call.
+const WAITED_FOR_MS: u64 = 60_000;
+
+/// Commits, calls and requests of one world at most: those of fifty jobs are a few thousand.
+const STEPS_MAX: u64 = 50_000;
+
 /// The present with the pools that a commit touched.
 pub(crate) fn merged(before: &Arc<Pools>, shown: &Arc<Pools>, touched: &[PoolName]) -> Arc<Pools> {
     let mut pools = Pools::clone(before);
@@ -117,6 +123,15 @@ pub(crate) fn waits_too_long(books: &Books) -> Option<Violation> {
     None
 }
 
+/// Whoever does the same again and again gets nowhere, however long it waits in between (7).
+pub(crate) fn goes_round(books: &Books) -> Option<Violation> {
+    let inner = books.lock();
+    let jobs = inner.github.as_ref().map_or(0, |github| github.summary().jobs_queued_total);
+    let most = STEPS_MAX + jobs * 1_000;
+    let text = || format!("{} commits, calls and requests for {jobs} jobs", inner.steps);
+    (inner.steps > most).then(|| found(7, Vec::new(), text()))
+}
+
 /// The hard cases of design.md 11 that show in an answer of GitHub.
 pub(crate) fn hard_case(books: &Books, endpoint: Endpoint, status: u16) {
     let hard = match (endpoint, status) {
@@ -148,12 +163,22 @@ pub(crate) fn closed_clean(
             format!("{name}: its row was closed while its environment is there ({machine:?})");
         return Some(found(1, vec![name.to_string()], text));
     }
-    let registered = scope.and_then(|scope| github.runner(&scope, name.as_str()));
-    registered.map(|_| {
-        found(
-            1,
-            vec![name.to_string()],
-            format!("{name}: its row was closed while GitHub holds its runner"),
-        )
-    })
+    let scope = scope.filter(|scope| github.runner(scope, name.as_str()).is_some())?;
+    if landed_late(books, github, &scope, name) {
+        return None;
+    }
+    let text = format!("{name}: its row was closed while GitHub holds its runner");
+    Some(found(1, vec![name.to_string()], text))
+}
+
+/// Its registration landed when nobody waited for it any more, nor had to look for it once more (11.1): what looks
+/// at all of GitHub's runners later removes it.
+fn landed_late(books: &Books, github: &GithubBox, scope: &str, name: &InstanceName) -> bool {
+    let state = github.state();
+    let of_name = |it: &&fleetfoot_sim::Runner| it.scope == scope && it.name == name.as_str();
+    let Some(runner) = state.runners.iter().find(of_name) else { return false };
+    let began_ms = u64::try_from(crate::stage::EPOCH_MS).unwrap_or(0);
+    let landed_ms = (runner.registered_us / 1000).saturating_sub(began_ms);
+    let asked = books.lock().names.get(name).map_or(0, |book| book.jit_asked);
+    landed_ms > asked + WAITED_FOR_MS
 }

@@ -208,7 +208,8 @@ pub(crate) async fn play(
         levels::note_waiting(&books, &stage.github);
         let waits = stage.health().and_then(|health| manners::disturbed(&books, &health));
         let late = whole::waits_too_long(&books);
-        books.after(waits.into_iter().chain(late).collect());
+        let round = whole::goes_round(&books);
+        books.after(waits.into_iter().chain(late).chain(round).collect());
         let now = Instant::now();
         if due.is_some_and(|due| due <= now)
             && let Some(what) = agenda.take()

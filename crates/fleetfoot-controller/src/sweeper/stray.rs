@@ -15,14 +15,42 @@ use crate::record::observe;
 use super::Sweep;
 use super::disagreements::of_stray;
 
+/// Things without a row that the last list showed: only what is seen twice is taken up.
+#[derive(Debug, Default)]
+pub(super) struct Seen(BTreeSet<InstanceName>);
+
+impl Seen {
+    /// Of what a list shows now, what the one before showed, too.
+    fn again<'a>(
+        &mut self,
+        shown: impl Iterator<Item = &'a InstanceName>,
+    ) -> BTreeSet<InstanceName> {
+        let before = std::mem::replace(&mut self.0, shown.cloned().collect());
+        self.0.intersection(&before).cloned().collect()
+    }
+
+    /// It has a row from now on. Once that is closed it begins anew: a list that is on its way meanwhile shows what
+    /// was there before.
+    fn forget(&mut self, name: &InstanceName) {
+        self.0.remove(name);
+    }
+
+    fn contains(&self, name: &InstanceName) -> bool {
+        self.0.contains(name)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Sweep {
     /// Takes up what has no row and was seen twice. True when nothing is left to be looked at again.
     pub(super) async fn take_up(&mut self, strays: Vec<EnvironmentInfo>, identity: &str) -> bool {
-        let before = std::mem::take(&mut self.strays);
+        let twice = self.strays.again(strays.iter().map(|stray| &stray.name));
         let (mut rows, mut settled) = (Vec::new(), true);
         for stray in &strays {
-            self.strays.insert(stray.name.clone());
-            if !before.contains(&stray.name) {
+            if !twice.contains(&stray.name) {
                 settled = false;
                 continue;
             }
@@ -43,6 +71,7 @@ impl Sweep {
                 continue;
             };
             tracing::warn!(%pool, instance = %stray.name, state = state_word(&stray.state), "stray found, taking it up");
+            self.strays.forget(&stray.name);
             let (now, bound) = (self.shared.clock.now(), self.shared.pace.call_bound);
             rows.push(stray_row(stray, pool, identity, now, bound));
         }
@@ -215,4 +244,25 @@ fn stray_row(
         }
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_a_row_meanwhile_is_seen_twice_before_it_is_taken_up_again() {
+        let pool = PoolName::new("linux").unwrap();
+        let [a, b] = [1, 2].map(|number| InstanceName::of_pool(&pool, number));
+        let mut seen = Seen::default();
+        assert!(seen.again([&a, &b].into_iter()).is_empty());
+        assert_eq!(seen.again([&a].into_iter()), [a.clone()].into(), "b is gone");
+        seen.forget(&a);
+        // It was deleted and its row closed; this list began before that.
+        assert!(seen.again([&a].into_iter()).is_empty());
+        assert!(seen.again([].into_iter()).is_empty());
+        assert!(seen.again([&a].into_iter()).is_empty());
+        assert_eq!(seen.again([&a, &b].into_iter()), [a.clone()].into());
+        assert_eq!((seen.len(), seen.contains(&b)), (2, true));
+    }
 }

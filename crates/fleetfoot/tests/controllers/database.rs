@@ -5,6 +5,8 @@ use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlPool;
 use sqlx::postgres::PgPool;
 
+use crate::server::Server;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Postgres,
@@ -40,11 +42,27 @@ impl Kind {
 pub(crate) struct Database {
     pub(crate) kind: Kind,
     url: url::Url,
+    /// A server of its own, if it has one.
+    pub(crate) server: Option<Server>,
 }
 
 impl Database {
+    /// On the server that all cases share.
     pub(crate) async fn of(kind: Kind) -> Self {
-        let server = kind.url().unwrap();
+        Self::on(kind, kind.url().unwrap(), None).await
+    }
+
+    /// On a server of its own, where its programs are; else on the shared one.
+    pub(crate) async fn alone(kind: Kind) -> Self {
+        if !Server::is_there(kind) {
+            return Self::of(kind).await;
+        }
+        let server = Server::start(kind).await;
+        Self::on(kind, server.url(), Some(server)).await
+    }
+
+    async fn on(kind: Kind, address: String, own: Option<Server>) -> Self {
+        let server = address;
         let name = format!("ffc_{:08x}", fastrand::u32(..));
         let create = format!("CREATE DATABASE {name}");
         match kind {
@@ -61,7 +79,7 @@ impl Database {
         }
         let mut url = url::Url::parse(&server).unwrap();
         url.set_path(&format!("/{name}"));
-        Self { kind, url }
+        Self { kind, url, server: own }
     }
 
     /// Where the server listens.

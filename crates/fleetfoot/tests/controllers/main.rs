@@ -19,6 +19,7 @@ mod database;
 mod engine;
 mod hosts;
 mod proxy;
+mod server;
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,6 +31,9 @@ use database::{Database, Kind};
 
 /// How long one thing may take before a test gives up: generous, since the machine may be busy.
 pub(crate) const BOUND: Duration = Duration::from_secs(90);
+
+/// The case that ends its database server and starts it again: it has one of its own.
+const ALONE: &str = "the_database_is_restarted";
 
 /// Asks until there is an answer.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
@@ -54,7 +58,11 @@ macro_rules! all_at_once {
         $(
             if only.as_deref().is_none_or(|only| only == stringify!($case)) {
                 running.spawn(async move {
-                    let database = Database::of($kind).await;
+                    let database = if stringify!($case) == ALONE {
+                        Database::alone($kind).await
+                    } else {
+                        Database::of($kind).await
+                    };
                     let began = Instant::now();
                     $path::$case(&mut Bed::new(database).await).await;
                     eprintln!("{:?} {}: {:?}", $kind, stringify!($case), began.elapsed());

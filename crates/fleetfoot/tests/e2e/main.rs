@@ -27,6 +27,7 @@ mod reload;
 mod restart;
 mod scale_sets;
 mod scaler;
+mod secrets;
 mod stopping;
 mod takeover;
 mod why;
