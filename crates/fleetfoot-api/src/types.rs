@@ -130,6 +130,9 @@ pub struct PoolStatus {
     pub occupying: u32,
     /// Instances between their name and their runner being online.
     pub starting: u32,
+    /// Environments that are made and wait for a job, unregistered; `starting` does not count them.
+    #[serde(default)]
+    pub warm: u32,
     /// Instances whose runner is online without a job.
     pub idle: u32,
     /// Instances whose runner has a job.

@@ -81,6 +81,7 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
         pool: pool.name().clone(),
         late_binding: settings.provisioner.capabilities().late_binding,
         max_runners: settings.spec.max_runners,
+        recipe: settings.spec.recipe.clone(),
         boot_id: pool.shared.settings.boot_id.clone(),
         backend_identity: pool.backend.identity().map(|identity| identity.to_string()),
         last_name,
@@ -173,6 +174,7 @@ struct Writer {
     pool: fleetfoot_core::PoolName,
     late_binding: bool,
     max_runners: u32,
+    recipe: String,
     boot_id: Option<String>,
     /// A backend that never answered has no identity; then the first sweep notes it.
     backend_identity: Option<String>,
@@ -205,6 +207,7 @@ impl Writer {
                         let mut instance =
                             Instance::pending(name.clone(), self.pool.clone(), self.now);
                         instance.boot_id.clone_from(&self.boot_id);
+                        instance.recipe = Some(self.recipe.clone()).filter(|it| !it.is_empty());
                         instance.backend_identity.clone_from(&self.backend_identity);
                         if txn.insert_instance(instance).is_ok() {
                             follow_ups.extend(self.begin(txn, name));

@@ -75,12 +75,17 @@ impl Desk {
 
     fn wake_others(&self, pool: &PoolName) {
         for (name, waker) in &self.wakers {
-            let waits = self.claims.get(name).is_some_and(|claim| claim.missing > 0);
+            let waits = self.claims.get(name).is_some_and(|claim| wants(claim) > 0);
             if waits && name != pool {
                 waker.notify_one();
             }
         }
     }
+}
+
+/// Everything that a pool would make, for jobs or only to wait.
+fn wants(claim: &Claim) -> u32 {
+    claim.missing.saturating_add(claim.spare)
 }
 
 /// What the desk answers to a claim.
@@ -146,7 +151,7 @@ impl HostDesk {
         now: Timestamp,
     ) -> Grant {
         let mut desk = self.lock();
-        if claim.missing > 0 && storage.is_some_and(|path| desk.is_full(path, now)) {
+        if wants(&claim) > 0 && storage.is_some_and(|path| desk.is_full(path, now)) {
             desk.claims.insert(pool.clone(), claim);
             return Grant { room: 0, cause: Some(Cause::DiskFull), release: 0 };
         }
@@ -159,7 +164,7 @@ impl HostDesk {
             return Grant { room: 0, cause: Some(Cause::CarefulPass), release: 0 };
         }
         let before = desk.claims.insert(pool.clone(), claim);
-        let room = if claim.missing == 0 {
+        let room = if wants(&claim) == 0 {
             0
         } else {
             let grants = desk.limits.budget.deal(&desk.claims, desk.last_served.as_ref());
@@ -169,7 +174,8 @@ impl HostDesk {
             desk.last_served = Some(pool.clone());
             let reserved = Claim {
                 occupying: claim.occupying.saturating_add(room),
-                missing: claim.missing - room,
+                missing: claim.missing.saturating_sub(room),
+                spare: claim.spare.saturating_sub(room.saturating_sub(claim.missing)),
                 ..claim
             };
             desk.claims.insert(pool.clone(), reserved);
@@ -183,7 +189,7 @@ impl HostDesk {
         }
         Grant {
             room,
-            cause: (room < claim.missing).then_some(Cause::HostBudget),
+            cause: (room < wants(&claim)).then_some(Cause::HostBudget),
             release: releases.get(pool).copied().unwrap_or(0),
         }
     }

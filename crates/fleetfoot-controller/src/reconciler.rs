@@ -122,20 +122,22 @@ fn pass(
     // What it would make if the host were its own: only that is claimed, so that a pool that may not
     // create for another reason holds no room that others wait for.
     let wish = plan(&snapshot, now);
-    let missing = wish.actions.iter().map(created).sum();
+    let created: u32 = wish.actions.iter().map(created).sum();
+    let missing = created.min(wish.sizing.missing_for_jobs(&settings.spec));
     let claim = Claim {
         footprint: settings.footprint,
         occupying: wish.sizing.occupying,
         missing,
+        spare: created - missing,
         surplus_idle: wish.sizing.surplus_idle,
         leaving: wish.sizing.leaving,
     };
     let storage = settings.provisioner.storage_directory();
     let grant = pool.shared.host.claim(pool.name(), claim, storage.as_deref(), now);
-    if grant.room >= missing && grant.release == 0 {
+    if grant.room >= created && grant.release == 0 {
         return wish;
     }
-    if grant.room < missing {
+    if grant.room < created {
         snapshot.host_room = grant.room;
         snapshot.host_cause = grant.cause;
     }

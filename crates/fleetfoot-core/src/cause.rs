@@ -23,6 +23,8 @@ pub enum Reason {
     BootTimeout,
     /// Waited warm longer than `warm_ttl`.
     WarmExpired,
+    /// Waited warm while its pool's settings or image changed.
+    Outdated,
     /// Registered under a scale set that is gone.
     ScaleSetGone,
     /// The pool is draining or was removed.
@@ -43,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Withdrawn,
         Self::Surplus,
         Self::JobDone,
@@ -53,6 +55,7 @@ impl Reason {
         Self::StartTimeout,
         Self::BootTimeout,
         Self::WarmExpired,
+        Self::Outdated,
         Self::ScaleSetGone,
         Self::Drained,
         Self::Operator,
@@ -76,6 +79,7 @@ impl Reason {
             Self::StartTimeout => "start timeout",
             Self::BootTimeout => "boot timeout",
             Self::WarmExpired => "warm expired",
+            Self::Outdated => "outdated",
             Self::ScaleSetGone => "scale set gone",
             Self::Drained => "drained",
             Self::Operator => "operator",

@@ -31,9 +31,11 @@ pub struct Claim {
     pub footprint: Footprint,
     /// Instances that occupy the host now.
     pub occupying: u32,
-    /// Further instances it wants.
+    /// Further instances it wants for jobs, or to be ready.
     pub missing: u32,
-    /// Idle runners of it that nobody wants, within `occupying`.
+    /// Further environments it would hold waiting: they get what is left when nobody waits for room for jobs.
+    pub spare: u32,
+    /// Idle runners of it that nobody wants and environments that wait for no job, within `occupying`.
     pub surplus_idle: u32,
     /// Instances of it that are being removed, within `occupying`.
     pub leaving: u32,
@@ -111,7 +113,8 @@ impl HostBudget {
     ) -> BTreeMap<PoolName, u32> {
         let mut grants: BTreeMap<PoolName, u32> = BTreeMap::new();
         if self.is_unlimited() {
-            return claims.iter().map(|(name, claim)| (name.clone(), claim.missing)).collect();
+            let all = |claim: &Claim| claim.missing.saturating_add(claim.spare);
+            return claims.iter().map(|(name, claim)| (name.clone(), all(claim))).collect();
         }
         let mut used = claims
             .values()
@@ -121,19 +124,38 @@ impl HostBudget {
             let split = order.partition_point(|name| *name <= last);
             order.rotate_left(split);
         }
-        // The pool that holds the least goes first; the rotation decides between equals.
+        self.deal_up_to(claims, &order, &mut used, &mut grants, |claim| claim.missing);
+        let is_met = |(name, claim): (&PoolName, &Claim)| {
+            grants.get(name).copied().unwrap_or(0) >= claim.missing
+        };
+        if claims.iter().all(is_met) {
+            let all = |claim: &Claim| claim.missing.saturating_add(claim.spare);
+            self.deal_up_to(claims, &order, &mut used, &mut grants, all);
+        }
+        grants
+    }
+
+    /// The pool that holds the least goes first; the rotation decides between equals.
+    fn deal_up_to(
+        &self,
+        claims: &BTreeMap<PoolName, Claim>,
+        order: &[&PoolName],
+        used: &mut Used,
+        grants: &mut BTreeMap<PoolName, u32>,
+        most: impl Fn(&Claim) -> u32,
+    ) {
         loop {
             let next = order
                 .iter()
                 .filter_map(|name| {
                     let claim = claims.get(*name)?;
                     let granted = grants.get(*name).copied().unwrap_or(0);
-                    let fits = granted < claim.missing && used.room(self, claim.footprint) > 0;
+                    let fits = granted < most(claim) && used.room(self, claim.footprint) > 0;
                     fits.then_some((claim.occupying.saturating_add(granted), *name, claim))
                 })
                 .min_by_key(|(held, _, _)| *held);
-            let Some((_, name, claim)) = next else { return grants };
-            used = used.plus(claim.footprint, 1);
+            let Some((_, name, claim)) = next else { return };
+            *used = used.plus(claim.footprint, 1);
             *grants.entry(name.clone()).or_insert(0) += 1;
         }
     }
@@ -227,12 +249,31 @@ mod tests {
     }
 
     #[test]
+    fn what_only_waits_for_jobs_gets_what_no_job_waits_for() {
+        let budget = HostBudget { max_instances: Some(4), ..HostBudget::default() };
+        let spare = |occupying, missing, spare| Claim { spare, ..claim(occupying, missing) };
+        let mut claims = BTreeMap::from([(name("a"), spare(0, 0, 4)), (name("b"), spare(0, 2, 0))]);
+        let both = BTreeMap::from([(name("a"), 2), (name("b"), 2)]);
+        assert_eq!(budget.deal(&claims, None), both);
+        claims.insert(name("b"), spare(0, 9, 0));
+        assert_eq!(budget.deal(&claims, None), BTreeMap::from([(name("b"), 4)]));
+        // What waits for room only to wait takes nothing from others that wait.
+        let full = BTreeMap::from([
+            (name("a"), Claim { surplus_idle: 3, ..spare(3, 0, 1) }),
+            (name("b"), Claim { surplus_idle: 1, ..spare(1, 0, 3) }),
+        ]);
+        assert_eq!(budget.releases(&full), BTreeMap::new());
+        assert_eq!(HostBudget::default().deal(&full, None)[&name("b")], 3);
+    }
+
+    #[test]
     fn nothing_is_released_that_makes_no_room() {
         let budget = HostBudget { memory_mib: Some(8_000), ..HostBudget::default() };
         let of = |memory_mib, occupying, missing, surplus_idle| Claim {
             footprint: Footprint { memory_mib, ..Footprint::default() },
             occupying,
             missing,
+            spare: 0,
             surplus_idle,
             leaving: 0,
         };

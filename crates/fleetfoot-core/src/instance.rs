@@ -69,6 +69,8 @@ pub struct Instance {
     pub backend_identity: Option<String>,
     /// The host's boot id when the environment was made.
     pub boot_id: Option<String>,
+    /// A digest of what its environment was made from, where that is known.
+    pub recipe: Option<String>,
     /// The job it runs or ran.
     pub job: Option<JobId>,
     /// When its job's start was seen.
@@ -126,6 +128,7 @@ impl Instance {
             handle: None,
             backend_identity: None,
             boot_id: None,
+            recipe: None,
             job: None,
             job_started_at: None,
             job_completed_at: None,
@@ -199,6 +202,12 @@ impl Instance {
             self.environment,
             Environment::Requested | Environment::Present | Environment::Launched
         )
+    }
+
+    /// It was made from something else than the pool's environments are made from now.
+    #[must_use]
+    pub fn is_outdated(&self, recipe: &str) -> bool {
+        !recipe.is_empty() && self.recipe.as_deref().is_some_and(|own| own != recipe)
     }
 
     /// Something may run in it: its launch was begun. What is made and not launched never had its credential, and

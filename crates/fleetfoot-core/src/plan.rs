@@ -188,8 +188,8 @@ impl Plan {
 /// Decides over one pool.
 #[must_use]
 pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
-    let mut plan =
-        Plan { sizing: Sizing::of(snapshot.state, snapshot.spec, now), ..Plan::default() };
+    let sizing = Sizing::of(snapshot.state, snapshot.spec, snapshot.late_binding, now);
+    let mut plan = Plan { sizing, ..Plan::default() };
     for until in [&snapshot.backend, &snapshot.github]
         .into_iter()
         .filter_map(|dependency| dependency.blocks(now))

@@ -53,8 +53,13 @@ pub struct PoolSpec {
     pub stop_timeout: Span,
     /// A job may run this long; nothing when it may run as long as it likes.
     pub max_job_duration: Option<Span>,
+    /// Environments to hold made and unregistered on top of what jobs want, where the backend can.
+    pub warm: u32,
     /// An unregistered environment may wait this long.
     pub warm_ttl: Span,
+    /// A digest of what environments are made from: one that waits and was made from something else is of no use.
+    /// Empty where nobody says.
+    pub recipe: String,
     /// Remains (ended, not yet deleted) at most, before nothing more is created.
     pub remains_max: u32,
     /// Advertise exactly `max_runners` (under the name `outrunner`).
@@ -72,7 +77,9 @@ impl Default for PoolSpec {
             boot_timeout: Span::minutes(5),
             stop_timeout: Span::minutes(2),
             max_job_duration: None,
+            warm: 0,
             warm_ttl: Span::minutes(60),
+            recipe: String::new(),
             remains_max: 100,
             advertise_limit: false,
         }
@@ -217,6 +224,7 @@ pub fn observe(
     let had_success =
         instance.had_job() || matches!(instance.phase, crate::Phase::Idle | crate::Phase::Running);
     let had_failure = instance.failure.is_some();
+    let waited = instance.phase == crate::Phase::Warm;
     instance.observe(observation, now)?;
     match observation {
         Observation::Online
@@ -241,6 +249,10 @@ pub fn observe(
             if counts && !had_failure && !instance.had_job() {
                 pool.circuit.failed(reason.as_str(), now);
             }
+        }
+        // Nobody ended it, and nothing ran in it: another like it may be no better.
+        Observation::Ended { .. } | Observation::EnvironmentGone if waited => {
+            pool.circuit.failed("an environment ended while it waited for a job", now);
         }
         Observation::CreateBegun
         | Observation::Created { .. }

@@ -21,8 +21,15 @@ pub struct Sizing {
     pub occupying: u32,
     /// Ended instances whose remains are not removed yet.
     pub remains: u32,
-    /// Idle runners beyond what is wanted: another pool may have their room.
+    /// Idle runners beyond what is wanted, and environments that wait for no job yet: another pool may have their
+    /// room.
     pub surplus_idle: u32,
+    /// Environments wanted on top of that, made and unregistered, within `max_runners`.
+    pub floor: u32,
+    /// Of those that serve, the ones that no JIT config was asked for yet.
+    pub unbound: u32,
+    /// Of these, the ones that are made and wait.
+    pub warm: u32,
     /// Instances on their way out that still take a slot.
     pub leaving: u32,
     /// Of these, those that may have a job after all: GitHub is being asked.
@@ -30,9 +37,9 @@ pub struct Sizing {
 }
 
 impl Sizing {
-    /// Counts `state` at `now`.
+    /// Counts `state` at `now`. Only a late-binding backend has environments that wait.
     #[must_use]
-    pub fn of(state: &PoolState, spec: &PoolSpec, now: Timestamp) -> Self {
+    pub fn of(state: &PoolState, spec: &PoolSpec, late_binding: bool, now: Timestamp) -> Self {
         let mut idle: u32 = 0;
         let mut sizing = Self { open_jobs: state.open_jobs(now), ..Self::default() };
         for instance in state.instances.values() {
@@ -44,12 +51,18 @@ impl Sizing {
             let asked = instance.is_asked_about() && instance.phase_since.age(now) < ASKED_HOLD;
             sizing.asked_about += u32::from(asked);
             idle += u32::from(instance.phase == Phase::Idle && instance.serves());
+            let unbound = matches!(instance.phase, Phase::Pending | Phase::Creating | Phase::Warm);
+            sizing.unbound += u32::from(unbound && instance.serves());
+            sizing.warm += u32::from(instance.phase == Phase::Warm && instance.serves());
         }
         let level = spec.min_idle.saturating_add(sizing.open_jobs);
         sizing.wanted = spec.max_runners.min(level);
+        if late_binding {
+            sizing.floor = spec.warm.min(spec.max_runners.saturating_sub(sizing.wanted));
+        }
         // Of unknown demand nothing is surplus.
         if state.pool.demand.known {
-            sizing.surplus_idle = sizing.surplus().min(idle);
+            sizing.surplus_idle = sizing.surplus_bound().min(idle).saturating_add(sizing.spare());
         }
         sizing
     }
@@ -57,14 +70,43 @@ impl Sizing {
     /// Instances missing, before the host, the budgets and the circuit have their say.
     #[must_use]
     pub fn missing(&self, spec: &PoolSpec) -> u32 {
-        let unserved = self.wanted.saturating_sub(self.serving.saturating_add(self.asked_about));
-        unserved.min(spec.max_runners.saturating_sub(self.occupying))
+        let absent = self.needed().saturating_add(self.floor).saturating_sub(self.unbound);
+        absent.min(spec.max_runners.saturating_sub(self.occupying))
     }
 
-    /// Instances beyond what is wanted.
+    /// Of those that are missing, the ones that jobs or `min_idle` want; the rest would wait.
     #[must_use]
-    pub fn surplus(&self) -> u32 {
-        self.serving.saturating_sub(self.wanted)
+    pub fn missing_for_jobs(&self, spec: &PoolSpec) -> u32 {
+        self.needed().saturating_sub(self.unbound).min(self.missing(spec))
+    }
+
+    /// Runners that are wanted and that no JIT config was asked for yet.
+    #[must_use]
+    pub fn needed(&self) -> u32 {
+        self.wanted.saturating_sub(self.bound().saturating_add(self.asked_about))
+    }
+
+    /// Instances beyond what is wanted, those that nobody asked a JIT config for yet.
+    #[must_use]
+    pub fn surplus_unbound(&self) -> u32 {
+        let wanted = self.wanted.saturating_sub(self.bound()).saturating_add(self.floor);
+        self.unbound.saturating_sub(wanted)
+    }
+
+    /// Instances beyond what is wanted, those that have a registration or ask for one.
+    #[must_use]
+    pub fn surplus_bound(&self) -> u32 {
+        self.bound().saturating_sub(self.wanted)
+    }
+
+    /// Environments that are made and wait for no job.
+    #[must_use]
+    pub fn spare(&self) -> u32 {
+        self.warm.saturating_sub(self.needed())
+    }
+
+    fn bound(&self) -> u32 {
+        self.serving.saturating_sub(self.unbound)
     }
 }
 

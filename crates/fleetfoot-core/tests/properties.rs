@@ -78,8 +78,9 @@ impl World {
                     for _ in 0..count {
                         self.names += 1;
                         let name = InstanceName::of_pool(&self.state.pool.name, self.names);
-                        let row =
+                        let mut row =
                             Instance::pending(name.clone(), self.state.pool.name.clone(), self.now);
+                        row.recipe = Some(self.spec.recipe.clone());
                         self.state.instances.insert(name.clone(), Arc::new(row));
                         self.begin(&name);
                     }
@@ -152,6 +153,8 @@ enum Fact {
     Operator(usize, bool),
     Drain(bool),
     Limit(u32),
+    Floor(u32),
+    Recipe(u8),
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
@@ -171,6 +174,8 @@ fn fact() -> impl Strategy<Value = Fact> {
         1 => (any::<usize>(), any::<bool>()).prop_map(|(n, f)| Fact::Operator(n, f)),
         1 => any::<bool>().prop_map(Fact::Drain),
         1 => (0u32..6).prop_map(Fact::Limit),
+        1 => (0u32..4).prop_map(Fact::Floor),
+        1 => (0u8..3).prop_map(Fact::Recipe),
     ]
 }
 
@@ -218,6 +223,14 @@ fn happen(world: &mut World, fact: &Fact) {
             world.spec.max_runners = *limit;
             return;
         }
+        Fact::Floor(warm) => {
+            world.spec.warm = *warm;
+            return;
+        }
+        Fact::Recipe(recipe) => {
+            world.spec.recipe = recipe.to_string();
+            return;
+        }
         Fact::Online(n) => (*n, Observation::Online),
         Fact::Started(n, job) => {
             (*n, Observation::JobStarted { job: JobId::new(&job.to_string()) })
@@ -257,9 +270,10 @@ proptest! {
         facts in prop::collection::vec(fact(), 1..120),
         limit in 0u32..6,
         min_idle in 0u32..3,
+        warm in 0u32..4,
         late_binding in any::<bool>(),
     ) {
-        let spec = PoolSpec { max_runners: limit, min_idle, ..PoolSpec::default() };
+        let spec = PoolSpec { max_runners: limit, min_idle, warm, ..PoolSpec::default() };
         let mut world = World::new(spec, late_binding);
         for fact in &facts {
             let before = world.occupying();
@@ -296,9 +310,18 @@ proptest! {
                         prop_assert!(matches!(instance.environment, Environment::None | Environment::Gone));
                         prop_assert!(matches!(instance.registration, Registration::None | Registration::Gone));
                     }
-                    Action::Begin { .. } | Action::Launch { .. } | Action::Verify { .. } => {}
+                    // A JIT config is asked for only by what a job or `min_idle` wants.
+                    Action::Launch { name } => {
+                        let instance = &world.state.instances[name];
+                        prop_assert!(instance.phase == Phase::Warm && world.state.pool.demand.known);
+                        prop_assert!(plan.sizing.needed() > 0);
+                        prop_assert!(!instance.is_outdated(&world.spec.recipe));
+                    }
+                    Action::Begin { .. } | Action::Verify { .. } => {}
                 }
             }
+            let launches = plan.actions.iter().filter(|action| matches!(action, Action::Launch { .. })).count();
+            prop_assert!(launches <= plan.sizing.needed() as usize);
             // One action for one instance: no two that contradict each other.
             let named: Vec<&InstanceName> = plan.actions.iter().filter_map(|action| match action {
                 Action::Create { .. } => None,
@@ -315,9 +338,10 @@ proptest! {
     fn a_plan_converges_and_its_repetition_is_empty(
         facts in prop::collection::vec(fact(), 1..80),
         limit in 0u32..6,
+        warm in 0u32..4,
         late_binding in any::<bool>(),
     ) {
-        let spec = PoolSpec { max_runners: limit, ..PoolSpec::default() };
+        let spec = PoolSpec { max_runners: limit, warm, ..PoolSpec::default() };
         let mut world = World::new(spec, late_binding);
         for fact in &facts {
             happen(&mut world, fact);
@@ -342,9 +366,10 @@ proptest! {
     #[test]
     fn every_phase_has_a_way_out(
         facts in prop::collection::vec(fact(), 1..80),
+        warm in 0u32..4,
         late_binding in any::<bool>(),
     ) {
-        let spec = PoolSpec { max_runners: 5, ..PoolSpec::default() };
+        let spec = PoolSpec { max_runners: 5, warm, ..PoolSpec::default() };
         let mut world = World::new(spec, late_binding);
         for fact in &facts {
             happen(&mut world, fact);
@@ -353,7 +378,7 @@ proptest! {
         }
         Arc::make_mut(&mut world.state.pool).intent = Intent::Active;
         world.state.jobs.clear();
-        world.spec.min_idle = 0;
+        (world.spec.min_idle, world.spec.warm) = (0, 0);
         happen(&mut world, &Fact::SessionLost);
         happen(&mut world, &Fact::Level(0));
         let running: Vec<InstanceName> = world.state.instances.values()

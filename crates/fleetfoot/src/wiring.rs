@@ -279,8 +279,23 @@ fn digest(runner: &RunnerConfig, url: &str) -> String {
         ca_file: None,
         ..runner.clone()
     };
+    fingerprint(&format!("{served:?}"))
+}
+
+/// A digest of what a runner's environments are made from, its image's file included.
+fn recipe(runner: &RunnerConfig) -> String {
+    let file = match &runner.backend {
+        Backend::Libvirt(libvirt) => std::fs::metadata(&libvirt.path).ok(),
+        Backend::Docker(_) | Backend::Process(_) | Backend::Tart(_) | Backend::Simulated(_) => None,
+    };
+    let file = file.map(|file| (file.len(), file.modified().ok()));
+    let made_from = (&runner.backend, &runner.proxy, &runner.ca_file, file);
+    fingerprint(&format!("{made_from:?}"))
+}
+
+fn fingerprint(text: &str) -> String {
     // FNV-1a.
-    let hash = format!("{served:?}").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     format!("{hash:016x}")
@@ -291,6 +306,9 @@ fn spec(runner: &RunnerConfig, flavor: Flavor) -> PoolSpec {
     PoolSpec {
         max_runners: runner.max_runners,
         min_idle: runner.min_idle,
+        warm: runner.warm,
+        warm_ttl: span(runner.warm_ttl),
+        recipe: recipe(runner),
         idle_timeout: span(timeouts.idle),
         start_timeout: span(timeouts.start),
         create_timeout: span(timeouts.create),

@@ -152,6 +152,8 @@ fn every_key_of_the_other_backends_reaches_them() {
     let Backend::Process(kept) = &config.runner("kept").unwrap().backend else { panic!() };
     let exact = WantedRelease::Exact("2.336.0".to_owned());
     assert_eq!(kept.source, RunnerSource::Release(exact));
+    let vm = config.runner("vm").unwrap();
+    assert_eq!((vm.warm, vm.warm_ttl), (1, Duration::from_secs(90 * 60)));
     let Backend::Libvirt(vm) = &config.runner("vm").unwrap().backend else { panic!() };
     assert_eq!((vm.cpus, vm.memory_mib, vm.mount.as_deref()), (16, 32768, Some("/cache")));
     assert_eq!(vm.runner_cmd, r"C:\actions-runner\run.cmd");
@@ -291,7 +293,7 @@ fn the_summary_names_every_pool() {
     assert!(text.contains(linux), "{text}");
     assert!(
         text.contains(
-            "libvirt /images/base.qcow2, up to 2, 0 kept idle, each 16 cpus, 32GiB memory"
+            "libvirt /images/base.qcow2, up to 2, 0 kept idle, 1 kept warm, each 16 cpus, 32GiB memory"
         ),
         "{text}"
     );

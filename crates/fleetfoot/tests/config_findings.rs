@@ -68,6 +68,9 @@ fn each_mistake_has_its_line_key_and_text() {
         (runner("max_runners: -1"), Error, 5, "runners.a.max_runners", "-1 is negative", ""),
         (runner("max_runners: 3000000000"), Error, 5, "runners.a.max_runners", "too large", ""),
         (runner("min_idle: 3"), Error, 5, "runners.a.min_idle", "more than the 2", ""),
+        (runner("warm: 3"), Error, 5, "runners.a.warm", "more than the 2", ""),
+        (runner("warm: 1"), Error, 5, "runners.a.warm", "libvirt, tart or process", ""),
+        (runner("warm_ttl: 5s"), Error, 5, "runners.a.warm_ttl", "at least 1m", ""),
         (
             runner("idle_timeout: 5x"),
             Error,

@@ -26,3 +26,4 @@ mod sessions;
 mod sides;
 mod starts;
 mod strays;
+mod warm;

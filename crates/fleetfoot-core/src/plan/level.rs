@@ -7,6 +7,7 @@ use crate::instance::Instance;
 use crate::names::InstanceName;
 use crate::phase::Phase;
 use crate::pool::PoolState;
+use crate::sizing::Sizing;
 use crate::time::{Span, Timestamp};
 
 use super::{Action, Plan, Snapshot, may_begin};
@@ -27,13 +28,9 @@ pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
         return;
     }
     let sizing = plan.sizing;
-    if sizing.surplus() > 0 {
-        withdraw(plan, snapshot, sizing.surplus(), now);
-    }
+    withdraw(plan, snapshot, now);
     let launched = launch_warm(plan, snapshot, now);
-    let serving = sizing.serving.saturating_add(sizing.asked_about);
-    let unserved = sizing.wanted.saturating_sub(serving);
-    let starting = starting_count(snapshot.state);
+    let starting = starting_count(snapshot.state, &sizing);
     if starting > 0 && sizing.open_jobs > 0 {
         plan.causes.push(Cause::Starting { count: starting });
     }
@@ -43,13 +40,17 @@ pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
     if level > sizing.wanted || (sizing.open_jobs > 0 && level >= snapshot.spec.max_runners) {
         plan.causes.push(Cause::PoolLimit { limit: snapshot.spec.max_runners });
     }
-    if unserved == 0 {
+    let missing = sizing.missing(snapshot.spec);
+    let unserved = sizing.needed() > sizing.unbound;
+    if !unserved && missing == 0 {
         return;
     }
     let room = room(plan, snapshot, now);
-    let count =
-        sizing.missing(snapshot.spec).min(room).min(snapshot.jit_permits.saturating_sub(launched));
-    if sizing.missing(snapshot.spec) == 0 && sizing.occupying >= snapshot.spec.max_runners {
+    let for_jobs = sizing.missing_for_jobs(snapshot.spec);
+    // What only waits needs no permit.
+    let permitted = for_jobs.min(snapshot.jit_permits.saturating_sub(launched));
+    let count = permitted.saturating_add(missing.saturating_sub(for_jobs)).min(room);
+    if unserved && missing == 0 && sizing.occupying >= snapshot.spec.max_runners {
         plan.causes.push(Cause::PoolLimit { limit: snapshot.spec.max_runners });
     }
     if count > 0 {
@@ -57,35 +58,42 @@ pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
     }
 }
 
-/// Environments that wait unregistered are launched when jobs are open.
+/// Of the environments that wait unregistered, as many are launched as runners are wanted: those that wait longest.
 fn launch_warm(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
     if !may_begin(snapshot, now) {
         return 0;
     }
-    let retired: BTreeSet<InstanceName> = plan
-        .actions
-        .iter()
-        .filter_map(|action| {
-            if let Action::Retire { name, .. } = action { Some(name.clone()) } else { None }
-        })
-        .collect();
-    let mut launched = 0;
-    for instance in snapshot.state.instances.values() {
-        let waits = instance.phase == Phase::Warm
+    let retired = retired(plan);
+    let waits = |instance: &&Instance| {
+        instance.phase == Phase::Warm
             && !snapshot.in_flight.contains(&instance.name)
-            && !retired.contains(&instance.name);
-        if waits && launched < snapshot.jit_permits {
-            plan.actions.push(Action::Launch { name: instance.name.clone() });
-            launched += 1;
-        }
-    }
+            && !retired.contains(&instance.name)
+    };
+    let mut waiting: Vec<&Instance> =
+        snapshot.state.instances.values().map(AsRef::as_ref).filter(waits).collect();
+    waiting.sort_by_key(|instance| instance.phase_since);
+    let most = plan.sizing.needed().min(snapshot.jit_permits);
+    waiting.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+    let launched = crate::demand::count(waiting.len());
+    plan.actions
+        .extend(waiting.into_iter().map(|instance| Action::Launch { name: instance.name.clone() }));
     launched
 }
 
-fn starting_count(state: &PoolState) -> u32 {
-    let begun =
-        |phase| matches!(phase, Phase::Pending | Phase::Creating | Phase::Warm | Phase::Starting);
-    crate::demand::count(state.instances.values().filter(|instance| begun(instance.phase)).count())
+/// What the plan retires already.
+fn retired(plan: &Plan) -> BTreeSet<InstanceName> {
+    let of = |action: &Action| {
+        if let Action::Retire { name, .. } = action { Some(name.clone()) } else { None }
+    };
+    plan.actions.iter().filter_map(of).collect()
+}
+
+/// Instances between their name's commit and their first success; what is made and waits for no job yet has had its
+/// own.
+fn starting_count(state: &PoolState, sizing: &Sizing) -> u32 {
+    let begun = |phase| matches!(phase, Phase::Pending | Phase::Creating | Phase::Starting);
+    let begun = state.instances.values().filter(|instance| begun(instance.phase)).count();
+    crate::demand::count(begun).saturating_add(sizing.warm.min(sizing.needed()))
 }
 
 /// Why nothing may be made while another backend answers than the one that holds the pool's instances.
@@ -148,7 +156,7 @@ fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
         room = 0;
     }
     if let Some(allowance) = snapshot.state.pool.circuit.allows(now) {
-        let unproven = starting_count(snapshot.state);
+        let unproven = starting_count(snapshot.state, &plan.sizing);
         let allowed = allowance.saturating_sub(unproven);
         if allowed < room.min(plan.sizing.missing(snapshot.spec)) {
             let circuit = &snapshot.state.pool.circuit;
@@ -165,40 +173,35 @@ fn room(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 {
 }
 
 /// Takes back what demand no longer wants, in the order of what it costs.
-fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Timestamp) {
-    let stated_at = snapshot.state.pool.demand.stated_at;
-    let already: BTreeSet<InstanceName> = plan
-        .actions
-        .iter()
-        .filter_map(|action| {
-            if let Action::Retire { name, .. } = action { Some(name.clone()) } else { None }
-        })
-        .collect();
-    surplus = surplus.saturating_sub(crate::demand::count(
-        already
-            .iter()
-            .filter(|name| {
-                snapshot.state.instances.get(*name).is_some_and(|instance| instance.serves())
-            })
-            .count(),
-    ));
+fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
+    let already = retired(plan);
+    let gone = |unbound: bool| {
+        let goes = |instance: &&Instance| instance.serves() && is_unbound(instance) == unbound;
+        let going = already.iter().filter_map(|name| snapshot.state.instances.get(name));
+        crate::demand::count(going.map(AsRef::as_ref).filter(goes).count())
+    };
+    let mut surplus = plan.sizing.surplus_unbound().saturating_sub(gone(true));
+    let surplus_idle = plan.sizing.surplus_bound().saturating_sub(gone(false));
+    let mut wanted = snapshot.host_wants;
+    let mut spare = plan.sizing.spare().saturating_sub(gone(true));
     let free = |instance: &Instance| {
         !snapshot.in_flight.contains(&instance.name)
             && !already.contains(&instance.name)
             && instance.serves()
     };
     for phase in [Phase::Pending, Phase::Warm, Phase::Creating] {
-        for instance in snapshot.state.instances.values() {
-            if surplus > 0
-                && instance.phase == phase
-                && free(instance)
-                && instance.created_at < stated_at
-            {
+        let of_phase = snapshot.state.instances.values().filter(|it| it.phase == phase);
+        for instance in of_phase.filter(|instance| free(instance)) {
+            // What is made and waits for no job is given up first where another pool's job waits for its room.
+            let released = phase == Phase::Warm && wanted > 0 && spare > 0;
+            if released || (surplus > 0 && is_surplus(plan, snapshot, instance, now)) {
                 plan.actions.retain(
                     |action| !matches!(action, Action::Begin { name } if *name == instance.name),
                 );
                 plan.retire(instance, Reason::Withdrawn);
-                surplus -= 1;
+                surplus = surplus.saturating_sub(1);
+                spare = spare.saturating_sub(1);
+                wanted = wanted.saturating_sub(u32::from(phase == Phase::Warm));
             }
         }
     }
@@ -210,8 +213,7 @@ fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Tim
         .filter(|instance| instance.phase == Phase::Idle && free(instance))
         .collect();
     idle.sort_by_key(|instance| instance.phase_since);
-    let mut wanted = snapshot.host_wants;
-    for instance in idle.into_iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
+    for instance in idle.into_iter().take(usize::try_from(surplus_idle).unwrap_or(usize::MAX)) {
         // Not held back after a start as running ones are: it passes the gate, and a new session's
         // statistics say that it is not wanted.
         let since = instance.phase_since;
@@ -224,6 +226,31 @@ fn withdraw(plan: &mut Plan, snapshot: &Snapshot<'_>, mut surplus: u32, now: Tim
             );
         }
     }
+}
+
+fn is_unbound(instance: &Instance) -> bool {
+    matches!(instance.phase, Phase::Pending | Phase::Creating | Phase::Warm)
+}
+
+/// GitHub said since it was made that nobody wants it; or there are too many, or it waited in vain as long as an idle
+/// runner may.
+fn is_surplus(
+    plan: &mut Plan,
+    snapshot: &Snapshot<'_>,
+    instance: &Instance,
+    now: Timestamp,
+) -> bool {
+    if instance.created_at < snapshot.state.pool.demand.stated_at
+        || plan.sizing.occupying > snapshot.spec.max_runners
+    {
+        return true;
+    }
+    let until = instance.phase_since + snapshot.spec.idle_timeout;
+    let waits = instance.phase == Phase::Warm && now < until;
+    if waits {
+        plan.wake(until);
+    }
+    instance.phase == Phase::Warm && !waits
 }
 
 /// Takes no more jobs: everything that has none goes, through the gate.
@@ -241,13 +268,7 @@ pub(super) fn drain(plan: &mut Plan, snapshot: &Snapshot<'_>, cause: Cause) {
         | Action::Remove { .. }
         | Action::Close { .. } => true,
     });
-    let retired: BTreeSet<InstanceName> = plan
-        .actions
-        .iter()
-        .filter_map(|action| {
-            if let Action::Retire { name, .. } = action { Some(name.clone()) } else { None }
-        })
-        .collect();
+    let retired = retired(plan);
     for instance in snapshot.state.instances.values() {
         let goes =
             matches!(instance.phase, Phase::Pending | Phase::Creating | Phase::Warm | Phase::Idle);

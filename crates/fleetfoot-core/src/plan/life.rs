@@ -30,6 +30,9 @@ pub(super) fn step(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance
                 now,
             );
         }
+        Phase::Warm if instance.is_outdated(&spec.recipe) => {
+            plan.retire(instance, Reason::Outdated);
+        }
         Phase::Warm => {
             plan.retire_at(
                 instance,

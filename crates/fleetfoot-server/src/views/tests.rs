@@ -25,9 +25,10 @@ fn phases_are_counted_where_they_belong() {
         let one = instance(phase);
         state.instances.insert(one.name.clone(), Arc::new(one));
         let view = pool_status(&state, None, Timestamp(1));
-        let counts = (view.starting, view.idle, view.running, view.stopping);
+        let counts = (view.starting + 10 * view.warm, view.idle, view.running, view.stopping);
         let wanted = match phase {
-            Phase::Pending | Phase::Creating | Phase::Warm | Phase::Starting => (1, 0, 0, 0),
+            Phase::Pending | Phase::Creating | Phase::Starting => (1, 0, 0, 0),
+            Phase::Warm => (10, 0, 0, 0),
             Phase::Idle => (0, 1, 0, 0),
             Phase::Running => (0, 0, 1, 0),
             Phase::Stopping => (0, 0, 0, 1),

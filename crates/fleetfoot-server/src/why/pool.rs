@@ -23,8 +23,12 @@ pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Ve
         (false, _) => format!("pool `{}` does not know what GitHub wants", view.name),
     });
     let limit = view.max_runners.map_or_else(String::new, |limit| format!(" of at most {limit}"));
+    let warm = match view.warm {
+        0 => String::new(),
+        warm => format!(" {warm} waiting for jobs,"),
+    };
     lines.push(format!(
-        "{} wanted, {} instances{limit}: {} running, {} idle, {} starting, {} being removed",
+        "{} wanted, {} instances{limit}: {} running, {} idle,{warm} {} starting, {} being removed",
         view.desired, view.occupying, view.running, view.idle, view.starting, view.stopping
     ));
     if let Some(owner) = &view.owner {

@@ -6,7 +6,7 @@ use fleetfoot_core::Reason;
 #[must_use]
 pub fn why_removed(reason: Reason) -> &'static str {
     match reason {
-        Reason::Withdrawn => "the demand fell while it was being started",
+        Reason::Withdrawn => "it was not wanted any more before its runner was started",
         Reason::Surplus => "it was idle beyond `min_idle` for longer than `idle_timeout`",
         Reason::JobDone => "its job is completed and its environment did not end by itself",
         Reason::RunnerGone => "GitHub removed its runner",
@@ -15,6 +15,7 @@ pub fn why_removed(reason: Reason) -> &'static str {
         Reason::StartTimeout => "it was not begun within `start_timeout`",
         Reason::BootTimeout => "its runner did not come online within `boot_timeout`",
         Reason::WarmExpired => "its environment waited too long for a job",
+        Reason::Outdated => "it was made with settings or an image that have changed",
         Reason::ScaleSetGone => "the scale set it registered under is gone",
         Reason::Drained => "its pool is drained",
         Reason::Operator => "an operator asked to stop it",

@@ -63,6 +63,8 @@ struct InstanceData {
     #[serde(skip_serializing_if = "is_default")]
     boot_id: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
+    recipe: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     job_started_at: Option<i64>,
     #[serde(skip_serializing_if = "is_default")]
     job_proven: bool,
@@ -171,6 +173,7 @@ pub(crate) fn values(instance: &Instance) -> Vec<Value> {
         handle,
         backend_identity,
         boot_id,
+        recipe,
         job,
         job_started_at,
         job_completed_at,
@@ -202,6 +205,7 @@ pub(crate) fn values(instance: &Instance) -> Vec<Value> {
         handle: handle.clone(),
         backend_identity: backend_identity.clone(),
         boot_id: boot_id.clone(),
+        recipe: recipe.clone(),
         job_started_at: millis(*job_started_at),
         job_proven: *job_proven,
         exit: exit.as_ref().map(|Exit { code, out_of_memory, message }| ExitData {
@@ -266,6 +270,7 @@ pub(crate) fn from_row(row: Row) -> Result<Instance, RowError> {
         handle: data.handle,
         backend_identity: data.backend_identity,
         boot_id: data.boot_id,
+        recipe: data.recipe,
         job,
         job_started_at: data.job_started_at.map(Timestamp),
         job_completed_at,

@@ -101,7 +101,7 @@ pub(crate) fn instance(pool: PoolName) -> impl Strategy<Value = Instance> {
         proptest::sample::select(ENVIRONMENTS.to_vec()),
         any::<Option<i64>>(),
         any::<Option<i64>>(),
-        (maybe_text(), maybe_text(), maybe_text()),
+        (maybe_text(), maybe_text(), maybe_text(), maybe_text()),
     );
     let job = (
         proptest::option::of(job_id()),
@@ -140,6 +140,7 @@ pub(crate) fn instance(pool: PoolName) -> impl Strategy<Value = Instance> {
             handle: handles.0,
             backend_identity: handles.1,
             boot_id: handles.2,
+            recipe: handles.3,
             job: job.0,
             job_started_at: job.1,
             job_completed_at: job.2,

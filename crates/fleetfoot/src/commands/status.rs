@@ -58,7 +58,14 @@ pub fn text(status: &Status) -> String {
         "WAITING",
     ];
     head.extend(several.then_some("OWNER"));
-    text.push_str(&table(&head, &status.pools.iter().map(pool_row).collect::<Vec<_>>()));
+    let mut rows = status.pools.iter().map(pool_row).collect::<Vec<_>>();
+    if status.pools.iter().any(|pool| pool.warm > 0) {
+        head.insert(WARM_AT, "WARM");
+        for (row, pool) in rows.iter_mut().zip(&status.pools) {
+            row.insert(WARM_AT, pool.warm.to_string());
+        }
+    }
+    text.push_str(&table(&head, &rows));
     text.push_str(&causes(&status.pools));
     text.push_str(&old_runners(&status.pools));
     text.push_str(&disagreements(status));
@@ -72,6 +79,9 @@ pub fn text(status: &Status) -> String {
     text.push_str(&table(&head, &status.instances.iter().map(row).collect::<Vec<_>>()));
     text
 }
+
+/// Where the pools that hold environments ready have a column more: after `IDLE`.
+const WARM_AT: usize = 6;
 
 fn headline(status: &Status) -> String {
     let version = &status.version;

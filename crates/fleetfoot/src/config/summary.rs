@@ -41,6 +41,8 @@ pub struct PoolSummary {
     pub max_runners: u32,
     /// Runners kept ready.
     pub min_idle: u32,
+    /// Environments kept made.
+    pub warm: u32,
     /// Limits of each instance, in words.
     pub limits: Vec<String>,
 }
@@ -85,6 +87,7 @@ fn pool(config: &Config, runner: &RunnerConfig, flags: &Flags) -> PoolSummary {
         backend,
         max_runners: runner.max_runners,
         min_idle: runner.min_idle,
+        warm: runner.warm,
         limits,
     }
 }
@@ -164,6 +167,9 @@ impl fmt::Display for PoolSummary {
         let labels = labels.join(",");
         write!(f, "{name}: {url}, group {runner_group}, labels {labels}, {backend}, ")?;
         write!(f, "up to {max_runners}, {min_idle} kept idle")?;
+        if self.warm > 0 {
+            write!(f, ", {} kept warm", self.warm)?;
+        }
         if !self.limits.is_empty() {
             write!(f, ", each {}", self.limits.join(", "))?;
         }

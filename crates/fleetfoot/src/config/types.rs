@@ -213,6 +213,10 @@ pub struct RunnerConfig {
     pub runner_group: Option<String>,
     /// Runners kept ready without a job.
     pub min_idle: u32,
+    /// Environments kept made and unregistered, on top of what jobs want.
+    pub warm: u32,
+    /// How long one of them may wait.
+    pub warm_ttl: Duration,
     /// The bounds of every phase.
     pub timeouts: Timeouts,
     /// A job that runs longer is ended.

@@ -40,6 +40,18 @@ pub(crate) static RUNNER: Section = Section {
         key("runner_group", Kind::Text, "Default", "Runner group at GitHub, by name."),
         key("min_idle", Kind::Int, "0", "Runners kept ready without a job."),
         key(
+            "warm",
+            Kind::Int,
+            "0",
+            "Environments kept made, without a credential and unknown to GitHub, beyond what jobs want; not for docker.",
+        ),
+        key(
+            "warm_ttl",
+            Kind::Duration,
+            "1h",
+            "How long one of them may wait before it is replaced.",
+        ),
+        key(
             "idle_timeout",
             Kind::Duration,
             "5m",

@@ -15,6 +15,9 @@ use super::{Lowering, join};
 /// A runner is named `<pool>-<8 hex digits>`, and GitHub allows 64 characters.
 const NAME_MAX: usize = 64 - 9;
 
+/// An environment that nobody wanted for so long is made anew: what is in it gets old.
+const WARM_TTL: Duration = Duration::from_secs(60 * 60);
+
 impl Lowering<'_> {
     pub(super) fn no_runners(&mut self, path: &Path, position: Option<Position>) {
         let message =
@@ -92,6 +95,8 @@ impl Lowering<'_> {
             max_runners,
             runner_group: table.owned("runner_group"),
             min_idle: self.count(table, path, "min_idle", 0).unwrap_or(0),
+            warm: self.count(table, path, "warm", 0).unwrap_or(0),
+            warm_ttl: table.duration("warm_ttl").unwrap_or(WARM_TTL),
             timeouts: self.timeouts(table, path),
             max_job_duration: table.duration("max_job_duration").filter(|d| !d.is_zero()),
             remains_max: self.count(table, path, "remains_max", 1).unwrap_or(10),
@@ -111,6 +116,21 @@ impl Lowering<'_> {
                 runner.min_idle, runner.max_runners
             );
             self.unusable(table, path, "min_idle", message);
+        }
+        if runner.warm > runner.max_runners {
+            let message = format!(
+                "`warm` {} is more than the {} that `max_runners` allows",
+                runner.warm, runner.max_runners
+            );
+            self.unusable(table, path, "warm", message);
+        }
+        if runner.warm > 0 && !runner.backend.binds_late() {
+            let message = "`warm` needs a backend that makes an environment first and launches its runner later: libvirt, tart or process";
+            self.unusable(table, path, "warm", message.to_owned());
+        }
+        if runner.warm_ttl < Duration::from_secs(60) {
+            let message = "`warm_ttl` must be at least 1m".to_owned();
+            self.unusable(table, path, "warm_ttl", message);
         }
         if runner.own_app && runner.token_file.is_some() {
             let message = "both `github.app` and `token_file` are given; the App is used";

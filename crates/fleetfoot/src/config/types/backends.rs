@@ -37,6 +37,16 @@ impl Backend {
             Backend::Simulated(_) => "simulated",
         }
     }
+
+    /// It makes an environment first and launches its runner later, so that some can wait.
+    #[must_use]
+    pub fn binds_late(&self) -> bool {
+        match self {
+            Backend::Docker(_) => false,
+            Backend::Process(_) | Backend::Libvirt(_) | Backend::Tart(_) => true,
+            Backend::Simulated(simulated) => simulated.late_binding,
+        }
+    }
 }
 
 /// The `docker` backend.
