@@ -165,8 +165,19 @@ pub(crate) async fn shell(
     domain: &Domain,
     script: &str,
 ) -> Result<(i32, String), AgentError> {
+    shell_with(talk, domain, script, &[]).await
+}
+
+/// The same with something on its standard input.
+pub(crate) async fn shell_with(
+    talk: &Connection,
+    domain: &Domain,
+    script: &str,
+    input: &[u8],
+) -> Result<(i32, String), AgentError> {
     let command = json!({ "execute": "guest-exec", "arguments": {
-        "path": "/bin/sh", "arg": ["-c", script], "capture-output": true } });
+        "path": "/bin/sh", "arg": ["-c", script], "capture-output": true,
+        "input-data": BASE64.encode(input) } });
     let pid = exec(talk, domain, &command).await?;
     let mut pause = Duration::from_millis(10);
     let end = tokio::time::Instant::now() + EXEC_MAX;

@@ -18,9 +18,10 @@ use crate::engine::{Lane, LibvirtEngine};
 use crate::failure;
 use crate::machine;
 use crate::overlay;
-use crate::pool::{LibvirtPool, Network};
+use crate::pool::{LibvirtPool, Network, WarmMode};
 use crate::record::{Record, Stage, absent_is_fine};
 use crate::rpc::{CallError, Connection, ListFlags};
+use crate::snapshot;
 use crate::tasks;
 use crate::xml::tags;
 
@@ -51,7 +52,27 @@ pub(crate) async fn check(engine: &Arc<LibvirtEngine>, pool: &Arc<LibvirtPool>) 
     if findings.iter().all(|finding| finding.severity != Severity::Error) {
         findings.extend(boots(engine, pool).await);
     }
+    if pool.warm_mode == WarmMode::Snapshot
+        && findings.iter().all(|finding| finding.severity != Severity::Error)
+    {
+        findings.extend(snapshot_finding(engine, pool).await);
+    }
     findings
+}
+
+/// Why machines of this pool boot although they were to be made from memory: one is, and thrown away.
+async fn snapshot_finding(engine: &Arc<LibvirtEngine>, pool: &Arc<LibvirtPool>) -> Option<Finding> {
+    let hint = "machines boot instead; set `warm_mode: running` or `suspended` to say so";
+    let say = |why: &str| warning(format!("`warm_mode: snapshot` cannot be had: {why}"), hint);
+    if let Some(why) = snapshot::refusal(pool) {
+        return Some(say(why));
+    }
+    let accelerated = match decided(pool.domain_type) {
+        Some(decided) => decided,
+        None => decide(engine, pool).await.ok()?,
+    };
+    let tried = snapshot::trial(engine, pool, accelerated).await;
+    tried.err().map(|failure| say(&failure.message))
 }
 
 /// What this host's files say.
@@ -233,6 +254,7 @@ async fn try_once(
         pool: TRIAL_POOL.to_owned(),
         uuid,
         overlay: overlay.clone(),
+        template: None,
         wrapped: false,
         stage: Stage::Making,
     };

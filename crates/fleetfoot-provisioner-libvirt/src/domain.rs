@@ -5,7 +5,7 @@ use std::path::Path;
 use fleetfoot_provisioner::{InstallationId, InstanceName, PoolName};
 use uuid::Uuid;
 
-use crate::pool::{Arch, Bus, DomainType, Firmware, LibvirtPool, Network, Share};
+use crate::pool::{Arch, Bus, DomainType, Firmware, LibvirtPool, Network, Share, WarmMode};
 use crate::xml::{XmlWriter, tags};
 
 /// The namespace of our metadata.
@@ -80,6 +80,10 @@ pub(crate) fn domain_xml(settings: &LibvirtPool, machine: &Machine<'_>) -> Strin
     if !settings.mounts.is_empty() {
         xml.begin("memoryBacking", &[]);
         xml.empty("source", &[("type", "memfd")]).empty("access", &[("mode", "shared")]).end();
+    }
+    if settings.warm_mode == WarmMode::Snapshot {
+        // libvirt gives each clone another: a kernel that knows of it notices that it was cloned.
+        xml.empty("genid", &[]);
     }
     os(&mut xml, settings);
     xml.begin("features", &[]).empty("acpi", &[]);

@@ -39,6 +39,8 @@ pub struct LibvirtEngine {
     lanes: [tokio::sync::Mutex<Option<Arc<Connection>>>; 3],
     pub(crate) records: Records,
     pub(crate) locks: Locks,
+    /// One template at a time is made or removed.
+    pub(crate) template: tokio::sync::Mutex<()>,
     hub: Mutex<Weak<Hub>>,
     /// What domains say of themselves; it never changes while they live.
     evidence: Mutex<HashMap<Uuid, Option<Evidence>>>,
@@ -65,6 +67,7 @@ impl LibvirtEngine {
             lanes: Default::default(),
             records: Records::open(records)?,
             locks: Locks::default(),
+            template: tokio::sync::Mutex::default(),
             hub: Mutex::default(),
             evidence: Mutex::default(),
         }))

@@ -16,6 +16,12 @@ pub(crate) struct Locks {
 pub(crate) type Guard = OwnedMutexGuard<()>;
 
 impl Locks {
+    /// Somebody is at this name.
+    pub(crate) fn is_held(&self, name: &InstanceName) -> bool {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.get(name).is_some_and(|lock| lock.try_lock().is_err())
+    }
+
     pub(crate) async fn lock(&self, name: &InstanceName) -> Guard {
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,6 +26,7 @@ use crate::overlay;
 use crate::pool::{LibvirtPool, WarmMode};
 use crate::record::{Record, Stage, absent_is_fine};
 use crate::rpc::{CallError, Connection};
+use crate::snapshot::{self, Template, Templates};
 use crate::tasks;
 use crate::wire::Domain;
 
@@ -49,6 +50,7 @@ fn lost_task(operation: &'static str) -> impl Fn(tokio::task::JoinError) -> Back
 pub(crate) async fn create(
     engine: &Arc<LibvirtEngine>,
     pool: &Arc<LibvirtPool>,
+    templates: &Arc<Templates>,
     spec: &EnvironmentSpec,
     accelerated: bool,
 ) -> Result<Uuid, BackendError> {
@@ -60,8 +62,10 @@ pub(crate) async fn create(
         Some(record) => record,
         None => claim(engine, pool, spec).await?,
     };
+    let template = templates.get(engine, pool, accelerated).await;
     let work = {
         let (engine, pool, record) = (Arc::clone(engine), Arc::clone(pool), record.clone());
+        let templates = Arc::clone(templates);
         let pool_name = spec.pool.clone();
         let name = name.clone();
         tasks::start(async move {
@@ -74,14 +78,20 @@ pub(crate) async fn create(
                     overlay: &record.overlay,
                     accelerated,
                 };
-                make(&engine, &pool, &machine).await
+                if let Some(template) = template
+                    && from_memory(&engine, &pool, &machine, &record, &template, &templates).await?
+                {
+                    return Ok(true);
+                }
+                make(&engine, &pool, &machine).await.map(|()| false)
             };
             (made.await, guard)
         })
     };
     let (made, guard) = work.await.map_err(lost_task(CREATE))?;
     let booted = match made {
-        Ok(()) => boot(engine, pool, &record).await,
+        Ok(true) => Ok(()),
+        Ok(false) => boot(engine, pool, &record).await,
         Err(error) => Err(error),
     };
     if let Err(error) = booted {
@@ -97,10 +107,39 @@ pub(crate) async fn create(
         talk.suspend(&domain(&record)).await.map_err(failure::call("suspend domain", true))?;
     }
     let uuid = record.uuid;
+    // As it was written last: a clone's record names its template.
+    let record = engine.records.read(name).map_err(failure::file(CREATE, name))?.unwrap_or(record);
     let record = Record { stage: Stage::Made, ..record };
     engine.records.write(&record).map_err(failure::file(CREATE, name))?;
     drop(guard);
     Ok(uuid)
+}
+
+/// Makes it from the memory of a booted one. False if that did not do, and nothing of it is left: it is to boot.
+async fn from_memory(
+    engine: &LibvirtEngine,
+    pool: &LibvirtPool,
+    machine: &Machine<'_>,
+    record: &Record,
+    template: &Template,
+    templates: &Templates,
+) -> Result<bool, BackendError> {
+    let failed = failure::call(CREATE, false);
+    let talk = engine.talk(Lane::Make).await.map_err(&failed)?;
+    // An earlier call may have begun it, nobody knows how far.
+    talk.destroy(&domain(record)).await.map_err(&failed)?;
+    let noted = Record { template: Some(template.disk.clone()), ..record.clone() };
+    let noting = failure::file(CREATE, machine.name);
+    engine.records.write(&noted).map_err(&noting)?;
+    let Err(error) = snapshot::clone(engine, pool, machine, record, template).await else {
+        return Ok(true);
+    };
+    tracing::warn!(instance = %machine.name, %error, "machine could not be made from memory, booting it");
+    templates.failed(template).await;
+    talk.destroy(&domain(record)).await.map_err(failure::call(CREATE, true))?;
+    remove_file(machine.overlay).map_err(&noting)?;
+    engine.records.write(record).map_err(&noting)?;
+    Ok(false)
 }
 
 /// Writes the record of a name that nobody else has.
@@ -126,6 +165,7 @@ async fn claim(
         pool: spec.pool.as_str().to_owned(),
         uuid: Uuid::new_v4(),
         overlay,
+        template: None,
         wrapped: agent::is_wrapped(pool),
         stage: Stage::Making,
     };
@@ -144,13 +184,23 @@ pub(crate) async fn make(
     if talk.domain_of(machine.uuid).await.map_err(&looked)?.is_some() {
         return Ok(());
     }
-    overlay::create(&pool.image, machine.overlay).await.map_err(|words| {
+    make_from(engine, &pool.image, machine, &domain_xml(pool, machine)).await
+}
+
+/// An overlay on `base`, and a domain that boots from it.
+pub(crate) async fn make_from(
+    engine: &LibvirtEngine,
+    base: &Path,
+    machine: &Machine<'_>,
+    xml: &str,
+) -> Result<(), BackendError> {
+    let talk = engine.talk(Lane::Make).await.map_err(failure::call(CREATE, false))?;
+    overlay::create(base, machine.overlay).await.map_err(|words| {
         let full = words.contains("No space left");
         let kind = if full { ErrorKind::NoRoom } else { ErrorKind::Instance };
         BackendError::new("create overlay", kind, words)
     })?;
-    let xml = domain_xml(pool, machine);
-    let made = talk.create(&xml).await;
+    let made = talk.create(xml).await;
     made.map_err(failure::call(CREATE, true))?;
     Ok(())
 }
@@ -207,6 +257,8 @@ pub(crate) async fn launch(
     let record = record.ok_or_else(|| refused("there is no such machine of ours"))?;
     match &record.stage {
         Stage::Made => {}
+        // A crash cut its boot off, and a list told of it as it is. A clone may not be its own machine yet.
+        Stage::Making if record.template.is_none() => boot(engine, pool, &record).await?,
         Stage::Making => return Err(refused("the machine is not finished")),
         Stage::Launching | Stage::Launched { .. } => {
             return Err(refused("its runner was launched before"));
@@ -214,7 +266,7 @@ pub(crate) async fn launch(
         Stage::Ended { .. } => return Err(refused("the machine has ended")),
     }
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(LAUNCH, false))?;
-    if pool.warm_mode == WarmMode::Suspended {
+    if pool.warm_mode == WarmMode::Suspended && record.stage == Stage::Made {
         wake(&talk, &record).await?;
     }
     let launching = Record { stage: Stage::Launching, ..record };
@@ -301,6 +353,7 @@ async fn unrecorded(
             pool: evidence.pool.map(|pool| pool.as_str().to_owned()).unwrap_or_default(),
             uuid: domain.uuid,
             overlay: overlay.unwrap_or_default(),
+            template: None,
             wrapped: false,
             stage: Stage::Launching,
         }

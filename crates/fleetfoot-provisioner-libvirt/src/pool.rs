@@ -109,6 +109,8 @@ pub enum WarmMode {
     Running,
     /// Its processors are stopped; memory is kept.
     Suspended,
+    /// It runs, and was made from the saved memory of a booted one instead of by a boot.
+    Snapshot,
 }
 
 /// The settings of one pool's machines. Everything but the image is optional.

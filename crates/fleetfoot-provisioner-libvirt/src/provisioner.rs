@@ -22,6 +22,7 @@ use crate::machine;
 use crate::pool::LibvirtPool;
 use crate::record::{Record, Stage};
 use crate::rpc::ListFlags;
+use crate::snapshot::Templates;
 use crate::watch::{Hub, names};
 use crate::wire::Domain;
 
@@ -34,6 +35,7 @@ pub struct LibvirtProvisioner {
     engine: Arc<LibvirtEngine>,
     pool: Arc<LibvirtPool>,
     hub: Arc<Hub>,
+    templates: Arc<Templates>,
     /// What `auto` came to.
     accelerated: OnceCell<bool>,
 }
@@ -43,7 +45,8 @@ impl LibvirtProvisioner {
     #[must_use]
     pub fn new(engine: Arc<LibvirtEngine>, pool: LibvirtPool) -> Self {
         let hub = engine.hub();
-        Self { engine, pool: Arc::new(pool), hub, accelerated: OnceCell::new() }
+        let templates = Arc::default();
+        Self { engine, pool: Arc::new(pool), hub, templates, accelerated: OnceCell::new() }
     }
 
     /// Whether the hardware runs the machines; where that is `auto`, one is booted to see.
@@ -72,7 +75,17 @@ impl LibvirtProvisioner {
     ) -> Option<EnvironmentInfo> {
         let name = record.instance()?;
         let lives = domains.iter().any(|(it, _)| it.uuid == record.uuid && it.is_active());
+        let cut_off =
+            |record: &Record| record.stage == Stage::Making && !self.engine.locks.is_held(&name);
         let state = match (&record.stage, lives) {
+            // Whoever began to make it is gone, and what there is of it will never be a whole machine.
+            (Stage::Making, lives) if cut_off(record) && (!lives || record.template.is_some()) => {
+                EnvironmentState::Ended(Exit {
+                    code: None,
+                    out_of_memory: false,
+                    message: Some("the making of the machine was cut off".to_owned()),
+                })
+            }
             (Stage::Making, _) | (Stage::Made, true) => EnvironmentState::Created,
             (Stage::Launching | Stage::Launched { .. }, true) => EnvironmentState::Running,
             (Stage::Ended { .. }, _) => EnvironmentState::Ended(record.exit()?),
@@ -137,7 +150,8 @@ impl Provisioner for LibvirtProvisioner {
         }
         self.hub.follow();
         let accelerated = self.accelerated().await.map_err(|error| error.about(&spec.name))?;
-        let uuid = machine::create(&self.engine, &self.pool, spec, accelerated).await?;
+        let uuid =
+            machine::create(&self.engine, &self.pool, &self.templates, spec, accelerated).await?;
         tracing::info!(pool = %spec.pool, instance = %spec.name, domain = %uuid, "machine booted");
         Ok(Handle(uuid.to_string()))
     }
@@ -227,7 +241,9 @@ impl Provisioner for LibvirtProvisioner {
     }
 
     async fn prepare(&self) -> Result<(), BackendError> {
-        self.accelerated().await.map(drop)
+        let accelerated = self.accelerated().await?;
+        self.templates.get(&self.engine, &self.pool, accelerated).await;
+        Ok(())
     }
 
     async fn legacy(&self, pool: &PoolName) -> Result<Vec<EnvironmentInfo>, BackendError> {

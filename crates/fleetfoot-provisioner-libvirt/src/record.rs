@@ -36,6 +36,9 @@ pub(crate) struct Record {
     #[serde(with = "uuid_text")]
     pub(crate) uuid: Uuid,
     pub(crate) overlay: PathBuf,
+    /// The template's disk that the overlay stands on, if it is no overlay on the image itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<PathBuf>,
     /// The runner runs in our wrapper, which keeps its output and its exit status in the guest.
     pub(crate) wrapped: bool,
     pub(crate) stage: Stage,
@@ -73,6 +76,11 @@ impl Records {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
         Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Where they are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -130,17 +138,17 @@ pub(crate) fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-mod uuid_text {
+pub(crate) mod uuid_text {
     //! A UUID as people write it.
 
     use serde::{Deserialize as _, Deserializer, Serializer, de};
     use uuid::Uuid;
 
-    pub(super) fn serialize<S: Serializer>(uuid: &Uuid, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(uuid: &Uuid, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(uuid)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
         let text = String::deserialize(from)?;
         Uuid::parse_str(&text).map_err(de::Error::custom)
     }

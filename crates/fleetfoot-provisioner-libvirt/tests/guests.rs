@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fleetfoot_provisioner::{
     EnvironmentSpec, EnvironmentState, Event, EventStream, Exit, Provisioner,
 };
-use fleetfoot_provisioner_libvirt::{LibvirtProvisioner, WarmMode};
+use fleetfoot_provisioner_libvirt::{ExtraDisk, LibvirtProvisioner, Network, WarmMode};
 use futures_util::StreamExt as _;
 
 use support::{BOUND, Bench, engine, eventually, pool, provisioner, script, spec, virsh};
@@ -179,4 +179,100 @@ async fn check_boots_a_real_machine_and_leaves_nothing() {
     assert_eq!(provisioner.check().await, []);
     let left = support::domains(&bench.socket).await;
     assert!(!left.iter().any(|name| name.starts_with("fleetfoot-trial")), "{left:?}");
+}
+
+/// Two at once from one memory: each is a machine of its own, and its job may not notice that it was another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clones_of_one_memory_are_machines_of_their_own() {
+    let Some(bench) = support::bench() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = pool(&bench.guest, directory.path());
+    settings.warm_mode = WarmMode::Snapshot;
+    settings.network = Network::User;
+    let daemon = engine(&bench.socket, &directory.path().join("records"));
+    let first = LibvirtProvisioner::new(daemon.clone(), settings.clone());
+    let begun = std::time::Instant::now();
+    first.prepare().await.unwrap();
+    println!("template after {} ms", begun.elapsed().as_millis());
+    let templates = directory.path().join("records/templates");
+    let notes = || std::fs::read_dir(&templates).unwrap().count();
+    assert_eq!(notes(), 1);
+    // The next start of the program finds it.
+    let provisioner = LibvirtProvisioner::new(daemon.clone(), settings.clone());
+    let specs = [spec(), spec()];
+    let begun = std::time::Instant::now();
+    let (one, two) =
+        tokio::join!(provisioner.create(&specs[0], None), provisioner.create(&specs[1], None));
+    println!("two clones after {} ms", begun.elapsed().as_millis());
+    assert_ne!(one.as_ref().unwrap(), two.as_ref().unwrap());
+    let record = |spec: &EnvironmentSpec| {
+        let path = directory.path().join(format!("records/{}.json", spec.name));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let mut told = Vec::new();
+    for (spec, handle) in specs.iter().zip([one.unwrap(), two.unwrap()]) {
+        assert!(record(spec).contains("fleetfoot-template"), "a clone, not booted");
+        let say = "head -c 32 /dev/urandom | base64; cat /proc/sys/kernel/random/uuid; cat /sys/class/net/e*/address; date +%s; sleep 1000";
+        provisioner.launch(spec, &handle, &script(say)).await.unwrap();
+        let lines = || async {
+            provisioner
+                .logs(&spec.name, 9)
+                .await
+                .map(|it| it.lines().map(str::to_owned).collect::<Vec<_>>())
+        };
+        eventually("it speaks", || async { lines().await.is_ok_and(|it| it.len() == 4) }).await;
+        let lines = lines().await.unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(now.abs_diff(lines[3].parse().unwrap()) < 30, "{lines:?}");
+        // The address that the machine has is the one that its description has.
+        let (_, xml) = virsh(&bench.socket, &["dumpxml", spec.name.as_str()]).await;
+        assert!(xml.contains(&lines[2]), "{} in {xml}", lines[2]);
+        assert!(!xml.contains("fleetfoot-template-") || xml.contains("backingStore"), "{xml}");
+        told.push(lines);
+    }
+    for (at, what) in ["random bytes", "kernel's uuid", "address"].iter().enumerate() {
+        assert_ne!(told[0][at], told[1][at], "{what}");
+    }
+    // Another image, as far as anybody can tell: another template; the old one stays while machines stand on it.
+    let file = std::fs::File::options().append(true).open(&bench.guest).unwrap();
+    file.set_modified(SystemTime::now()).unwrap();
+    let third = spec();
+    provisioner.create(&third, None).await.unwrap();
+    assert_eq!(notes(), 2);
+    for spec in specs.iter().chain([&third]) {
+        provisioner.delete(&spec.name).await.unwrap();
+    }
+    file.set_modified(SystemTime::now()).unwrap();
+    provisioner.prepare().await.unwrap();
+    assert_eq!(notes(), 1, "what nobody stands on is gone");
+    let left = support::domains(&bench.socket).await;
+    assert!(!left.iter().any(|name| name.starts_with("fleetfoot-template")), "{left:?}");
+    let of = |end: &str| {
+        let names = std::fs::read_dir(directory.path()).unwrap().flatten();
+        names.filter(|it| it.file_name().to_string_lossy().ends_with(end)).count()
+    };
+    assert_eq!((of(".memory"), of(".qcow2"), of(".fifo")), (1, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_cloned_boots_and_check_says_why() {
+    let Some(bench) = support::bench() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = pool(&bench.guest, directory.path());
+    settings.warm_mode = WarmMode::Snapshot;
+    settings.disks = vec![ExtraDisk {
+        path: directory.path().join("more.raw"),
+        format: "raw".to_owned(),
+        read_only: false,
+    }];
+    std::fs::write(&settings.disks[0].path, vec![0; 1 << 20]).unwrap();
+    let daemon = engine(&bench.socket, &directory.path().join("records"));
+    let provisioner = LibvirtProvisioner::new(daemon, settings);
+    let findings = provisioner.check().await;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].message.contains("one disk of `disks`"), "{findings:?}");
+    let spec = spec();
+    provisioner.create(&spec, None).await.unwrap();
+    assert_eq!(state(&provisioner, &spec).await, Some(EnvironmentState::Created));
+    provisioner.delete(&spec.name).await.unwrap();
 }

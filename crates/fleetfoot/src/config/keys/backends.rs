@@ -225,9 +225,9 @@ pub(crate) static LIBVIRT: Section = Section {
         ),
         key(
             "warm_mode",
-            Kind::Choice(&["running", "suspended"]),
+            Kind::Choice(&["running", "suspended", "snapshot"]),
             "running",
-            "How a machine waits between its boot and its job; suspended needs no processor time.",
+            "How a machine waits between its boot and its job: suspended needs no processor time; with snapshot it is made from the memory of a booted one.",
         ),
     ],
 };

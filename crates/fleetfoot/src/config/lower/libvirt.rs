@@ -68,6 +68,7 @@ impl Lowering<'_> {
             agent_timeout: table.duration("agent_timeout").unwrap_or(AGENT_TIMEOUT),
             warm_mode: match table.text("warm_mode") {
                 Some("suspended") => WarmMode::Suspended,
+                Some("snapshot") => WarmMode::Snapshot,
                 _ => WarmMode::Running,
             },
             path: PathBuf::from(image?),
