@@ -1,5 +1,5 @@
 //! Environments that wait for their job: how many, which one a job takes, and when one goes.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
