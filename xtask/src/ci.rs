@@ -38,6 +38,18 @@ const SOAK: [&str; 11] = [
     "--output=json",
 ];
 
+/// Every crate as it would be published; what each is built from has been compiled by then.
+const PACKAGE: [&str; 8] = [
+    "package",
+    "--quiet",
+    "--workspace",
+    "--exclude",
+    "xtask",
+    "--no-verify",
+    "--offline",
+    "--allow-dirty",
+];
+
 /// Runs all steps.
 pub(crate) fn run() -> Result<()> {
     let mut count = Count::default();
@@ -50,6 +62,7 @@ pub(crate) fn run() -> Result<()> {
         let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
         run_loud(command.env("RUSTDOCFLAGS", "-D warnings"))
     }));
+    steps.push(step("package", || run_loud(&mut cargo(&PACKAGE))));
     steps.push(step("test", || {
         let (counted, result) = tests_run::run(&tests_run::Args::for_ci());
         count = counted;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use fleetfoot_sim::{
     BoxConfig, ControlClient, Expire, ExpireRequest, Flavor, Job, JobState, QueueJobs,
-    ServeOptions, Settings, Summary, Token,
+    RunnerRelease, ServeOptions, Settings, Summary, Token,
 };
 use serde::Serialize;
 
@@ -37,6 +37,9 @@ pub async fn run(args: SimArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the stand-in runner calls itself.
+const STAND_IN_VERSION: &str = "2.336.0";
+
 async fn serve(args: ServeArgs) -> Result<()> {
     let settings = match &args.settings {
         Some(text) => {
@@ -49,6 +52,12 @@ async fn serve(args: ServeArgs) -> Result<()> {
         session_lapse_ms: args.lapse.map_or(settings.session_lapse_ms, millis),
         control_latency_ms: args.latency.map_or(settings.control_latency_ms, millis),
         tokens: args.token.map_or(settings.tokens, |token| vec![Token::new(token)]),
+        runner_releases: if settings.runner_releases.is_empty() {
+            // So that `runner_release: latest` is served, too: by this very program.
+            vec![RunnerRelease::new(STAND_IN_VERSION, std::env::current_exe()?)]
+        } else {
+            settings.runner_releases
+        },
         ..settings
     };
     let config = BoxConfig {
