@@ -81,7 +81,7 @@ fn ended_in_job(instance: &Instance) -> bool {
 /// The runner's exit code when GitHub takes no runner of its version any more (actions/runner, `run.sh` with
 /// `ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE`, which every backend sets).
 const RUNNER_TOO_OLD: i32 = 7;
-const RUNNER_TOO_OLD_MEANS: &str = ": GitHub takes no runner of this version any more, put the current one into the image or directory";
+const RUNNER_TOO_OLD_MEANS: &str = ": GitHub takes no runner of this version any more, put the current one into the image or directory, or let it be kept (runner_release)";
 
 /// How the life of an instance ended, from the facts of its row.
 #[must_use]
@@ -175,7 +175,7 @@ mod tests {
             ("exit=1", "failed environment ended: exit code 1"),
             (
                 "exit=7",
-                "failed environment ended: exit code 7: GitHub takes no runner of this version any more, put the current one into the image or directory",
+                "failed environment ended: exit code 7: GitHub takes no runner of this version any more, put the current one into the image or directory, or let it be kept (runner_release)",
             ),
             ("failed", "failed no image"),
             ("reason=surplus", "removed surplus"),

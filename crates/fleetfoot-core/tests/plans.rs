@@ -143,6 +143,17 @@ fn a_full_disk_is_looked_at_again_soon() {
 }
 
 #[test]
+fn a_pool_waits_for_its_first_release_of_the_runner() {
+    let mut scene = Scene::new(1);
+    let cause = Cause::RunnerMissing { detail: "it is being fetched".to_owned() };
+    (scene.host_room, scene.host_cause) = (0, Some(cause.clone()));
+    let plan = scene.plan();
+    assert_eq!(plan.actions, []);
+    assert!(plan.causes.contains(&cause), "{:?}", plan.causes);
+    assert!(plan.wake_at.is_some_and(|at| at <= NOW + Span::seconds(2)));
+}
+
+#[test]
 fn a_runner_without_a_number_is_not_looked_up() {
     for registration in [Registration::None, Registration::Requested, Registration::Gone] {
         let mut scene = Scene::new(1);

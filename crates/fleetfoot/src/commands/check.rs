@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use fleetfoot_controller::PoolSettings;
-use fleetfoot_core::InstallationId;
+use fleetfoot_core::{InstallationId, RunnerRelease};
+use fleetfoot_github::RunnerPlatform;
 use fleetfoot_provisioner::Severity;
 use fleetfoot_store::{OpenError, Store};
 use serde::Serialize;
@@ -127,6 +128,7 @@ async fn outside(config: &Config, flags: &Flags, args: &CheckArgs) -> Vec<Note> 
     match wiring::pools(config, resolution, &place.surroundings).await {
         Ok(pools) => {
             notes.extend(github(&pools).await);
+            notes.extend(releases(&pools).await);
             notes.extend(backends(&pools).await);
         }
         Err(error) => notes.push(note("error", None, crate::chain(&error), None)),
@@ -268,6 +270,42 @@ async fn backends(pools: &[PoolSettings]) -> Vec<Note> {
         }
     }
     notes
+}
+
+/// Whether a release of the runner that is kept can be had, and whether a newer one is out.
+async fn releases(pools: &[PoolSettings]) -> Vec<Note> {
+    let Some(platform) = RunnerPlatform::of_this_host() else { return Vec::new() };
+    let mut notes = Vec::new();
+    for pool in pools {
+        let Some(told) = pool.runner.as_ref().map(|told| told.borrow().clone()) else { continue };
+        let name = Some(pool.name.as_str());
+        let offered = match pool.connection.newest_runner(platform).await {
+            Ok(Some(archive)) => archive.version,
+            Ok(None) => {
+                let message = "GitHub offers no runner for this host".to_owned();
+                notes.push(note(worse(&told), name, message, Some(BY_HAND)));
+                continue;
+            }
+            Err(error) => {
+                notes.push(note(worse(&told), name, error.chain(), Some(BY_HAND)));
+                continue;
+            }
+        };
+        if let Some(version) = told.version.filter(|version| *version != offered) {
+            let message = format!("its runner is {version}, and {offered} is out");
+            let hint = "GitHub takes a runner for about 30 days after a newer one is out";
+            notes.push(note("warning", name, message, Some(hint)));
+        }
+    }
+    notes
+}
+
+const BY_HAND: &str =
+    "a release that is unpacked by hand in the directory of `runner_releases` is used as it is";
+
+/// Without a release nothing starts; with one, not knowing of a newer one does no harm.
+fn worse(told: &RunnerRelease) -> &'static str {
+    if told.missing.is_some() { "error" } else { "warning" }
 }
 
 fn note(severity: &'static str, pool: Option<&str>, message: String, hint: Option<&str>) -> Note {

@@ -182,3 +182,19 @@ async fn an_image_without_a_runner() {
     engine.no_containers(&[&pool]).await;
     daemon.stop().await;
 }
+
+/// `check` asks whether a release can be had, and fetches nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_tells_what_can_be_had() {
+    let bed = Bed::new().await;
+    bed.write(&config(&bed, "latest"));
+    let file = bed.config_file();
+    let words = ["check", "--config", file.to_str().unwrap()];
+    let nothing = bed.cli(&words).await;
+    let text = String::from_utf8(nothing.stdout).unwrap();
+    assert!(!nothing.status.success() && text.contains("GitHub offers no runner"), "{text}");
+    offer(&bed, &["2.336.0"]);
+    let good = bed.cli(&words).await;
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stdout));
+    assert!(!bed.state_dir().join("runners").exists());
+}
