@@ -317,7 +317,6 @@ fn spec(runner: &RunnerConfig, flavor: Flavor) -> PoolSpec {
         max_job_duration: runner.max_job_duration.map(span),
         remains_max: runner.remains_max,
         advertise_limit: flavor == Flavor::Outrunner,
-        ..PoolSpec::default()
     }
 }
 
