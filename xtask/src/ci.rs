@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{find_program, is_interrupted, run_loud};
 use crate::tests_run::{self, Count};
-use crate::{conformance, crash, tidy};
+use crate::{conformance, crash, defects, tidy};
 
 enum Verdict {
     Passed,
@@ -50,6 +50,20 @@ const PACKAGE: [&str; 8] = [
     "--allow-dirty",
 ];
 
+/// Worlds that keep every promise, as many as two cores run in a minute and a half.
+const SIMULATE: [&str; 10] = [
+    "run",
+    "--release",
+    "--quiet",
+    "-p",
+    "fleetfoot",
+    "--",
+    "simulate",
+    "--seeds",
+    "200",
+    "--output=json",
+];
+
 /// Runs all steps.
 pub(crate) fn run() -> Result<()> {
     let mut count = Count::default();
@@ -70,6 +84,8 @@ pub(crate) fn run() -> Result<()> {
     }));
     steps.push(step("crash", || crash::run(&crash::Args::for_ci())));
     steps.push(step("soak", || run_loud(&mut cargo(&SOAK))));
+    steps.push(step("simulate", || run_loud(&mut cargo(&SIMULATE))));
+    steps.push(step("defects", || defects::run(&defects::Args::for_ci())));
     steps.push(step("conformance", conformance::run));
     finish(&steps, count)
 }

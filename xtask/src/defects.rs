@@ -5,7 +5,7 @@
 //! within how many seeds it must be, is in `docs/simulation.md`. The same seeds without a defect must find
 //! nothing: a check that always fails proves as little as one that never does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,6 +40,16 @@ pub(crate) struct Args {
     /// Search at most this many seeds, instead of what the table says
     #[arg(long)]
     bound: Option<u64>,
+    /// Run each only on the seed at which the table says it was found, and that seed without it
+    #[arg(long, conflicts_with_all = ["update", "bound"])]
+    known: bool,
+}
+
+impl Args {
+    /// What the gate runs: a world for each defect, and the same worlds without.
+    pub(crate) fn for_ci() -> Self {
+        Self { names: Vec::new(), update: false, bound: None, known: true }
+    }
 }
 
 /// A planted defect, as the sources have it.
@@ -57,6 +67,14 @@ struct Row {
     bound: u64,
     seed: String,
     broken: String,
+}
+
+/// Worlds to run, with a defect or without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Search {
+    defect: Option<String>,
+    seed: u64,
+    seeds: u64,
 }
 
 /// What a run of worlds told.
@@ -79,11 +97,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let all = planted.clone();
     planted.retain(|it| args.names.is_empty() || args.names.contains(&it.name));
     let binary = build()?;
+    if args.known {
+        return known(&binary, &planted, &rows);
+    }
     let bound_of =
         |name: &str| args.bound.or_else(|| rows.get(name).map(|row| row.bound)).unwrap_or(BOUND);
     let highest = planted.iter().map(|it| bound_of(&it.name)).max().unwrap_or(BOUND);
-    let mut searches: Vec<(Option<&str>, u64)> = vec![(None, highest)];
-    searches.extend(planted.iter().map(|it| (Some(it.name.as_str()), bound_of(&it.name))));
+    let mut searches = vec![Search { defect: None, seed: 1, seeds: highest }];
+    searches.extend(planted.iter().map(|it| Search {
+        defect: Some(it.name.clone()),
+        seed: 1,
+        seeds: bound_of(&it.name),
+    }));
     let told = search(&binary, &searches);
     if is_interrupted() {
         bail!("interrupted");
@@ -114,6 +139,48 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
 }
 
+/// Each defect is found at its seed again, and nothing is found there without it.
+fn known(binary: &Path, planted: &[Planted], rows: &BTreeMap<String, Row>) -> Result<()> {
+    let searches = known_searches(planted, rows)?;
+    let mut failures = Vec::new();
+    for (search, told) in searches.iter().zip(self::search(binary, &searches)) {
+        let Told { failing, broken } = told?;
+        let seed = search.seed;
+        match (&search.defect, failing) {
+            (None, None) => println!("{:28} {seed:>6}  nothing broken", "no defect"),
+            (Some(name), Some(_)) => println!("{name:28} {seed:>6}  {broken}"),
+            (None, Some(_)) => {
+                failures.push(format!("seed {seed} is broken without a defect: {broken}"));
+            }
+            (Some(name), None) => {
+                failures.push(format!("`{name}` is not found at seed {seed} any more"));
+            }
+        }
+    }
+    if is_interrupted() {
+        bail!("interrupted");
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    bail!("{}; `cargo xtask defects --update` searches anew", failures.join("; "))
+}
+
+/// One world for each defect, and each of those worlds once without any.
+fn known_searches(planted: &[Planted], rows: &BTreeMap<String, Row>) -> Result<Vec<Search>> {
+    let mut seeds = BTreeSet::new();
+    let mut searches = Vec::new();
+    for it in planted {
+        let seed = rows.get(&it.name).and_then(|row| row.seed.parse::<u64>().ok());
+        let seed =
+            seed.with_context(|| format!("{PAGE} names no seed that finds `{}`", it.name))?;
+        seeds.insert(seed);
+        searches.push(Search { defect: Some(it.name.clone()), seed, seeds: 1 });
+    }
+    searches.extend(seeds.into_iter().map(|seed| Search { defect: None, seed, seeds: 1 }));
+    Ok(searches)
+}
+
 /// The binary with everything that tests do to it from within; `crash` uses the same build.
 pub(crate) fn build() -> Result<PathBuf> {
     let target = root().join("target/faults");
@@ -124,19 +191,20 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 /// Runs each search in a process of its own, as many at once as there are processors.
-fn search(binary: &Path, searches: &[(Option<&str>, u64)]) -> Vec<Result<Told>> {
+fn search(binary: &Path, searches: &[Search]) -> Vec<Result<Told>> {
     let next = AtomicUsize::new(0);
     let answers: Mutex<Vec<Option<Result<Told>>>> =
         Mutex::new(searches.iter().map(|_| None).collect());
     let work = || {
-        while let Some((defect, bound)) = searches.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(search) = searches.get(place) else { return };
             let began = Instant::now();
-            let told = simulate(binary, *defect, *bound);
-            let word = defect.unwrap_or("no defect");
+            let told = simulate(binary, search);
+            let word = search.defect.as_deref().unwrap_or("no defect");
             eprintln!("{word}: {:.1} s", began.elapsed().as_secs_f64());
             let mut answers = answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let place = searches.iter().position(|(other, _)| other == defect);
-            if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
+            if let Some(answer) = answers.get_mut(place) {
                 *answer = Some(told);
             }
         }
@@ -153,14 +221,15 @@ fn search(binary: &Path, searches: &[(Option<&str>, u64)]) -> Vec<Result<Told>> 
         .collect()
 }
 
-/// Worlds from seed 1; with a defect only until one is found broken.
-fn simulate(binary: &Path, defect: Option<&str>, bound: u64) -> Result<Told> {
+/// Worlds from the first seed; with a defect only until one is found broken.
+fn simulate(binary: &Path, search: &Search) -> Result<Told> {
     if is_interrupted() {
         bail!("interrupted");
     }
     let mut command = Command::new(binary);
-    command.args(["simulate", "--output", "json", "--seed", "1", "--seeds", &bound.to_string()]);
-    if let Some(defect) = defect {
+    command.args(["simulate", "--output", "json"]);
+    command.args(["--seed", &search.seed.to_string(), "--seeds", &search.seeds.to_string()]);
+    if let Some(defect) = &search.defect {
         command.args(["--defect", defect]);
     }
     let output = command
@@ -304,6 +373,34 @@ mod tests {
         let text = "defects! {\n    /// Counts\n    /// messages.\n    CountMessages = \"count-messages\",\n}\nlet x = \"y\";\n";
         let wanted = ("CountMessages".into(), "count-messages".into(), "Counts messages.".into());
         assert_eq!(parse_declared(text), [wanted]);
+    }
+
+    #[test]
+    fn what_is_known_is_one_world_for_each_and_each_of_them_without() {
+        let planted = ["a", "b", "c"].map(|name| Planted {
+            name: name.into(),
+            says: String::new(),
+            file: String::new(),
+        });
+        let row = |seed: &str| Row {
+            file: String::new(),
+            bound: 100,
+            seed: seed.into(),
+            broken: String::new(),
+        };
+        let mut rows = BTreeMap::from([
+            ("a".to_owned(), row("9")),
+            ("b".to_owned(), row("2")),
+            ("c".to_owned(), row("9")),
+        ]);
+        let searches = known_searches(&planted, &rows).unwrap();
+        let told: Vec<_> =
+            searches.iter().map(|it| (it.defect.as_deref(), it.seed, it.seeds)).collect();
+        let wanted =
+            [(Some("a"), 9, 1), (Some("b"), 2, 1), (Some("c"), 9, 1), (None, 2, 1), (None, 9, 1)];
+        assert_eq!(told, wanted);
+        rows.insert("c".to_owned(), row("none"));
+        assert!(known_searches(&planted, &rows).unwrap_err().to_string().contains("`c`"));
     }
 
     #[test]
