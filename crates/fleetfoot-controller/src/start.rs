@@ -290,13 +290,15 @@ async fn note_registration(pool: &PoolContext, set: ScaleSetId, failure: &Failur
         pool.github().starts.failed(&error.to_string(), asked(error), pool.now());
     }
     match error.kind() {
-        // The next name is another one; and the budget has learned by itself how long to wait.
-        GithubKind::RunnerExists | GithubKind::RateLimited { .. } => {}
+        // The budget has learned by itself how long to wait.
+        GithubKind::RateLimited { .. } => {}
         GithubKind::ScaleSetGone => {
             pool.refused.failed(&error.to_string(), None, pool.unshifted());
             forget_scale_set(pool, set).await;
         }
-        GithubKind::Forbidden { .. }
+        // The next name is another one, but where every name is taken that would go on for ever.
+        GithubKind::RunnerExists
+        | GithubKind::Forbidden { .. }
         | GithubKind::Rejected(_)
         | GithubKind::NotFound
         | GithubKind::Conflict

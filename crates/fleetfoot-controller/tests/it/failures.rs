@@ -106,6 +106,20 @@ async fn a_refusal_of_one_scale_set_is_not_noticed_by_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_are_taken_are_not_followed_by_others_in_a_hurry() {
+    let mut bed = Bed::new().await;
+    let taken = FaultAction::exception(409, "AgentExistsException");
+    bed.github.inject(Fault::always(Endpoint::GenerateJitConfig, taken));
+    bed.start_ready(&[pool("linux", 2)]).await;
+    bed.queue("linux", 2, 50);
+    bed.until("it says why", |bed| bed.waits_for("linux", "github_unavailable")).await;
+    bed.github.clear_faults();
+    bed.until_done(2).await;
+    bed.until_nothing_left().await;
+    assert_eq!(bed.state("linux").pool.circuit.failures, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_limit_is_waited_for_and_is_nobodys_failure() {
     let mut bed = Bed::new().await;
     bed.github.inject(Fault::once(Endpoint::GenerateJitConfig, status(429, Some(2))));
