@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
 use fleetfoot::config::{
     Backend, Config, Flavor, JitDelivery, LoadOptions, Position, RunnerConfig, import_outrunner,
     parse,
@@ -114,4 +115,28 @@ fn what_differs_is_said() {
     assert!(two.contains("labelz") && two.contains("several backends are given"), "{two}");
     assert!(!two.contains("\n    libvirt:"), "{two}");
     assert!(import_outrunner(b"runners: {a: {}}", Path::new("old.yml")).is_err());
+}
+
+/// Every odd file that the original reads and that we can use, by the table that its own YAML library made.
+#[test]
+fn every_odd_file_of_the_original_keeps_its_pools() {
+    let table = include_str!("fixtures/config/yaml-table.json");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(table).unwrap();
+    let options = LoadOptions { flavor: Flavor::Outrunner, ..LoadOptions::default() };
+    let mut count = 0;
+    for row in rows {
+        let input = row["input"].as_str().unwrap();
+        let input = base64::engine::general_purpose::STANDARD.decode(input).unwrap();
+        let path = Path::new("old.yml");
+        let (old, report) = parse(&input, path, &options);
+        let new = import_outrunner(&input, path);
+        assert_eq!(report.is_ok() && old.is_some(), new.is_ok(), "{}", row["name"]);
+        let (Some(old), Ok(new)) = (old, new) else { continue };
+        let config = read(&new, Flavor::Native);
+        let runners = |config: &Config| config.runners.iter().map(alike).collect::<Vec<_>>();
+        assert_eq!(runners(&old), runners(&config), "{}\n{new}", row["name"]);
+        assert_eq!((old.url, old.token_file), (config.url, config.token_file), "{new}");
+        count += 1;
+    }
+    assert!(count >= 20, "{count}");
 }
