@@ -204,12 +204,6 @@ impl Instance {
         )
     }
 
-    /// It was made from something else than the pool's environments are made from now.
-    #[must_use]
-    pub fn is_outdated(&self, recipe: &str) -> bool {
-        !recipe.is_empty() && self.recipe.as_deref().is_some_and(|own| own != recipe)
-    }
-
     /// Something may run in it: its launch was begun. What is made and not launched never had its credential, and
     /// a create that failed for certain launched nothing.
     #[must_use]

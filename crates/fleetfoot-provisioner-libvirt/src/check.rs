@@ -23,6 +23,7 @@ use crate::record::{Record, Stage, absent_is_fine};
 use crate::rpc::{CallError, Connection, ListFlags};
 use crate::snapshot;
 use crate::tasks;
+use crate::template;
 use crate::xml::tags;
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -64,7 +65,7 @@ pub(crate) async fn check(engine: &Arc<LibvirtEngine>, pool: &Arc<LibvirtPool>) 
 async fn snapshot_finding(engine: &Arc<LibvirtEngine>, pool: &Arc<LibvirtPool>) -> Option<Finding> {
     let hint = "machines boot instead; set `warm_mode: running` or `suspended` to say so";
     let say = |why: &str| warning(format!("`warm_mode: snapshot` cannot be had: {why}"), hint);
-    if let Some(why) = snapshot::refusal(pool) {
+    if let Some(why) = template::refusal(pool) {
         return Some(say(why));
     }
     let accelerated = match decided(pool.domain_type) {

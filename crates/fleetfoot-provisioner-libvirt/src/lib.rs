@@ -32,6 +32,7 @@ pub mod rpc;
 mod saved;
 mod snapshot;
 mod tasks;
+mod template;
 mod watch;
 pub mod wire;
 mod xml;

@@ -26,8 +26,9 @@ use crate::overlay;
 use crate::pool::{LibvirtPool, WarmMode};
 use crate::record::{Record, Stage, absent_is_fine};
 use crate::rpc::{CallError, Connection};
-use crate::snapshot::{self, Template, Templates};
+use crate::snapshot;
 use crate::tasks;
+use crate::template::{Template, Templates};
 use crate::wire::Domain;
 
 const CREATE: &str = "create domain";

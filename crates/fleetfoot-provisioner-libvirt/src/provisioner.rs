@@ -22,7 +22,7 @@ use crate::machine;
 use crate::pool::LibvirtPool;
 use crate::record::{Record, Stage};
 use crate::rpc::ListFlags;
-use crate::snapshot::Templates;
+use crate::template::Templates;
 use crate::watch::{Hub, names};
 use crate::wire::Domain;
 

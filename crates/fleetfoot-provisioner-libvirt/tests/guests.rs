@@ -16,7 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fleetfoot_provisioner::{
     EnvironmentSpec, EnvironmentState, Event, EventStream, Exit, Provisioner,
 };
-use fleetfoot_provisioner_libvirt::{ExtraDisk, LibvirtProvisioner, Network, WarmMode};
+use fleetfoot_provisioner_libvirt::rpc::Connection;
+use fleetfoot_provisioner_libvirt::{Address, ExtraDisk, LibvirtProvisioner, Network, WarmMode};
 use futures_util::StreamExt as _;
 
 use support::{BOUND, Bench, engine, eventually, pool, provisioner, script, spec, virsh};
@@ -275,4 +276,50 @@ async fn what_cannot_be_cloned_boots_and_check_says_why() {
     provisioner.create(&spec, None).await.unwrap();
     assert_eq!(state(&provisioner, &spec).await, Some(EnvironmentState::Created));
     provisioner.delete(&spec.name).await.unwrap();
+}
+
+/// What each way to wait costs until the runner's process is started, beside the bare calls. Prints, and holds
+/// nobody to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_each_way_to_wait_costs() {
+    let Some(bench) = support::bench() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = engine(&bench.socket, &directory.path().join("records"));
+    let settings = pool(&bench.guest, directory.path());
+    let ms = |begun: std::time::Instant| begun.elapsed().as_secs_f64() * 1000.0;
+    let address = Address::parse(&bench.socket.display().to_string()).unwrap();
+    let bare = Connection::open(&address, "qemu:///system").await.unwrap();
+    for mode in [WarmMode::Running, WarmMode::Suspended, WarmMode::Snapshot] {
+        let mut settings = settings.clone();
+        settings.warm_mode = mode;
+        let provisioner = LibvirtProvisioner::new(daemon.clone(), settings);
+        provisioner.prepare().await.unwrap();
+        for round in 0..3 {
+            let spec = spec();
+            let begun = std::time::Instant::now();
+            let handle = provisioner.create(&spec, None).await.unwrap();
+            let made = ms(begun);
+            let domain = bare.domain_named(spec.name.as_str()).await.unwrap().unwrap();
+            let mut alone = Vec::new();
+            for _ in 0..3 {
+                let begun = std::time::Instant::now();
+                if mode == WarmMode::Suspended {
+                    bare.resume(&domain).await.unwrap();
+                }
+                let exec = r#"{"execute":"guest-exec","arguments":{"path":"/bin/true"}}"#;
+                bare.agent(&domain, exec, std::time::Duration::from_secs(30)).await.unwrap();
+                alone.push(ms(begun));
+                if mode == WarmMode::Suspended {
+                    bare.suspend(&domain).await.unwrap();
+                }
+            }
+            let begun = std::time::Instant::now();
+            provisioner.launch(&spec, &handle, &script("sleep 1000")).await.unwrap();
+            let launched = ms(begun);
+            println!(
+                "FIGURE {mode:?} round {round}: made {made:.0} ms, launched {launched:.1} ms, bare {alone:.1?} ms"
+            );
+            provisioner.delete(&spec.name).await.unwrap();
+        }
+    }
 }

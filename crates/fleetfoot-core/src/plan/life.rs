@@ -30,7 +30,7 @@ pub(super) fn step(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance
                 now,
             );
         }
-        Phase::Warm if instance.is_outdated(&spec.recipe) => {
+        Phase::Warm if is_outdated(instance, &spec.recipe) => {
             plan.retire(instance, Reason::Outdated);
         }
         Phase::Warm => {
@@ -47,6 +47,11 @@ pub(super) fn step(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance
         Phase::Stopping => stopping(plan, snapshot, instance, now),
         Phase::Closed => {}
     }
+}
+
+/// It was made from something else than the pool's environments are made from now.
+fn is_outdated(instance: &Instance, recipe: &str) -> bool {
+    !recipe.is_empty() && instance.recipe.as_deref().is_some_and(|own| own != recipe)
 }
 
 fn starting(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
