@@ -10,15 +10,21 @@ const PACKED_SINCE: (u32, u32) = (2, 36);
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let variable = |name| std::env::var(name).unwrap_or_default();
-    // The one target on which rustc links with its own lld.
-    let known = variable("TARGET") == "x86_64-unknown-linux-gnu"
-        && variable("TARGET") == variable("HOST")
-        && variable("PROFILE") == "release";
-    if !known {
+    let (target, host) = (variable("TARGET"), variable("HOST"));
+    if variable("PROFILE") != "release" {
         return;
     }
-    println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
-    if libc_version().is_some_and(|version| version >= PACKED_SINCE) {
+    // The one target on which rustc links with its own lld.
+    if target == "x86_64-unknown-linux-gnu" && target == host {
+        println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+        // Cold functions apart from the others, as GNU ld has them by itself.
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,keep-text-section-prefix");
+        if libc_version().is_some_and(|version| version >= PACKED_SINCE) {
+            println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        }
+    }
+    // The C library that Rust brings for it reads them; a linker that does not know them makes none.
+    if target == "x86_64-unknown-linux-musl" {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
