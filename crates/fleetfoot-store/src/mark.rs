@@ -120,7 +120,7 @@ impl Mark {
         let text = serde_json::to_string(&content).unwrap_or_default();
         match self.durability {
             Durability::Full => write_atomically(&self.path, &text)?,
-            Durability::Off => fs::write(&self.path, &text)?,
+            Durability::Off | Durability::OneThread => fs::write(&self.path, &text)?,
         }
         self.content = content;
         self.was_there = true;

@@ -155,8 +155,11 @@ fn open_file(
     // Several on one file would each write their own.
     let alone = options.member.is_none();
     let mark = Mark::read(path, options.durability).map_err(|error| failed(error.into()))?;
-    let sqlite =
+    let mut sqlite =
         Sqlite::open(path, options.durability, options.file_clock.as_ref()).map_err(failed)?;
+    if alone && options.durability == crate::Durability::OneThread {
+        sqlite.keep_to_itself().map_err(failed)?;
+    }
     Ok((Driver::Sqlite(sqlite), alone.then_some(mark)))
 }
 

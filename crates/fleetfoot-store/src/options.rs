@@ -13,6 +13,9 @@ pub enum Durability {
     Full,
     /// It survives the end of the process, not of the machine: for tests and throw-away demos.
     Off,
+    /// The file is one thread's alone, who opens it with `Execution::Inline`, perhaps more than once: no locks, and
+    /// the journal in memory. For simulated worlds, whose controllers die between statements and never within one.
+    OneThread,
 }
 
 /// Where the closures of `update` run (SQLite only; servers always have a task of their own).

@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     pub(crate) steady_since: u64,
     /// Rows in a phase, since when.
     pub(crate) phases: BTreeMap<InstanceName, (fleetfoot_core::Phase, u64)>,
+    /// Names that are over and forgotten, as numbers.
+    pub(crate) past: BTreeSet<u64>,
 }
 
 /// A handle of the books.
@@ -139,6 +141,7 @@ impl Books {
             occurred: BTreeMap::new(),
             steady_since: 0,
             phases: BTreeMap::new(),
+            past: BTreeSet::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), broken: Arc::default() }
     }
@@ -233,7 +236,7 @@ impl Inner {
 
     pub(crate) fn line(&mut self, about: String, text: String, matters: bool) {
         let at_ms = self.now_ms();
-        self.log.lines.push(Line { at_ms, about, text, matters, said: false });
+        self.log.push(Line { at_ms, about, text, matters, said: false });
     }
 
     pub(crate) fn breaks(&mut self, invariant: u8, about: Vec<String>, text: String) {

@@ -331,8 +331,9 @@ pub(crate) fn committed(
                     continue;
                 }
                 if was.is_none() {
+                    let past = inner.is_past(name);
                     let book = inner.names.entry(name.clone()).or_default();
-                    let again = book.has_row;
+                    let again = book.has_row || past;
                     *book =
                         NameBook { pool: Some(pool.clone()), epoch, has_row: true, ..book.clone() };
                     if book.made == 0 {

@@ -8,7 +8,7 @@ use fleetfoot_provisioner::EnvironmentState;
 use fleetfoot_sim::{BoxState, Job, JobState};
 use tokio::time::Instant;
 
-use crate::books::Machine;
+use crate::books::{Books, Inner, Machine};
 use crate::happening::Happening;
 use crate::stage::Stage;
 use crate::world::{Agenda, play};
@@ -25,10 +25,16 @@ const CALM_MS: u64 = 90_000;
 const BACK_MS: u64 = 150_000;
 
 /// What is not yet as it should be.
-struct Wrong {
+pub(crate) struct Wrong {
     invariant: u8,
     about: Vec<String>,
     text: String,
+}
+
+impl Wrong {
+    pub(crate) fn tell(self, books: &Books) {
+        books.breaks(self.invariant, self.about, self.text);
+    }
 }
 
 fn wrong(invariant: u8, about: impl Into<String>, text: String) -> Wrong {
@@ -67,14 +73,19 @@ pub(crate) async fn settle(stage: &mut Stage, agenda: &mut Agenda) -> Result<(),
         if stage.books.lock().violation.is_some() {
             return Ok(());
         }
+        let late = Instant::now() >= bound;
+        // The cheap look comes first, for as long as nobody asks what is wrong.
+        if !late && rows_left(stage, &stage.books.lock()).is_some() {
+            continue;
+        }
         let Some(wrong) = left(stage) else { break };
-        if Instant::now() >= bound {
-            stage.books.breaks(wrong.invariant, wrong.about, wrong.text);
+        if late {
+            wrong.tell(&stage.books);
             return Ok(());
         }
     }
     for wrong in judged(stage) {
-        stage.books.breaks(wrong.invariant, wrong.about, wrong.text);
+        wrong.tell(&stage.books);
     }
     Ok(())
 }
@@ -138,19 +149,8 @@ fn is_served(stage: &Stage, job: &Job) -> bool {
     stage.pools.iter().any(serves)
 }
 
-/// The first thing that is not done or should not be there.
-fn left(stage: &Stage) -> Option<Wrong> {
-    let state = stage.github.state();
-    let open =
-        state.jobs.iter().find(|job| job.state != JobState::Completed && is_served(stage, job));
-    if let Some(job) = open {
-        let text = format!("job {} is still {:?} long after the faults stopped", job.id, job.state);
-        let mut wrong = wrong(0, format!("job{}.", job.id), text);
-        wrong.about.extend(job.scale_set.clone());
-        return Some(wrong);
-    }
-    let inner = stage.books.lock();
-    let foreign: BTreeSet<&str> = stage.foreign.iter().map(|(_, name)| name.as_str()).collect();
+/// A pool with more or fewer instances than it keeps idle.
+fn rows_left(stage: &Stage, inner: &Inner) -> Option<Wrong> {
     for plan in &stage.pools {
         let idle = if plan.configured { plan.spec.min_idle.min(plan.spec.max_runners) } else { 0 };
         let idle = usize::try_from(idle).unwrap_or(usize::MAX);
@@ -164,6 +164,25 @@ fn left(stage: &Stage) -> Option<Wrong> {
                 format!("{}: {idle} instances should be left, there are {rows:?}", plan.name);
             return Some(wrong(7, plan.name.as_str(), text));
         }
+    }
+    None
+}
+
+/// The first thing that is not done or should not be there.
+fn left(stage: &Stage) -> Option<Wrong> {
+    let state = stage.github.state();
+    let open =
+        state.jobs.iter().find(|job| job.state != JobState::Completed && is_served(stage, job));
+    if let Some(job) = open {
+        let text = format!("job {} is still {:?} long after the faults stopped", job.id, job.state);
+        let mut wrong = wrong(0, format!("job{}.", job.id), text);
+        wrong.about.extend(job.scale_set.clone());
+        return Some(wrong);
+    }
+    let inner = stage.books.lock();
+    let foreign: BTreeSet<&str> = stage.foreign.iter().map(|(_, name)| name.as_str()).collect();
+    if let Some(wrong) = rows_left(stage, &inner) {
+        return Some(wrong);
     }
     let rows = |name: &str| {
         inner.present.values().any(|state| state.instances.keys().any(|row| row.as_str() == name))
@@ -204,9 +223,11 @@ fn left(stage: &Stage) -> Option<Wrong> {
 }
 
 /// What cannot be mended by waiting.
-fn judged(stage: &Stage) -> Vec<Wrong> {
+pub(crate) fn judged(stage: &Stage) -> Vec<Wrong> {
     let state = stage.github.state();
-    let mut found: Vec<Wrong> = state.jobs.iter().filter_map(|job| judge(stage, job)).collect();
+    let until = stage.keeping.judged_until_us;
+    let new = state.jobs.iter().filter(|job| job.completed_us.is_none_or(|at| at > until));
+    let mut found: Vec<Wrong> = new.filter_map(|job| judge(stage, job)).collect();
     found.extend(strangers(stage, &state));
     for file in stage.files() {
         let Ok(bytes) = std::fs::read(&file) else { continue };

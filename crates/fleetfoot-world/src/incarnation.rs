@@ -100,7 +100,7 @@ impl Incarnation {
             ..Membership::new(name, host, host)
         });
         let options = Options {
-            durability: Durability::Off,
+            durability: Durability::OneThread,
             execution: Execution::Inline,
             installation: Some(ground.installation.clone()),
             now: Some(ground.wall),

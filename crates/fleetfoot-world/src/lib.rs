@@ -24,6 +24,7 @@ mod families;
 mod finish;
 mod happening;
 mod incarnation;
+mod keeping;
 mod levels;
 mod log;
 mod manners;

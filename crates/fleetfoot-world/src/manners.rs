@@ -59,6 +59,11 @@ pub(crate) struct Manners {
 }
 
 impl Manners {
+    /// Limits that are over.
+    pub(crate) fn forget(&mut self, now: u64) {
+        self.limited.retain(|_, (_, until)| *until > now);
+    }
+
     pub(crate) fn expect(&mut self, families: &[Family]) {
         const DELAYS: &[Family] = &[
             Family::Backend,

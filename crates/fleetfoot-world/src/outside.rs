@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use fleetfoot_core::{Exit, InstanceName, PoolName};
-use fleetfoot_provisioner::ErrorKind;
+use fleetfoot_core::{Exit, InstallationId, InstanceName, PoolName};
 use fleetfoot_provisioner::simulated::{Fault as EngineFault, Latency, Rule, SimulatedEngine};
+use fleetfoot_provisioner::{EnvironmentState, ErrorKind};
 use fleetfoot_sim::{Endpoint, ExpireRequest, Fault, FaultAction, GithubBox, JobState, QueueJobs};
 use tokio::time::Instant;
 
@@ -81,6 +81,23 @@ pub(crate) fn launched(
 }
 
 impl Stage {
+    /// Things that look like ours and are not.
+    pub(crate) fn strangers(&mut self) {
+        let Ok(other) = InstallationId::new("somebody-else") else { return };
+        for plan in self.pools.iter().filter(|plan| !plan.calm) {
+            let name = InstanceName::of_pool(&plan.name, 0x0bad_cafe);
+            self.github.register_runner(&plan.scope, name.as_str());
+            self.engines[plan.engine].insert(&other, &plan.name, &name, EnvironmentState::Running);
+            self.foreign.push((plan.engine, name));
+            // A pool that nobody serves any more, by the label of ours and a name that begins like another's.
+            let Ok(retired) = PoolName::new(&format!("{}-retired", plan.name)) else { continue };
+            let left = InstanceName::of_pool(&retired, 0x0bad_cafe);
+            let engine = &self.engines[plan.engine];
+            engine.insert(&self.installation, &retired, &left, EnvironmentState::Running);
+            self.books.lock().manners.left_alone.insert(left);
+        }
+    }
+
     fn of(&self, pool: &PoolName) -> Option<(String, usize)> {
         let plan = self.pools.iter().find(|plan| plan.name == *pool)?;
         Some((plan.scope.clone(), plan.engine))

@@ -8,6 +8,7 @@ use fleetfoot_provisioner::simulated::Binding;
 
 use crate::families::of_family;
 use crate::happening::{AtEngine, Happening, Outside};
+use crate::keeping::LONG_HOURS;
 use crate::options::{Family, Options};
 
 /// One pool, as its configuration has it.
@@ -24,6 +25,11 @@ pub(crate) struct PoolPlan {
     /// No fault may touch it (invariant 8).
     pub(crate) calm: bool,
 }
+
+/// Four hundred days.
+const SPAN_MAX_S: f64 = 400.0 * 24.0 * 3600.0;
+/// How long a job takes on an average.
+const JOB_S: f64 = 366.0;
 
 /// A whole world.
 #[derive(Debug)]
@@ -48,7 +54,7 @@ impl Script {
             families.push(Family::Refusals);
         }
         let hours = options.hours.unwrap_or_else(|| [0.3, 0.5, 0.8, 1.2, 2.0][rng.usize(..5)]);
-        let span = Duration::from_secs_f64((hours * 3600.0).clamp(60.0, 30.0 * 24.0 * 3600.0));
+        let span = Duration::from_secs_f64((hours * 3600.0).clamp(60.0, SPAN_MAX_S));
         let count = options.pools.unwrap_or_else(|| rng.usize(1..=4)).clamp(1, 50);
         if options.faults.is_none() && later.u8(..7) == 0 {
             families.push(Family::Peers);
@@ -62,8 +68,9 @@ impl Script {
         let scopes = pools.iter().map(|pool| pool.scope.clone());
         let ghes = scopes.filter(|_| rng.u8(..5) == 0).collect();
         let mut happenings = jobs(rng, options, &pools, span);
+        let often = if hours > LONG_HOURS { (hours / 2.0).ceil() as usize } else { 1 };
         for family in &families {
-            for _ in 0..rng.usize(1..=3) {
+            for _ in 0..rng.usize(1..=3) * often {
                 let at = span.mul_f64(rng.f64() * 0.9);
                 let target = pools.iter().filter(|pool| !pool.calm).count().max(1);
                 // The first pool shares its way to GitHub with the calm one.
@@ -218,6 +225,16 @@ fn spec(rng: &mut Rng, max_runners: u32, min_idle: u32) -> PoolSpec {
     }
 }
 
+/// Jobs of a long world are as short as its pools need to keep up with them.
+fn shorter(jobs: usize, pools: &[PoolPlan], span: Duration) -> f64 {
+    if span.as_secs_f64() <= LONG_HOURS * 3600.0 {
+        return 1.0;
+    }
+    let least = pools.iter().map(|pool| pool.spec.max_runners).min().unwrap_or(1);
+    let room = f64::from(least) * pools.len() as f64 / 2.0;
+    (room * span.as_secs_f64() / (jobs as f64 * JOB_S)).min(1.0)
+}
+
 /// Jobs in bursts and alone, from a second to hours.
 fn jobs(
     rng: &mut Rng,
@@ -227,6 +244,7 @@ fn jobs(
 ) -> Vec<(Duration, Happening)> {
     let mut left = options.jobs.unwrap_or_else(|| rng.usize(40..=60));
     let mut happenings = Vec::new();
+    let shorter = shorter(left, pools, span);
     while left > 0 {
         let pool = &pools[rng.usize(..pools.len())];
         let count = match rng.u8(..8) {
@@ -244,6 +262,7 @@ fn jobs(
             _ => rng.u64(1200..=7200),
         };
         let at = span.mul_f64(rng.f64());
+        let seconds = (seconds as f64 * shorter) as u64;
         let duration_ms = seconds * 1000 + rng.u64(..1000);
         happenings.push((at, Happening::Jobs { pool: pool.name.clone(), count, duration_ms }));
         left -= count;

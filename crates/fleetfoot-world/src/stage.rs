@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use fleetfoot_controller::Gate;
-use fleetfoot_core::{InstallationId, InstanceName, PoolName, Timestamp};
-use fleetfoot_provisioner::EnvironmentState;
+use fleetfoot_core::{InstallationId, InstanceName, Timestamp};
 use fleetfoot_provisioner::simulated::SimulatedEngine;
 use fleetfoot_sim::{BoxConfig, DEFAULT_TOKEN, Flavor, GithubBox, Settings};
 use fleetfoot_store::Ticks;
@@ -18,6 +17,7 @@ use crate::books::Books;
 use crate::checks;
 use crate::happening::{Happening, Over};
 use crate::incarnation::{Ground, Incarnation};
+use crate::keeping::{HISTORY_MAX, Keeping, LONG_HOURS};
 use crate::options::Family;
 use crate::outside::{book, latency, launched};
 use crate::script::{PoolPlan, Script};
@@ -58,6 +58,9 @@ pub(crate) struct Stage {
     doomed: bool,
     pub(crate) renamed: u32,
     pub(crate) faults: u64,
+    /// A world of many hours.
+    pub(crate) long: bool,
+    pub(crate) keeping: Keeping,
 }
 
 fn memory_directory() -> std::io::Result<tempfile::TempDir> {
@@ -80,6 +83,10 @@ impl Stage {
             admin_token_ttl_ms: 30 * 24 * 3_600_000,
             ..Settings::default()
         };
+        let long = script.span.as_secs_f64() > LONG_HOURS * 3600.0;
+        if long {
+            settings.history_max = HISTORY_MAX;
+        }
         settings.flavors = script.ghes.iter().map(|scope| (scope.clone(), Flavor::Ghes)).collect();
         let start_us = u64::try_from(EPOCH_MS).map(|ms| ms * 1000).ok();
         let directory = memory_directory().map_err(|error| error.to_string())?;
@@ -134,6 +141,8 @@ impl Stage {
             doomed: false,
             renamed: 0,
             faults: 0,
+            long,
+            keeping: Keeping::default(),
         };
         stage.equip();
         stage.strangers();
@@ -161,26 +170,9 @@ impl Stage {
         }
     }
 
-    /// Things that look like ours and are not.
-    fn strangers(&mut self) {
-        let Ok(other) = InstallationId::new("somebody-else") else { return };
-        for plan in self.pools.iter().filter(|plan| !plan.calm) {
-            let name = InstanceName::of_pool(&plan.name, 0x0bad_cafe);
-            self.github.register_runner(&plan.scope, name.as_str());
-            self.engines[plan.engine].insert(&other, &plan.name, &name, EnvironmentState::Running);
-            self.foreign.push((plan.engine, name));
-            // A pool that nobody serves any more, by the label of ours and a name that begins like another's.
-            let Ok(retired) = PoolName::new(&format!("{}-retired", plan.name)) else { continue };
-            let left = InstanceName::of_pool(&retired, 0x0bad_cafe);
-            let engine = &self.engines[plan.engine];
-            engine.insert(&self.installation, &retired, &left, EnvironmentState::Running);
-            self.books.lock().manners.left_alone.insert(left);
-        }
-    }
-
     /// What the controller tells of itself.
-    pub(crate) fn health(&self) -> Option<fleetfoot_core::Health> {
-        self.incarnation.as_ref().map(|life| life.controller.health().borrow().clone())
+    pub(crate) fn health<T>(&self, look: impl FnOnce(&fleetfoot_core::Health) -> T) -> Option<T> {
+        self.incarnation.as_ref().map(|life| look(&life.controller.health().borrow()))
     }
 
     pub(crate) fn gate(&self) -> Gate {
@@ -253,7 +245,10 @@ impl Stage {
 
     /// The controller is gone from one moment to the next.
     pub(crate) async fn died(&mut self, agenda: &mut Agenda) -> Result<(), String> {
-        let halted = self.incarnation.as_ref().is_some_and(|life| life.gate.polls() < 1_000_000);
+        let polls = self.incarnation.as_ref().map(|life| life.gate.polls());
+        let since = self.keeping.polls.min(polls.unwrap_or(0));
+        let halted = polls.is_some_and(|polls| polls - since < 1_000_000);
+        self.keeping.polls = 0;
         if !self.doomed && !halted {
             return Err("the controller spins: too many polls in one life".to_owned());
         }
@@ -262,6 +257,11 @@ impl Stage {
         let away = self.away.max(Duration::from_millis(10));
         agenda.put(Instant::now() + away, Happening::Start);
         Ok(())
+    }
+
+    /// Its death is on the way.
+    pub(crate) fn doomed(&self) -> bool {
+        self.doomed
     }
 
     async fn kill(&mut self) {

@@ -60,7 +60,7 @@ impl Subscriber for Witness {
             let level = event.metadata().level();
             let about = text.0.clone();
             let text = format!("    [{level}] {}", text.0);
-            inner.log.lines.push(Line { at_ms, about, text, matters: false, said: true });
+            inner.log.push(Line { at_ms, about, text, matters: false, said: true });
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Report {
     pub families: Vec<Family>,
     /// What was found broken.
     pub violation: Option<Violation>,
-    /// All of its log, if it was to be traced or something was broken.
+    /// All of its log if it was to be traced, the last lines of it if something was broken.
     pub lines: Vec<Line>,
     /// How often each family of faults and each hard case happened.
     pub occurred: BTreeMap<&'static str, u64>,
@@ -125,6 +125,7 @@ impl Agenda {
 
 async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Options) -> Report {
     let books = Books::new();
+    books.lock().log.all = options.trace;
     let witness = Witness { books: books.clone(), trace: options.trace };
     let _heard = tracing::subscriber::set_default(witness);
     let families = script.families.clone();
@@ -155,7 +156,6 @@ async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Optio
     stage.end();
     let mut inner = books.lock();
     let violation = inner.violation.take();
-    let text = inner.log.text();
     let keep = options.trace || violation.is_some();
     Report {
         seed,
@@ -164,17 +164,10 @@ async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Optio
         simulated: began.elapsed(),
         families,
         violation,
-        lines: if keep { std::mem::take(&mut inner.log.lines) } else { Vec::new() },
+        lines: if keep { inner.log.take() } else { Vec::new() },
         occurred: std::mem::take(&mut inner.occurred),
-        digest: digest(text.as_bytes()),
+        digest: inner.log.digest(),
     }
-}
-
-/// FNV-1a: short, and the same everywhere.
-fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 /// Lets time pass until `until` (for ever: until something is broken), doing what is due.
@@ -205,8 +198,9 @@ pub(crate) async fn play(
             }
             () = tokio::time::sleep_until(next.min(look)) => {}
         }
+        stage.keep_small();
         levels::note_waiting(&books, &stage.github);
-        let waits = stage.health().and_then(|health| manners::disturbed(&books, &health));
+        let waits = stage.health(|health| manners::disturbed(&books, health)).flatten();
         let late = whole::waits_too_long(&books);
         let round = whole::goes_round(&books);
         books.after(waits.into_iter().chain(late).chain(round).collect());

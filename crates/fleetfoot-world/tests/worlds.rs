@@ -29,6 +29,22 @@ fn equal_seeds_are_equal_worlds() {
 }
 
 #[test]
+fn a_long_world_forgets_what_is_over_and_is_well() {
+    let options = Options {
+        hours: Some(8.0),
+        jobs: Some(60),
+        pools: Some(1),
+        faults: Some(vec![Family::Create, Family::Deaths]),
+        ..Options::default()
+    };
+    let (one, other) = (World::run(5, &options), World::run(5, &options));
+    well(&one);
+    assert!(one.jobs >= 60, "{} jobs", one.jobs);
+    assert!(one.simulated > std::time::Duration::from_secs(8 * 3600));
+    assert_eq!(one.digest, other.digest);
+}
+
+#[test]
 fn every_family_of_faults_happens() {
     let mut missing: Vec<Family> = Family::ALL.to_vec();
     // Short worlds with few jobs are enough to see that it happens.

@@ -1,5 +1,7 @@
 //! SQLite, built in: one writing connection, write-ahead log, `synchronous=FULL`.
 
+mod journal;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -14,6 +16,7 @@ use rusqlite::types::{ToSqlOutput, Value as SqliteValue};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 use rustix::fs::{Access, access};
 
+use self::journal::{VFS_WITHOUT_LOCKS, journal};
 use super::WriteFailure;
 use crate::compare::TAKEN_AT;
 use crate::fault::DriverError;
@@ -60,20 +63,19 @@ impl Sqlite {
             .open(path)
             .map_err(DriverError::Io)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(DriverError::Sqlite)?;
-        let sqlite = Self::tuned(connection, path)?;
+        let connection = match durability {
+            Durability::Full | Durability::Off => Connection::open_with_flags(path, flags),
+            Durability::OneThread => {
+                Connection::open_with_flags_and_vfs(path, flags, VFS_WITHOUT_LOCKS)
+            }
+        };
+        let sqlite = Self::tuned(connection.map_err(DriverError::Sqlite)?, path)?;
         if let Some(clock) = clock {
             sqlite.tell_time(clock.clone())?;
         }
-        sqlite.pragma("journal_mode", "wal")?;
-        sqlite.pragma(
-            "synchronous",
-            match durability {
-                Durability::Full => "full",
-                Durability::Off => "off",
-            },
-        )?;
-        sqlite.pragma("journal_size_limit", "4194304")?;
+        for (pragma, value) in journal(durability) {
+            sqlite.pragma(pragma, value)?;
+        }
         Ok(sqlite)
     }
 

@@ -1,0 +1,105 @@
+//! What keeps a long world small: every simulated hour what is over is judged and forgotten.
+//!
+//! A year has hundreds of thousands of jobs and instances. Of a name that is closed, gone at its engine and at
+//! GitHub for an hour nothing is kept but a number, so that it is still noticed if it is given again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fleetfoot_core::InstanceName;
+use tokio::time::Instant;
+
+use crate::books::{Inner, Machine};
+use crate::finish;
+use crate::incarnation::POLLS_MAX;
+use crate::stage::Stage;
+
+/// Worlds of more hours than this are long.
+pub(crate) const LONG_HOURS: f64 = 6.0;
+/// Completed jobs that the box of a long world remembers: more than end in an hour, for they are judged by then.
+pub(crate) const HISTORY_MAX: usize = 10_000;
+/// How often what is over is forgotten.
+const EVERY: Duration = Duration::from_secs(3600);
+/// What a job may be excused by is kept as long as this.
+const EXCUSES_MS: u64 = 24 * 3_600_000;
+
+/// What a long world remembers between two looks.
+#[derive(Default)]
+pub(crate) struct Keeping {
+    next: Option<Instant>,
+    /// Names that were over at the look before.
+    over: BTreeSet<InstanceName>,
+    /// Jobs that were completed until then are judged.
+    pub(crate) judged_until_us: u64,
+    /// Polls of this life at the look before.
+    pub(crate) polls: u64,
+}
+
+impl Stage {
+    /// Judges and forgets what is over, once an hour of a long world.
+    pub(crate) fn keep_small(&mut self) {
+        let now = Instant::now();
+        if !self.long || self.keeping.next.is_some_and(|next| now < next) {
+            return;
+        }
+        self.keeping.next = Some(now + EVERY);
+        self.go_on();
+        for wrong in finish::judged(self) {
+            wrong.tell(&self.books);
+        }
+        let state = self.github.state();
+        let completed = state.jobs.iter().filter_map(|job| job.completed_us);
+        self.keeping.judged_until_us =
+            completed.max().unwrap_or(0).max(self.keeping.judged_until_us);
+        let registered: BTreeSet<&str> = state.runners.iter().map(|it| it.name.as_str()).collect();
+        let mut inner = self.books.lock();
+        let over = inner.over(&registered);
+        for name in over.intersection(&self.keeping.over) {
+            inner.names.remove(name);
+            inner.past.insert(number(name));
+        }
+        inner.forget();
+        drop(inner);
+        self.keeping.over = over;
+    }
+
+    /// A controller that polls too often spins; a long life has its share of every hour.
+    fn go_on(&mut self) {
+        if let Some(life) = self.incarnation.as_ref().filter(|_| !self.doomed()) {
+            self.keeping.polls = life.gate.polls();
+            life.gate.shut_after(POLLS_MAX);
+        }
+        if let Some(life) = &self.second {
+            life.gate.shut_after(POLLS_MAX);
+        }
+    }
+}
+
+impl Inner {
+    fn over(&self, registered: &BTreeSet<&str>) -> BTreeSet<InstanceName> {
+        let over = self.names.iter().filter(|(name, book)| {
+            let gone = matches!(book.machine, Machine::None | Machine::Gone);
+            gone && book.job.is_none() && !registered.contains(name.as_str()) && !self.has_row(name)
+        });
+        over.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn forget(&mut self) {
+        let now = self.now_ms();
+        self.actors.retain(|_, actor| !actor.is_finished());
+        self.away.retain(|(_, until)| until.is_none_or(|until| until + EXCUSES_MS > now));
+        self.manners.forget(now);
+    }
+
+    /// It was given, closed and forgotten before.
+    pub(crate) fn is_past(&self, name: &InstanceName) -> bool {
+        !self.past.is_empty() && self.past.contains(&number(name))
+    }
+}
+
+/// FNV-1a of a name.
+fn number(name: &InstanceName) -> u64 {
+    name.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
