@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleetfoot_core::InstanceName;
+use fleetfoot_provisioner::simulated::SimulatedEngine;
 use tokio::time::Instant;
 
 use crate::books::{Inner, Machine};
@@ -47,6 +48,7 @@ impl Stage {
         for wrong in finish::judged(self) {
             wrong.tell(&self.books);
         }
+        self.engines.iter().for_each(SimulatedEngine::forget_calls);
         let state = self.github.state();
         let completed = state.jobs.iter().filter_map(|job| job.completed_us);
         self.keeping.judged_until_us =

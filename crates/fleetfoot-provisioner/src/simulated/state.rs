@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fleetfoot_core::{Exit, InstallationId, InstanceName, PoolName};
 use tokio::time::Instant;
 
+use super::SimulatedEngine;
 use super::faults::{Latency, Operation, Rule};
 use crate::provisioner::{EnvironmentInfo, EnvironmentState, Handle, JitConfig};
 
@@ -141,5 +142,12 @@ impl Environment {
             handle: self.handle.clone(),
             state: self.state.clone(),
         }
+    }
+}
+
+impl SimulatedEngine {
+    /// Forgets the calls so far: a long simulation has no use for them.
+    pub fn forget_calls(&self) {
+        self.state().calls = VecDeque::new();
     }
 }
