@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::books::{Books, Inner, Machine};
 use crate::happening::Happening;
+use crate::outside::ANOTHER_ENGINE;
 use crate::stage::Stage;
 use crate::world::{Agenda, play};
 
@@ -59,6 +60,10 @@ pub(crate) async fn settle(stage: &mut Stage, agenda: &mut Agenda) -> Result<(),
     play(stage, agenda, Some(Instant::now() + LOOK)).await?;
     if put_back(stage) {
         stage.again(agenda).await?;
+    }
+    if stage.unlike {
+        // Whoever shares a store is given the same file in the end.
+        stage.reload(None, agenda).await?;
     }
     clear_away(stage).await?;
     // One more job for each pool: it has to run, and GitHub's next message states its level again.
@@ -111,8 +116,11 @@ async fn clear_away(stage: &Stage) -> Result<(), String> {
     };
     let mut names = Vec::new();
     for (pool, state) in store.pools().iter() {
-        for name in state.instances.keys() {
+        for (name, row) in &state.instances {
             let Some(engine) = stage.engines.iter().find(|it| it.is_elsewhere(name)) else {
+                // It was to be made by one that was gone by then, and holds nothing.
+                let gone = row.backend_identity.as_deref() == Some(ANOTHER_ENGINE);
+                names.extend(gone.then(|| name.clone()));
                 continue;
             };
             stage.books.killed(pool, name, "is cleared away by hand");

@@ -19,6 +19,9 @@ use crate::stage::Stage;
 use crate::tasks;
 use crate::world::Agenda;
 
+/// What answers for a while at another one's address.
+pub(crate) const ANOTHER_ENGINE: &str = "another-engine";
+
 pub(crate) fn book(plan: &PoolPlan) -> PoolBook {
     PoolBook {
         scope: plan.scope.clone(),
@@ -230,7 +233,7 @@ impl Stage {
             AtEngine::Other { pool, lasts } => {
                 self.books.lock().occurs("2 another engine");
                 let Some((number, engine)) = engine_of(&pool) else { return };
-                engine.set_identity("another-engine");
+                engine.set_identity(ANOTHER_ENGINE);
                 unheard(&mut self.books.lock(), &engine);
                 agenda.put(now + lasts, Happening::Over(Over::OtherEngine(number)));
             }

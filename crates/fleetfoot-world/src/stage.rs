@@ -48,6 +48,8 @@ pub(crate) struct Stage {
     /// Controllers so far: each has a name of its own.
     lives: u32,
     pub(crate) host_max: Option<u32>,
+    /// The second controller was started with other settings than the first one has now.
+    pub(crate) unlike: bool,
     began: Instant,
     pub(crate) step: Arc<AtomicI64>,
     pub(crate) boot: u32,
@@ -133,6 +135,7 @@ impl Stage {
             frozen: [false; 2],
             lives: 0,
             host_max: script.host_max,
+            unlike: false,
             began: Instant::now(),
             step: Arc::default(),
             boot: 1,
@@ -310,6 +313,7 @@ impl Stage {
                 self.stop().await;
                 if let Some((pool, change)) = change {
                     self.change(&pool, &change);
+                    self.unlike |= self.second.is_some();
                 }
                 agenda.put(now + away, Happening::Start);
             }
