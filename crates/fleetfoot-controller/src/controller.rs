@@ -106,6 +106,7 @@ impl Controller {
             tasks: Tasks::behind(gate),
             stop: watch::Sender::new(false),
             ages_count_from: AtomicI64::new((now + pace.ages_grace).0),
+            seen_at: AtomicI64::new(now.0),
             roster: watch::Sender::new(Roster::new(orphans)),
             changing: Semaphore::new(1),
             candidates: watch::Sender::new(candidates),

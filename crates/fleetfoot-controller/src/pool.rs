@@ -28,6 +28,10 @@ use crate::verify::RunnerList;
 /// No call to the outside begins with less than this left of the lease (11.10).
 const LEASE_MARGIN: Span = Span::seconds(3);
 
+/// Somebody looks at the clock every few seconds ([`Pace::clock_check`](crate::settings::Pace)): who did not for so
+/// long stood still.
+const STOOD_STILL_MS: i64 = 30_000;
+
 /// What the whole controller shares.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -43,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) stop: watch::Sender<bool>,
     /// Since this time ages of running things count (11.11).
     pub(crate) ages_count_from: AtomicI64,
+    /// When this process was seen to go on, last.
+    pub(crate) seen_at: AtomicI64,
     /// Who is served at this moment.
     pub(crate) roster: watch::Sender<Roster>,
     /// One change of the roster at a time; held over the commit that belongs to it.
@@ -54,6 +60,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Notes that this process goes on. If it stood still (stopped, or starved), what happened meanwhile waits to be
+    /// heard: no deadline that passed meanwhile is held against anybody, ages count from now.
+    pub(crate) fn goes_on(&self) {
+        let now = self.clock.now().0;
+        let stood_ms = now.saturating_sub(self.seen_at.swap(now, Ordering::SeqCst));
+        if stood_ms > STOOD_STILL_MS {
+            self.ages_count_from.fetch_max(now, Ordering::SeqCst);
+            tracing::warn!(stood_ms, "this process stood still, deadlines count from now");
+        }
+    }
+
     /// Since when ages of running things count.
     pub(crate) fn ages_count_from(&self) -> Timestamp {
         Timestamp(self.ages_count_from.load(Ordering::SeqCst))

@@ -85,6 +85,7 @@ fn pass(
     in_flight: &BTreeSet<InstanceName>,
     now: Timestamp,
 ) -> Plan {
+    pool.shared.goes_on();
     let settings = pool.settings();
     let budget = settings.connection.budget();
     let jit_until = budget.resume_at.map(|at| {

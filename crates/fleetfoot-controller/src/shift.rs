@@ -39,6 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = told(&mut stop) => return,
             () = tokio::time::sleep(shared.pace.clock_check) => {}
         }
+        shared.goes_on();
         if clamps > 0 {
             clamps -= 1;
             clamp(&shared).await;
@@ -69,6 +70,7 @@ async fn shift(shared: &Arc<Shared>, step_ms: i64) -> bool {
             within.clock.step(step_ms);
             ran.store(true, Ordering::SeqCst);
             let now = within.clock.now();
+            within.seen_at.store(now.0, Ordering::SeqCst);
             within.ages_count_from.store((now + pace.ages_grace).0, Ordering::SeqCst);
             for pool in &pools {
                 each_row(txn, pool, &Change::Shift(step_ms));
