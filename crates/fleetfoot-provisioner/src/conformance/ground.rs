@@ -9,7 +9,7 @@ use fleetfoot_core::InstanceName;
 use super::{Harness, Play};
 use crate::error::BackendError;
 use crate::provisioner::{
-    Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Handle, JitConfig,
+    Capabilities, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Handle, JitConfig, Listing,
     Provisioner,
 };
 
@@ -88,13 +88,26 @@ impl<'a> Ground<'a> {
         (!self.capabilities.late_binding).then_some(jit)
     }
 
+    /// A complete list. One that fails is asked for again: that is what the contract allows, and Podman's fails
+    /// when a container goes in its middle.
+    pub(super) async fn list(&self, provisioner: &dyn Provisioner) -> Outcome<Listing> {
+        let end = tokio::time::Instant::now() + self.harness.bound();
+        loop {
+            let answer = self.within("list", provisioner.list()).await;
+            if answer.is_ok() || tokio::time::Instant::now() > end {
+                return answer;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// The one entry of `name` in a complete list; an error if there are two.
     pub(super) async fn listed(
         &self,
         provisioner: &dyn Provisioner,
         name: &InstanceName,
     ) -> Outcome<Option<EnvironmentInfo>> {
-        let listing = self.within("list", provisioner.list()).await?;
+        let listing = self.list(provisioner).await?;
         let mut found = listing.environments.into_iter().filter(|it| it.name == *name);
         let first = found.next();
         match found.next() {

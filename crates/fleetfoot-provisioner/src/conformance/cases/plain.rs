@@ -166,8 +166,8 @@ pub(super) async fn identity(ground: &Ground<'_>) -> Outcome<Verdict> {
         return Ok(Verdict::NotDeclared("list"));
     }
     let (first, second) = (ground.provisioner().await, ground.provisioner().await);
-    let one = ground.within("list", first.list()).await?.identity;
-    let other = ground.within("list", second.list()).await?.identity;
+    let one = ground.list(&*first).await?.identity;
+    let other = ground.list(&*second).await?.identity;
     want(!one.is_empty(), || "the identity is empty".to_owned())?;
     want(one == other, || format!("identity `{one}`, then `{other}`"))?;
     want(first.connection() == second.connection(), || "two names for one connection".to_owned())?;
