@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{is_interrupted, run_loud};
+use crate::process::is_interrupted;
 use crate::tidy::root;
 
 /// Where the defects are declared.
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let all = planted.clone();
     planted.retain(|it| args.names.is_empty() || args.names.contains(&it.name));
-    let binary = build()?;
+    let binary = crate::crash::build(&root)?;
     if args.known {
         return known(&binary, &planted, &rows);
     }
@@ -179,15 +179,6 @@ fn known_searches(planted: &[Planted], rows: &BTreeMap<String, Row>) -> Result<V
     }
     searches.extend(seeds.into_iter().map(|seed| Search { defect: None, seed, seeds: 1 }));
     Ok(searches)
-}
-
-/// The binary with everything that tests do to it from within; `crash` uses the same build.
-pub(crate) fn build() -> Result<PathBuf> {
-    let target = root().join("target/faults");
-    let mut command = Command::new("cargo");
-    command.args(["build", "--quiet", "--package", "fleetfoot", "--features", "faults"]);
-    run_loud(command.arg("--target-dir").arg(&target).current_dir(root()))?;
-    Ok(target.join("debug/fleetfoot"))
 }
 
 /// Runs each search in a process of its own, as many at once as there are processors.

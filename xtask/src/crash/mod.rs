@@ -302,9 +302,9 @@ fn surveys(ground: &Ground, args: &Args) -> Result<Vec<(Scenario, BTreeMap<Strin
     Scenario::ALL.into_iter().zip(seen).map(|(scenario, seen)| Ok((scenario, seen?))).collect()
 }
 
-/// The binary with its points. It is built beside the others, so that nothing is compiled twice, and
+/// The binary with everything that tests do to it from within, for us and for `defects`. It is built beside the others, so that nothing is compiled twice, and
 /// copied away, because the next build takes its place.
-fn build(root: &Path) -> Result<PathBuf> {
+pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--package", "fleetfoot", "--features", "faults"]).current_dir(root);
     run_loud(&mut cargo)?;
