@@ -55,9 +55,7 @@ impl Server {
         if rustix::process::getuid().is_root() {
             std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        // Another process may take it meanwhile; then the server says so and the test fails, once in a long while.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { kind, dir, port, child: None };
+        let mut server = Self { kind, dir, port: free_port(), child: None };
         server.initialize().await;
         server.begin().await;
         server
@@ -136,7 +134,14 @@ impl Server {
         command.stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true);
         self.child = Some(command.spawn().unwrap());
         let url = self.url();
-        eventually("the database server answers", STARTS, || answers(self.kind, &url)).await;
+        let answered = async {
+            while answers(self.kind, &url).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let answered = tokio::time::timeout(STARTS, answered).await;
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        assert!(answered.is_ok(), "the database server does not answer: {log}");
         let _ = std::fs::remove_file(self.setup());
     }
 
@@ -164,6 +169,13 @@ impl Server {
             Kind::Mariadb => format!("mysql://fleetfoot:fleetfoot@127.0.0.1:{port}/mysql"),
         }
     }
+}
+
+/// A port that nobody gets who asks for any: it has to be free again when the server comes back.
+fn free_port() -> u16 {
+    const BELOW_THOSE: std::ops::Range<u16> = 26_000..32_000;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(BELOW_THOSE)).find(is_free).unwrap()
 }
 
 /// A process of this data directory is left.
