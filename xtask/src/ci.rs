@@ -60,7 +60,7 @@ const SIMULATE: [&str; 10] = [
     "--",
     "simulate",
     "--seeds",
-    "200",
+    "600",
     "--output=json",
 ];
 
