@@ -24,19 +24,7 @@ struct Step {
 }
 
 /// Memory and store over 20,000 jobs; by hand it is ten times as many. Its figures need the release build.
-const SOAK: [&str; 11] = [
-    "run",
-    "--release",
-    "--quiet",
-    "-p",
-    "fleetfoot",
-    "--",
-    "bench",
-    "soak",
-    "--jobs",
-    "20000",
-    "--output=json",
-];
+const SOAK: [&str; 5] = ["bench", "soak", "--jobs", "20000", "--output=json"];
 
 /// Every crate as it would be published; what each is built from has been compiled by then.
 const PACKAGE: [&str; 8] = [
@@ -51,18 +39,7 @@ const PACKAGE: [&str; 8] = [
 ];
 
 /// Worlds that keep every promise, as many as two cores run in a minute and a half.
-const SIMULATE: [&str; 10] = [
-    "run",
-    "--release",
-    "--quiet",
-    "-p",
-    "fleetfoot",
-    "--",
-    "simulate",
-    "--seeds",
-    "600",
-    "--output=json",
-];
+const SIMULATE: [&str; 4] = ["simulate", "--seeds", "600", "--output=json"];
 
 /// Runs all steps.
 pub(crate) fn run() -> Result<()> {
@@ -83,8 +60,8 @@ pub(crate) fn run() -> Result<()> {
         result
     }));
     steps.push(step("crash", || crash::run(&crash::Args::for_ci())));
-    steps.push(step("soak", || run_loud(&mut cargo(&SOAK))));
-    steps.push(step("simulate", || run_loud(&mut cargo(&SIMULATE))));
+    steps.push(step("soak", || run_loud(&mut fleetfoot(&SOAK))));
+    steps.push(step("simulate", || run_loud(&mut fleetfoot(&SIMULATE))));
     steps.push(step("defects", || defects::run(&defects::Args::for_ci())));
     steps.push(step("conformance", conformance::run));
     finish(&steps, count)
@@ -92,6 +69,13 @@ pub(crate) fn run() -> Result<()> {
 
 fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new("cargo");
+    command.args(args);
+    command
+}
+
+/// The release binary.
+fn fleetfoot(args: &[&str]) -> Command {
+    let mut command = cargo(&["run", "--release", "--quiet", "-p", "fleetfoot", "--"]);
     command.args(args);
     command
 }

@@ -22,20 +22,20 @@ pub(crate) enum Stream {
     Error,
 }
 
-impl PluginOutput {
-    /// Reads to the end. A full pipe would stop the plugin, so it is always read.
-    pub(crate) async fn drain(self, plugin: &str, stream: Stream, from: impl AsyncRead + Unpin) {
-        let mut reader = BufReader::new(from);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            match (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await {
-                Ok(0) | Err(_) => return,
-                Ok(_) => self.tell(plugin, stream, &line),
-            }
+/// Reads to the end, a line or a piece of one at a time. A full pipe would stop the plugin, so it is always read.
+pub(crate) async fn drain(from: impl AsyncRead + Unpin, mut each: impl FnMut(&[u8])) {
+    let mut reader = BufReader::new(from);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => each(&line),
         }
     }
+}
 
+impl PluginOutput {
     /// Passes on what came, one line or a piece.
     pub(crate) fn tell(self, plugin: &str, stream: Stream, bytes: &[u8]) {
         match self {
@@ -135,6 +135,9 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_is_read_to_its_end() {
         let endless = vec![b'x'; 300_000];
-        PluginOutput::Logged.drain("p", Stream::Error, endless.as_slice()).await;
+        let mut pieces = Vec::new();
+        drain(endless.as_slice(), |piece| pieces.push(piece.len())).await;
+        assert_eq!(pieces.iter().sum::<usize>(), endless.len());
+        assert!(pieces.len() > 4, "{pieces:?}");
     }
 }

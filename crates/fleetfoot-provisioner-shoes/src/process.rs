@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tonic::transport::{Channel, Endpoint};
@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::calls;
 use crate::handshake::{self, Address, HandshakeError};
 use crate::host::HostSettings;
-use crate::output::{PluginOutput, Stream};
+use crate::output::{PluginOutput, Stream, drain};
 use crate::tasks;
 
 /// The cookie by which a plugin knows that it was not started by hand.
@@ -127,9 +127,13 @@ impl Plugin {
         let last_words = LastWords::default();
         let (silent_tx, silent) = oneshot::channel::<()>();
         if let Some(stderr) = child.stderr.take() {
-            let listening = listen(settings.output, name.clone(), stderr, last_words.clone());
+            let (output, name, heard) = (settings.output, name.clone(), last_words.clone());
             tasks::start(async move {
-                listening.await;
+                drain(stderr, |line| {
+                    heard.push(line);
+                    output.tell(&name, Stream::Error, line);
+                })
+                .await;
                 drop(silent_tx);
             });
         }
@@ -137,7 +141,9 @@ impl Plugin {
         let address = match timeout(settings.start_bound, shake_hands(&mut child, stdout)).await {
             Ok(Ok((address, rest))) => {
                 let (output, name) = (settings.output, name.clone());
-                tasks::start(async move { output.drain(&name, Stream::Out, rest).await });
+                tasks::start(async move {
+                    drain(rest, |line| output.tell(&name, Stream::Out, line)).await;
+                });
                 address
             }
             Ok(Err(refused)) => {
@@ -333,21 +339,5 @@ impl LastWords {
 
     fn take(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
-    }
-}
-
-/// Reads standard error to its end.
-async fn listen(output: PluginOutput, name: String, stderr: ChildStderr, last_words: LastWords) {
-    let mut reader = BufReader::new(stderr);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match (&mut reader).take(HANDSHAKE_MAX).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                last_words.push(&line);
-                output.tell(&name, Stream::Error, &line);
-            }
-        }
     }
 }
