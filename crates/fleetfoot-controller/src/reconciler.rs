@@ -95,21 +95,16 @@ fn pass(
     });
     let identity = pool.backend.identity();
     let mut snapshot = Snapshot {
-        state,
-        spec: &settings.spec,
         late_binding: settings.provisioner.capabilities().late_binding,
-        in_flight,
         backend: pool.backend_state(),
         backend_identity: identity.as_deref(),
         github: pool.github_state(),
         jit_permits: budget.remaining.unwrap_or(u32::MAX),
         jit_until,
-        host_room: u32::MAX,
-        host_cause: None,
-        host_wants: 0,
         registered: state.pool.scale_set_id.is_some(),
         careful: pool.shared.settings.careful && !*pool.backend.swept.borrow(),
         ages_count_from: pool.shared.ages_count_from(),
+        ..Snapshot::unhindered(state, &settings.spec, in_flight)
     };
     #[cfg(feature = "faults")]
     if fleetfoot_faults::Defect::CreateBeforeCarefulPass.is_planted() {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fleetfoot_core::{
-    Dependency, Environment, Instance, InstanceName, Phase, Pool, PoolName, PoolSpec, PoolState,
-    Registration, RunnerId, ScaleSetId, Snapshot, Span, Statistics, Timestamp, plan,
+    Environment, Instance, InstanceName, Phase, Pool, PoolName, PoolSpec, PoolState, Registration,
+    RunnerId, ScaleSetId, Snapshot, Span, Statistics, Timestamp, plan,
 };
 
 const NOW: Timestamp = Timestamp(10_000_000);
@@ -47,21 +47,8 @@ fn deciding(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::from_parameter(count), &count, |bencher, _| {
             bencher.iter(|| {
                 let snapshot = Snapshot {
-                    state: &state,
-                    spec: &spec,
-                    late_binding: false,
-                    in_flight: &in_flight,
-                    backend: Dependency::Up,
                     backend_identity: Some("engine"),
-                    github: Dependency::Up,
-                    jit_permits: u32::MAX,
-                    jit_until: None,
-                    host_room: u32::MAX,
-                    host_cause: None,
-                    host_wants: 0,
-                    registered: true,
-                    careful: false,
-                    ages_count_from: Timestamp(0),
+                    ..Snapshot::unhindered(&state, &spec, &in_flight)
                 };
                 plan(&snapshot, NOW)
             });

@@ -89,7 +89,33 @@ pub struct Snapshot<'a> {
     pub ages_count_from: Timestamp,
 }
 
-impl Snapshot<'_> {
+impl<'a> Snapshot<'a> {
+    /// A pool that nothing hinders: GitHub and its backend answer, the host has room, nothing is in flight.
+    /// What hinders it is written over that, so a new field is one line here and one where it is known.
+    pub fn unhindered(
+        state: &'a PoolState,
+        spec: &'a PoolSpec,
+        in_flight: &'a BTreeSet<InstanceName>,
+    ) -> Self {
+        Self {
+            state,
+            spec,
+            late_binding: false,
+            in_flight,
+            backend: Dependency::Up,
+            backend_identity: None,
+            github: Dependency::Up,
+            jit_permits: u32::MAX,
+            jit_until: None,
+            host_room: u32::MAX,
+            host_cause: None,
+            host_wants: 0,
+            registered: true,
+            careful: false,
+            ages_count_from: Timestamp(0),
+        }
+    }
+
     /// Another backend answers than the one that holds the instance: it says nothing about it, and
     /// nothing is asked of it (11.2).
     fn is_elsewhere(&self, instance: &Instance) -> bool {

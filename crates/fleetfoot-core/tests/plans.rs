@@ -57,21 +57,13 @@ impl Scene {
 
     fn plan(&self) -> Plan {
         let snapshot = Snapshot {
-            state: &self.state,
-            spec: &self.spec,
-            late_binding: false,
-            in_flight: &self.in_flight,
             backend: self.backend.clone(),
             backend_identity: self.identity,
             github: self.github.clone(),
-            jit_permits: u32::MAX,
-            jit_until: None,
             host_room: self.host_room,
             host_cause: self.host_cause.clone(),
             host_wants: self.host_wants,
-            registered: true,
-            careful: false,
-            ages_count_from: Timestamp(0),
+            ..Snapshot::unhindered(&self.state, &self.spec, &self.in_flight)
         };
         plan(&snapshot, NOW)
     }

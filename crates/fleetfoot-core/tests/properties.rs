@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use fleetfoot_core::pool::observe;
 use fleetfoot_core::{
-    Action, Dependency, Environment, Exit, Instance, InstanceName, Intent, Job, JobId, JobState,
-    Observation, Phase, Plan, Pool, PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId,
-    ScaleSetId, Snapshot, Span, Statistics, Timestamp, plan,
+    Action, Environment, Exit, Instance, InstanceName, Intent, Job, JobId, JobState, Observation,
+    Phase, Plan, Pool, PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId, ScaleSetId,
+    Snapshot, Span, Statistics, Timestamp, plan,
 };
 use proptest::prelude::*;
 
@@ -37,21 +37,9 @@ impl World {
     fn plan(&self) -> Plan {
         let in_flight = BTreeSet::new();
         let snapshot = Snapshot {
-            state: &self.state,
-            spec: &self.spec,
             late_binding: self.late_binding,
-            in_flight: &in_flight,
-            backend: Dependency::Up,
             backend_identity: Some("engine"),
-            github: Dependency::Up,
-            jit_permits: u32::MAX,
-            jit_until: None,
-            host_room: u32::MAX,
-            host_cause: None,
-            host_wants: 0,
-            registered: true,
-            careful: false,
-            ages_count_from: Timestamp(0),
+            ..Snapshot::unhindered(&self.state, &self.spec, &in_flight)
         };
         plan(&snapshot, self.now)
     }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use fleetfoot_core::pool::observe;
 use fleetfoot_core::{
-    Action, Dependency, Environment, Exit, Instance, InstanceName, Intent, Observation, Phase,
-    Plan, Pool, PoolName, PoolSpec, PoolState, Reason, ScaleSetId, Snapshot, Span, Statistics,
-    Timestamp, plan,
+    Action, Environment, Exit, Instance, InstanceName, Intent, Observation, Phase, Plan, Pool,
+    PoolName, PoolSpec, PoolState, Reason, ScaleSetId, Snapshot, Span, Statistics, Timestamp, plan,
 };
 
 const NOW: Timestamp = Timestamp(10_000_000);
@@ -58,21 +57,12 @@ impl Scene {
 
     fn plan(&self) -> Plan {
         let snapshot = Snapshot {
-            state: &self.state,
-            spec: &self.spec,
             late_binding: self.late_binding,
-            in_flight: &self.in_flight,
-            backend: Dependency::Up,
             backend_identity: Some("engine"),
-            github: Dependency::Up,
             jit_permits: self.jit_permits,
             jit_until: (self.jit_permits == 0).then_some(NOW + Span::seconds(9)),
-            host_room: u32::MAX,
-            host_cause: None,
             host_wants: self.host_wants,
-            registered: true,
-            careful: false,
-            ages_count_from: Timestamp(0),
+            ..Snapshot::unhindered(&self.state, &self.spec, &self.in_flight)
         };
         plan(&snapshot, NOW)
     }

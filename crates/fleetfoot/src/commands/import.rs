@@ -35,7 +35,11 @@ pub enum Program {
 pub fn run(args: &ImportArgs) -> Result<ExitCode, CommandError> {
     let Program::Outrunner { file } = &args.program;
     let bytes = std::fs::read(file).map_err(|error| {
-        let text = format!("failed to read configuration {}: {error}", file.display());
+        let text = format!(
+            "failed to read configuration {}: {error}; give the path of outrunner's file (its package \
+             keeps it at /etc/outrunner/config.yml)",
+            file.display()
+        );
         CommandError::new(Exit::Config, text)
     })?;
     match import_outrunner(&bytes, file) {
