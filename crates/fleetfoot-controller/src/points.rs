@@ -27,7 +27,7 @@ pub(crate) fn of(observations: &[Observation]) -> Point {
         Observation::LaunchBegun | Observation::StartBegun { .. } => Point::LaunchBegun,
         Observation::Launched { .. } => Point::Launched,
         Observation::Registered { .. } => Point::Found,
-        Observation::Online | Observation::StillRegistered => Point::Seen,
+        Observation::Online | Observation::StillRegistered | Observation::Jobless => Point::Seen,
         Observation::Busy => Point::Busy,
         Observation::RunnerGone => Point::RunnerGone,
         Observation::Deregistered => Point::Deregistered,

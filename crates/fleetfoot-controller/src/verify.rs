@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleetfoot_core::{Instance, Observation, Registration};
+use fleetfoot_core::{Instance, Observation, Registration, RunnerId};
 use fleetfoot_github::{Connection, ErrorKind, GithubError};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -130,13 +130,16 @@ pub(crate) async fn verify(flight: Flight) {
     let Some(instance) = state.as_ref().and_then(|state| state.instances.get(&flight.name)) else {
         return;
     };
-    let Registration::Registered(id) = instance.registration else { return };
+    let Registration::Registered(id) = instance.registration else {
+        by_name(pool, instance).await;
+        return;
+    };
     let (settings, github) = (pool.settings(), pool.github());
     let observation = match github.runners.get(&settings.connection, id.0).await {
         Ok(list) => match list.get(&id.0) {
             Some(Status { busy: true, .. }) => Observation::Busy,
             Some(Status { online: true, .. }) => Observation::Online,
-            Some(Status { .. }) => Observation::StillRegistered,
+            Some(Status { .. }) => Observation::Jobless,
             // The listing may be of another scope than the scale set's: ask by number before believing it.
             None => match by_id(pool, instance, id.0).await {
                 Some(observation) => observation,
@@ -161,6 +164,19 @@ pub(crate) async fn verify(flight: Flight) {
         tracing::info!(pool = %pool.name(), instance = %flight.name, "instance idle");
     }
     observe(pool, &flight.name, vec![observation]).await;
+}
+
+/// It has a job, and its number was never heard of: an answer was lost.
+async fn by_name(pool: &PoolContext, instance: &Instance) {
+    let name = instance.name.as_str();
+    let asked = bounded(pool.call_bound(), pool.settings().connection.runner_by_name(name)).await;
+    let observation = match asked {
+        Ok(Some(runner)) => Observation::Registered { runner: RunnerId(runner.id) },
+        Ok(None) => Observation::RunnerGone,
+        Err(failure) => return give_up(pool, instance, &failure).await,
+    };
+    pool.github().reach.answered();
+    observe(pool, &instance.name, vec![observation]).await;
 }
 
 async fn by_id(pool: &PoolContext, instance: &Instance, id: i64) -> Option<Observation> {

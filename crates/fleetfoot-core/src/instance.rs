@@ -8,11 +8,17 @@
 //! committed *before* the call it speaks of: what is registered at GitHub ([`Registration`]) and what
 //! exists at the backend ([`Environment`]). Recovery reads the facts, never the phase alone.
 
+mod standing;
+
 use crate::cause::Reason;
 use crate::names::{InstanceName, JobId, PoolName, RunnerId, ScaleSetId};
 use crate::outcome::{Exit, FailureKind, Outcome};
 use crate::phase::{Observation, Phase, Refused, apply};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
+
+/// A runner that was called busy runs as long as this at least although no message tells of its job, where GitHub
+/// does not say whether it is busy.
+pub const UNTOLD_JOB_HOLD: Span = Span::minutes(60);
 
 /// What is known of the registration at GitHub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,115 +158,6 @@ impl Instance {
         }
     }
 
-    /// It takes one of its pool's slots: from its name's commit until its environment is proven ended.
-    #[must_use]
-    pub fn occupies(&self) -> bool {
-        #[cfg(feature = "faults")]
-        if fleetfoot_faults::Defect::FreeSlotTooEarly.is_planted() && self.phase == Phase::Stopping
-        {
-            return false;
-        }
-        match (self.phase, self.environment) {
-            (Phase::Closed, _) | (_, Environment::Ended | Environment::Gone) => false,
-            // The name was withdrawn before anything was called: nothing can run under it.
-            (Phase::Stopping, Environment::None) => false,
-            (
-                Phase::Pending
-                | Phase::Creating
-                | Phase::Warm
-                | Phase::Starting
-                | Phase::Idle
-                | Phase::Running
-                | Phase::Stopping,
-                Environment::None
-                | Environment::Requested
-                | Environment::Present
-                | Environment::Launched,
-            ) => true,
-        }
-    }
-
-    /// It can serve a job of its pool's demand, or does.
-    #[must_use]
-    pub fn serves(&self) -> bool {
-        let phase = match self.phase {
-            Phase::Pending
-            | Phase::Creating
-            | Phase::Warm
-            | Phase::Starting
-            | Phase::Idle
-            | Phase::Running => true,
-            Phase::Stopping | Phase::Closed => false,
-        };
-        phase && self.job_completed_at.is_none() && self.occupies()
-    }
-
-    /// Its environment may be alive, as far as anyone knows.
-    #[must_use]
-    pub fn may_live(&self) -> bool {
-        matches!(
-            self.environment,
-            Environment::Requested | Environment::Present | Environment::Launched
-        )
-    }
-
-    /// Something may run in it: its launch was begun. What is made and not launched never had its credential, and
-    /// a create that failed for certain launched nothing.
-    #[must_use]
-    pub fn may_run(&self) -> bool {
-        match self.environment {
-            Environment::Launched => true,
-            Environment::Requested => self.failure.is_none() || self.unanswered_since.is_some(),
-            Environment::None | Environment::Present | Environment::Ended | Environment::Gone => {
-                false
-            }
-        }
-    }
-
-    /// It was taken up, or its start was cut off, and GitHub was asked and did not answer yet whether it has a job:
-    /// what GitHub's level counts may be that job.
-    #[must_use]
-    pub fn is_asked_about(&self) -> bool {
-        self.phase == Phase::Stopping
-            && matches!(self.reason, Some(Reason::Stray | Reason::Interrupted))
-            && self.may_run()
-            && !self.had_job()
-            && matches!(self.registration, Registration::Requested | Registration::Registered(_))
-    }
-
-    /// Its environment ended and something of it is left at the backend.
-    #[must_use]
-    pub fn is_remains(&self) -> bool {
-        self.phase == Phase::Stopping && self.environment == Environment::Ended
-    }
-
-    /// Its environment ended, no job is known, and GitHub was not asked yet whether its one job ran (11.5).
-    #[must_use]
-    pub fn is_unasked(&self) -> bool {
-        self.phase == Phase::Stopping
-            && matches!(self.environment, Environment::Ended | Environment::Gone)
-            && !self.had_job()
-            && self.failure.is_none()
-            && self.reason.is_none()
-            && matches!(self.registration, Registration::Requested | Registration::Registered(_))
-    }
-
-    /// Its machine ended, and GitHub still calls its runner busy: GitHub's level counts a job that is over.
-    #[must_use]
-    pub fn is_counted_in_vain(&self) -> bool {
-        self.phase == Phase::Stopping
-            && self.job_proven
-            && self.job_completed_at.is_none()
-            && !self.occupies()
-            && matches!(self.registration, Registration::Requested | Registration::Registered(_))
-    }
-
-    /// Its job's start or proof was seen.
-    #[must_use]
-    pub fn had_job(&self) -> bool {
-        self.job.is_some() || self.job_completed_at.is_some() || self.job_proven
-    }
-
     /// Takes in one observation: changes the facts, and the phase through [`apply`].
     ///
     /// # Errors
@@ -270,6 +167,8 @@ impl Instance {
         // Busy, but its machine is gone or was never launched: there is nothing to keep running (gate, case d).
         let next = if matches!(observation, Observation::Busy) && !self.may_run() {
             self.phase
+        } else if self.lacks_job(observation, now) {
+            Phase::Idle
         } else {
             next
         };
@@ -281,6 +180,34 @@ impl Instance {
             self.retry_at = None;
         }
         Ok(())
+    }
+
+    /// It was called busy once, and nobody ever told of a job: what GitHub lists without one has none, and where
+    /// nobody may list, it is idle again after a while. The gate asks before anything of it goes.
+    fn lacks_job(&self, observation: &Observation, now: Timestamp) -> bool {
+        let runs = self.phase == Phase::Running && !self.had_job();
+        let long = || self.phase_since.age(now) >= UNTOLD_JOB_HOLD;
+        match observation {
+            Observation::Online | Observation::Jobless => runs,
+            Observation::StillRegistered => runs && long(),
+            Observation::CreateBegun
+            | Observation::Created { .. }
+            | Observation::StartBegun { .. }
+            | Observation::Registered { .. }
+            | Observation::LaunchBegun
+            | Observation::Launched { .. }
+            | Observation::JobStarted { .. }
+            | Observation::JobCompleted { .. }
+            | Observation::Ended { .. }
+            | Observation::EnvironmentGone
+            | Observation::Deregistered
+            | Observation::RunnerGone
+            | Observation::Busy
+            | Observation::Failed { .. }
+            | Observation::Unanswered { .. }
+            | Observation::Removal { .. }
+            | Observation::Closed { .. } => false,
+        }
     }
 
     fn record(&mut self, observation: &Observation, now: Timestamp) {
@@ -375,7 +302,7 @@ impl Instance {
                     self.job_proven = true;
                 }
             }
-            Observation::StillRegistered => self.verified_at = Some(now),
+            Observation::StillRegistered | Observation::Jobless => self.verified_at = Some(now),
             Observation::Failed { kind, detail } => {
                 self.failure = self.failure.take().or_else(|| Some((*kind, detail.clone())));
                 self.last_call_at = Some(now);

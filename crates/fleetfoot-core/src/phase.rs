@@ -126,8 +126,10 @@ pub enum Observation {
     RunnerGone,
     /// GitHub refused to remove the runner: it is busy.
     Busy,
-    /// GitHub still lists the runner.
+    /// GitHub still knows the runner.
     StillRegistered,
+    /// GitHub lists the runner, not connected and without a job.
+    Jobless,
     /// A step of its start failed for certain: nothing can land later.
     Failed {
         /// Whose failure.
@@ -174,6 +176,7 @@ impl Observation {
             Self::RunnerGone => "runner gone",
             Self::Busy => "busy",
             Self::StillRegistered => "still registered",
+            Self::Jobless => "jobless",
             Self::Failed { .. } => "failed",
             Self::Unanswered { .. } => "unanswered",
             Self::Removal { .. } => "removal",
@@ -215,9 +218,9 @@ pub fn apply(phase: Phase, observation: &Observation) -> Result<Phase, Refused> 
             Creating | Starting | Idle | Running | Stopping | Closed => refused,
         },
         Observation::Registered { .. } => match phase {
-            Starting => Ok(Starting),
-            Stopping => Ok(Stopping),
-            Pending | Creating | Warm | Idle | Running | Closed => refused,
+            // What runs already may be found by its name only then.
+            Starting | Running | Stopping => Ok(phase),
+            Pending | Creating | Warm | Idle | Closed => refused,
         },
         Observation::LaunchBegun => match phase {
             Starting => Ok(Starting),
@@ -261,7 +264,8 @@ pub fn apply(phase: Phase, observation: &Observation) -> Result<Phase, Refused> 
             Starting | Idle | Running | Stopping => Ok(Running),
             Pending | Creating | Warm | Closed => refused,
         },
-        Observation::StillRegistered => match phase {
+        // That what runs has no job after all is decided by the facts.
+        Observation::StillRegistered | Observation::Jobless => match phase {
             Starting | Idle | Running | Stopping => Ok(phase),
             Pending | Creating | Warm | Closed => refused,
         },

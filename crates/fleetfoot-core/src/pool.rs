@@ -265,6 +265,7 @@ pub fn observe(
         | Observation::Deregistered
         | Observation::Busy
         | Observation::StillRegistered
+        | Observation::Jobless
         | Observation::Closed { .. } => {}
     }
     // The one job of an ended instance is over, whatever GitHub's level still says.

@@ -12,7 +12,7 @@ const TABLE: &str = "
 create begun        C       -        -    -        -    -       -        -
 created             -       W        -    -        -    -       S        -
 start begun         G       -        G    -        -    -       -        -
-registered          -       -        -    G        -    -       S        -
+registered          -       -        -    G        -    R       S        -
 launch begun        -       -        -    G        -    -       -        -
 launched            -       -        -    G        I    R       S        -
 online              -       -        -    I        I    R       S        -
@@ -24,6 +24,7 @@ deregistered        -       -        -    -        -    -       S        -
 runner gone         -       -        -    S        S    S       S        -
 busy                -       -        -    R        R    R       R        -
 still registered    -       -        -    G        I    R       S        -
+jobless             -       -        -    G        I    R       S        -
 failed              S       S        S    S        I    R       S        -
 unanswered          S       S        S    S        I    R       S        -
 removal:withdrawn   S       S        S    S        S    -       S        -
@@ -54,6 +55,7 @@ fn observation(name: &str) -> Observation {
         "runner gone" => Observation::RunnerGone,
         "busy" => Observation::Busy,
         "still registered" => Observation::StillRegistered,
+        "jobless" => Observation::Jobless,
         "failed" => Observation::Failed { kind: FailureKind::Create, detail: detail() },
         "unanswered" => Observation::Unanswered { kind: FailureKind::Backend, detail: detail() },
         "removal:withdrawn" => Observation::Removal { reason: Reason::Withdrawn },
@@ -95,7 +97,7 @@ fn every_pair_leads_where_the_table_says() {
             pairs += 1;
         }
     }
-    assert_eq!(pairs, 25 * 8);
+    assert_eq!(pairs, 26 * 8);
 }
 
 #[test]

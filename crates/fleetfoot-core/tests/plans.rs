@@ -145,14 +145,19 @@ fn a_pool_waits_for_its_first_release_of_the_runner() {
     assert!(plan.wake_at.is_some_and(|at| at <= NOW + Span::seconds(2)));
 }
 
+/// What runs and has no number is asked for by its name; without it nobody would ever hear that it is over.
 #[test]
-fn a_runner_without_a_number_is_not_looked_up() {
+fn a_runner_without_a_number_is_looked_up_while_it_runs() {
     for registration in [Registration::None, Registration::Requested, Registration::Gone] {
-        let mut scene = Scene::new(1);
-        let row = scene.instance(Phase::Running, Environment::Launched);
-        row.registration = registration;
-        row.phase_since = Timestamp(0);
-        assert_eq!(scene.plan().actions, [], "{registration:?}");
+        for (phase, looked_up) in [(Phase::Running, 1), (Phase::Idle, 0)] {
+            let mut scene = Scene::new(1);
+            let row = scene.instance(phase, Environment::Launched);
+            (row.registration, row.phase_since) = (registration, Timestamp(0));
+            let plan = scene.plan();
+            let verify = |action: &&Action| matches!(action, Action::Verify { .. });
+            let count = plan.actions.iter().filter(verify).count();
+            assert_eq!(count, looked_up, "{registration:?} {phase:?}");
+        }
     }
 }
 
@@ -242,6 +247,31 @@ fn what_was_never_launched_does_not_run() {
     row.environment = Environment::Launched;
     row.observe(&Observation::Busy, NOW).unwrap();
     assert_eq!(row.phase, Phase::Running);
+}
+
+/// Called busy once, and no message ever told of a job (seed 669): it is idle again, and goes as idle ones do.
+#[test]
+fn what_was_called_busy_and_has_no_job_is_idle_again() {
+    use fleetfoot_core::{JobId, Observation, Span, instance::UNTOLD_JOB_HOLD};
+    let hour = NOW + UNTOLD_JOB_HOLD;
+    for (observation, at, phase) in [
+        (Observation::Jobless, NOW, Phase::Idle),
+        (Observation::Online, NOW, Phase::Idle),
+        // Who may not list does not hear whether it is busy.
+        (Observation::StillRegistered, NOW + Span::minutes(59), Phase::Running),
+        (Observation::StillRegistered, hour, Phase::Idle),
+        (Observation::Busy, hour, Phase::Running),
+    ] {
+        let mut scene = Scene::new(1);
+        let mut row = scene.instance(Phase::Stopping, Environment::Launched).clone();
+        row.observe(&Observation::Busy, NOW).unwrap();
+        let mut told = row.clone();
+        row.observe(&observation, at).unwrap();
+        assert_eq!(row.phase, phase, "{observation:?}");
+        told.observe(&Observation::JobStarted { job: JobId::new("j") }, NOW).unwrap();
+        told.observe(&observation, at).unwrap();
+        assert_eq!(told.phase, Phase::Running, "its job was told of: {observation:?}");
+    }
 }
 
 /// The same of a single step that was refused for certain; of one without an answer nobody knows.

@@ -13,7 +13,10 @@ pub(crate) fn observed(
 ) -> Option<Event> {
     let moved = before.phase != after.phase;
     let worth_telling = match observation {
-        Observation::StillRegistered | Observation::Online | Observation::Busy => moved,
+        Observation::StillRegistered
+        | Observation::Jobless
+        | Observation::Online
+        | Observation::Busy => moved,
         Observation::CreateBegun
         | Observation::Created { .. }
         | Observation::StartBegun { .. }
@@ -68,6 +71,7 @@ fn detail(event: Event, observation: &Observation) -> Event {
         | Observation::RunnerGone
         | Observation::Busy
         | Observation::StillRegistered
+        | Observation::Jobless
         | Observation::Closed { .. } => event,
     }
 }

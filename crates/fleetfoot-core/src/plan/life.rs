@@ -102,8 +102,10 @@ fn verify(
         plan.retire(instance, Reason::ScaleSetGone);
         return;
     }
-    if !matches!(instance.registration, Registration::Registered(_)) {
-        // There is no number to ask for: what its backend sees decides.
+    if !matches!(instance.registration, Registration::Registered(_))
+        && instance.phase != Phase::Running
+    {
+        // There is no number to ask for: what its backend sees decides. What runs is asked for by its name.
         return;
     }
     let due = instance.verified_at.unwrap_or(since).max(since) + period;
