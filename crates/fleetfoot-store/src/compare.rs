@@ -9,10 +9,12 @@ use crate::behind::Behind;
 use crate::driver::Driver;
 use crate::event::Event;
 use crate::fault::DriverError;
+use crate::lease;
 use crate::mark::Mark;
 use crate::options::Options;
 use crate::rows;
 use crate::schema::{Identity, meta, now, number, put_meta};
+use crate::seen::Seen;
 use crate::sql::{Sql, Statement, Value};
 
 /// The row that says whether, and why, what is outside is still to be looked at.
@@ -74,6 +76,36 @@ pub(crate) async fn compare(
         mark.note(copy, true).map_err(DriverError::Io)?;
     }
     Ok(())
+}
+
+/// Finds out whether a shared database is what this host has seen of it, and notes if it is not.
+pub(crate) async fn look_back(
+    driver: &mut Driver,
+    sql: &Sql,
+    options: &Options,
+    identity: &mut Identity,
+) -> Result<Option<Seen>, DriverError> {
+    let Some(path) = options.seen.as_ref().filter(|_| options.member.is_some()) else {
+        return Ok(None);
+    };
+    let seen = Seen::read(path).map_err(DriverError::Io)?;
+    let fleet = lease::read(driver).await?;
+    if identity.behind.is_none() && seen.is_past(&identity.installation, &fleet) {
+        went_back(driver, sql, now(options)).await?;
+        identity.behind = Some(Behind::Older);
+        identity.name_floor = naming::ticks(now(options)) + NAMES_UNKNOWN;
+    }
+    Ok(Some(seen))
+}
+
+/// Notes that the database was put back to what it was before.
+pub(crate) async fn went_back(
+    driver: &mut Driver,
+    sql: &Sql,
+    now: Timestamp,
+) -> Result<(), DriverError> {
+    let rows = newly_behind(sql, Behind::Older, now);
+    driver.write(&rows, &[]).await.map_err(|failure| failure.error)
 }
 
 /// The rows that say that the store is behind from now on.

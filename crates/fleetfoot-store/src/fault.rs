@@ -28,6 +28,9 @@ pub enum DriverError {
     /// A pool that was to be written is not ours any more.
     #[error("pool `{0}` is another controller's by now")]
     Fenced(PoolName),
+    /// The database says less than it did before.
+    #[error("the database was put back to what it was before")]
+    PutBack,
     /// The check found damage.
     #[error("{0}")]
     Damaged(String),
@@ -95,6 +98,8 @@ pub enum Fault {
     Missing,
     /// Reading or writing the disk failed.
     Io,
+    /// The database was put back to what it was before.
+    PutBack,
     /// Anything else.
     Other,
 }
@@ -119,6 +124,7 @@ impl Fault {
             }
             Self::Missing => "make that directory or database first, or correct the address",
             Self::Io => "the disk reported an error: check the disk and the kernel's log",
+            Self::PutBack => "start fleetfoot again: everything outside is looked at first then",
             Self::Other => "this is unexpected: please report it",
         }
     }
@@ -133,6 +139,7 @@ impl DriverError {
             Self::Server(error) => server_fault(error),
             Self::Timeout { .. } => Fault::Unreachable,
             Self::Damaged(_) => Fault::Corrupt,
+            Self::PutBack => Fault::PutBack,
             Self::Row(_) | Self::Fenced(_) => Fault::Other,
             Self::Io(error) => io_fault(error.kind()),
         }

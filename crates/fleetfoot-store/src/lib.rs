@@ -58,6 +58,7 @@ mod report;
 mod rows;
 mod schema;
 mod script;
+mod seen;
 mod shared;
 mod sql;
 mod state_dir;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fleetfoot_core::{Fleet, PoolName, Span};
+use fleetfoot_core::{Fleet, InstallationId, PoolName, Span};
 use fleetfoot_ordered::watch;
 
 use crate::fleet::Membership;
+use crate::seen::Seen;
 use crate::shared::locked;
 
 /// Owned pools with their epochs.
@@ -23,6 +24,10 @@ pub(crate) struct Member {
     /// What we last said of ourselves, as it stands in our row.
     pub(crate) said: Mutex<String>,
     pub(crate) fleet: watch::Sender<Arc<Fleet>>,
+    /// What this host remembers of the database beyond its own life.
+    pub(crate) seen: Mutex<Option<Seen>>,
+    /// The database was put back while we ran: nothing of ours is written any more.
+    pub(crate) put_back: watch::Sender<bool>,
 }
 
 impl Member {
@@ -34,6 +39,8 @@ impl Member {
             until: AtomicI64::new(i64::MIN),
             said: Mutex::default(),
             fleet: watch::Sender::default(),
+            seen: Mutex::default(),
+            put_back: watch::Sender::default(),
         }
     }
 
@@ -65,6 +72,33 @@ impl Member {
         let mut owned = locked(&self.owned);
         if owned.contains_key(pool) {
             Arc::make_mut(&mut owned).remove(pool);
+        }
+    }
+
+    /// The database says less of a pool that is ours all the while than it did: it was put back (design, 11.4).
+    pub(crate) fn is_past(&self, before: &Owned, seen: &Fleet, fleet: &Fleet) -> bool {
+        let owned = self.owned();
+        let mut kept = before.iter().filter(|(pool, epoch)| owned.get(*pool) == Some(*epoch));
+        kept.any(|(pool, epoch)| {
+            let Some(row) = fleet.pools.get(pool) else { return true };
+            let writes = seen.pools.get(pool).map_or(0, |row| row.writes);
+            row.epoch < *epoch || (row.epoch == *epoch && row.writes < writes)
+        })
+    }
+
+    /// Nothing is ours any more, nor will be.
+    pub(crate) fn ends(&self) {
+        self.put_back.send_replace(true);
+        *locked(&self.owned) = Arc::default();
+        self.until.store(i64::MIN, Ordering::Release);
+    }
+
+    /// Remembers how far the database is, beyond our own life.
+    pub(crate) fn remember(&self, installation: &InstallationId, fleet: &Fleet, at_once: bool) {
+        if let Some(seen) = &mut *locked(&self.seen)
+            && let Err(error) = seen.note(installation, fleet, at_once)
+        {
+            tracing::warn!(%error, "how far the database is was not noted");
         }
     }
 

@@ -4,21 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_core::{Candidacy, Fleet, Ownership, PoolName, PoolState, Span, Wish};
+use fleetfoot_core::{
+    Candidacy, Fleet, InstallationId, Ownership, PoolName, PoolState, Span, Wish,
+};
 use fleetfoot_ordered::watch;
 use tokio::sync::oneshot;
 
+use crate::compare;
 use crate::driver::Driver;
 use crate::error::ReadError;
 use crate::fault::DriverError;
 use crate::fleet::{Beat, Membership, Said, Taken};
 use crate::lease;
 use crate::member::{Member, Owned};
+use crate::options::Options;
 use crate::reads::Reads;
 use crate::schema;
 use crate::shared::{Shared, locked};
 use crate::sql::Sql;
-use crate::store::Store;
+use crate::store::{Inner, Store};
 use crate::writer::{Errand, Task, Writer};
 
 /// Leases are given back within this, or lapse.
@@ -100,16 +104,27 @@ async fn beat(
     shared: &Shared,
     driver: &mut Driver,
     sql: &Sql,
+    installation: &InstallationId,
     pools: &BTreeMap<PoolName, Candidacy>,
 ) -> Result<Beat, DriverError> {
     let Some(member) = &shared.member else {
         return Ok(Beat { fleet: Arc::default(), lost: Vec::new() });
     };
-    let (owned, fleet) = member.beat(driver, pools).await?;
-    let lost = member.compare(&owned, &fleet);
     let seen = member.fleet.borrow().clone();
+    if *member.put_back.borrow() {
+        return Err(DriverError::PutBack);
+    }
+    let (owned, fleet) = member.beat(driver, pools).await?;
+    if member.is_past(&owned, &seen, &fleet) {
+        member.ends();
+        let now = schema::now(&Options::default());
+        compare::went_back(driver, sql, now).await?;
+        return Err(DriverError::PutBack);
+    }
+    let lost = member.compare(&owned, &fleet);
     let others = read_pools(driver, sql, changed(&member.me, &seen, &fleet)).await?;
     shared.show(others);
+    member.remember(installation, &fleet, false);
     let fleet = Arc::new(fleet);
     member.fleet.send_replace(fleet.clone());
     Ok(Beat { fleet, lost })
@@ -120,6 +135,9 @@ async fn take(writer: &mut Writer, pool: &PoolName, host: bool) -> Result<Taken,
     let Some(member) = &shared.member else {
         return Ok(Taken::Yes { epoch: 0, before: None });
     };
+    if *member.put_back.borrow() {
+        return Err(DriverError::PutBack);
+    }
     let taken = lease::take(&mut writer.driver, &member.me, pool, host).await?;
     if let Taken::Yes { epoch, .. } = &taken {
         // Nobody else can write these rows any more: what is read now is the truth.
@@ -208,16 +226,17 @@ impl Store {
         if let Reads::Server(server) = &self.inner.reads {
             // Not behind the writer: a commit that hangs must not cost the leases.
             let mut driver = Driver::Server(server.clone());
-            let beaten = beat(&self.inner.shared, &mut driver, &self.inner.sql, pools).await;
+            let Inner { shared, sql, identity, .. } = &*self.inner;
+            let beaten = beat(shared, &mut driver, sql, &identity.installation, pools).await;
             return beaten.map_err(|error| self.read_error(error));
         }
-        let pools = pools.clone();
+        let (pools, installation) = (pools.clone(), self.installation().clone());
         self.errand(|reply| {
             Box::new(move |writer| {
                 Box::pin(async move {
-                    let shared = writer.shared.clone();
-                    let sql = writer.sql.clone();
-                    let _ = reply.send(beat(&shared, &mut writer.driver, &sql, &pools).await);
+                    let (shared, sql) = (writer.shared.clone(), writer.sql.clone());
+                    let driver = &mut writer.driver;
+                    let _ = reply.send(beat(&shared, driver, &sql, &installation, &pools).await);
                 })
             })
         })
@@ -294,11 +313,17 @@ impl Store {
         if self.member().is_none() {
             return;
         }
+        let installation = self.installation().clone();
         let leaving = self.errand(|reply| {
             Box::new(move |writer| {
                 Box::pin(async move {
                     let shared = writer.shared.clone();
                     let Some(member) = &shared.member else { return };
+                    if !*member.put_back.borrow()
+                        && let Ok(fleet) = lease::read(&mut writer.driver).await
+                    {
+                        member.remember(&installation, &fleet, true);
+                    }
                     for pool in member.owned().keys() {
                         member.lose(pool);
                     }
@@ -312,6 +337,16 @@ impl Store {
                 tracing::warn!(%error, "leases were not given back, they lapse by themselves");
             }
             Err(_) => tracing::warn!("leases were not given back, they lapse by themselves"),
+        }
+    }
+
+    /// Waits until the database is found to have been put back while it was in use. Nothing more is written to it
+    /// then; whoever opens it next looks at everything outside first.
+    pub async fn put_back(&self) {
+        let Some(member) = self.member() else { return std::future::pending().await };
+        let mut put_back = member.put_back.subscribe();
+        if put_back.wait_for(|it| *it).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::compare;
 use crate::driver::server::Server;
 use crate::driver::sqlite::Sqlite;
 use crate::driver::{Driver, poll_now};
@@ -172,16 +173,18 @@ async fn prepare(
     migrations: &[Migration],
 ) -> Result<(Writer, Identity), OpenError> {
     let sql = Arc::new(Sql::new(driver.dialect()));
-    let identity =
+    let mut identity =
         schema::prepare(&mut driver, &sql, place, options, migrations, mark.as_mut()).await?;
-    let present =
-        schema::load(&mut driver, &sql).await.map_err(|error| OpenError::driver(place, error))?;
+    let failed = |error| OpenError::driver(place, error);
+    let seen = compare::look_back(&mut driver, &sql, options, &mut identity);
+    let seen = seen.await.map_err(failed)?;
+    let present = schema::load(&mut driver, &sql).await.map_err(failed)?;
     let member = options.member.clone();
     let shared = Arc::new(Shared::new(place, present.pools, identity.behind, member));
     if let Some(member) = &shared.member {
+        *locked(&member.seen) = seen;
         let sent = member.me.clock.now();
-        let joined = member.join(&mut driver).await;
-        joined.map_err(|error| OpenError::driver(place, error))?;
+        member.join(&mut driver).await.map_err(failed)?;
         member.beaten(sent);
     }
     let writer = Writer {

@@ -1,5 +1,7 @@
 //! How a store is opened.
 
+use std::path::PathBuf;
+
 use fleetfoot_core::{InstallationId, Span, Timestamp};
 
 use crate::fleet::{Membership, Ticks};
@@ -73,6 +75,8 @@ pub struct Options {
     pub now: Option<Timestamp>,
     /// This controller's part among several on the same database; alone when absent.
     pub member: Option<Membership>,
+    /// The file in which this host remembers how far a shared database was; without it nothing is concluded.
+    pub seen: Option<PathBuf>,
     /// The clock of leases where the database is a file, for worlds with a time of their own.
     pub file_clock: Option<Ticks>,
     /// What a simulated world does to commits (inline execution only).

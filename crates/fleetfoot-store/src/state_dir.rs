@@ -211,7 +211,8 @@ impl StateDir {
     ) -> Result<Store, StateDirOpenError> {
         let file = self.installation()?;
         let host = self.host_id()?;
-        let options = Options { installation: file.clone(), host: Some(host), ..options };
+        let seen = options.member.is_some().then(|| self.path.join("database.seen"));
+        let options = Options { installation: file.clone(), host: Some(host), seen, ..options };
         let store = Store::open(location, options).await?;
         if file.is_none() {
             let path = self.path.join("installation-id");

@@ -89,6 +89,11 @@ pub enum DaemonError {
     /// The controller.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// What it shares with other controllers is of the past.
+    #[error(
+        "the database was put back to what it was before; start again, everything outside is looked at first then"
+    )]
+    PutBack,
     /// Signals cannot be received.
     #[error("failed to listen for signals")]
     Signals(#[source] std::io::Error),
@@ -196,8 +201,13 @@ async fn serve(
     let mut wishes = wishes;
     let mut hangups = signals::hangups().map_err(DaemonError::Signals)?;
     notify.ready();
+    let mut put_back = false;
     let successor = tokio::select! {
         biased;
+        () = instances.put_back() => {
+            put_back = true;
+            false
+        }
         wish = wishes.next() => match wish {
             Wish::Stop => false,
         },
@@ -221,7 +231,7 @@ async fn serve(
     }
     // Nobody answers there any more; a successor makes its own once the lock is free.
     let _ = std::fs::remove_file(state_dir.control_socket()).is_ok();
-    Ok(stopped)
+    if put_back { Err(DaemonError::PutBack) } else { Ok(stopped) }
 }
 
 /// When the oldest instance that lives was begun: it may use a release of the runner that was replaced since.

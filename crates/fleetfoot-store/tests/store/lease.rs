@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use fleetfoot_core::{Candidacy, Pool, PoolName, Span, Timestamp, Wish, WishWord};
-use fleetfoot_store::{Membership, Options, Store, Taken, Ticks, UpdateError};
+use fleetfoot_store::{Behind, Membership, Options, Store, Taken, Ticks, UpdateError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -310,7 +310,73 @@ async fn many_open_a_new_database_at_once(bed: &Bed) {
     }
 }
 
+/// A controller that remembers, of a host of its own.
+async fn open_remembering(bed: &Bed, name: &str, seen: &std::path::Path) -> Store {
+    let seen = Some(seen.join(format!("{name}.seen")));
+    bed.open_with(Options { member: Some(member(name)), seen, ..Options::default() }).await
+}
+
+async fn a_database_that_was_put_back_is_behind(bed: &Bed) {
+    let memory = tempfile::tempdir().unwrap();
+    let first = open_remembering(bed, "a", memory.path()).await;
+    assert_eq!(first.behind(), None);
+    take(&first, "p").await;
+    for number in 1..=3 {
+        write(&first, "p", number).await.unwrap();
+    }
+    first.close().await;
+    let first = open_remembering(bed, "a", memory.path()).await;
+    assert_eq!(first.behind(), None, "it is as it was left");
+    first.close().await;
+    // As an older copy says it.
+    bed.sql("UPDATE fleetfoot_owners SET writes = writes - 2").await;
+    let other = open_remembering(bed, "b", memory.path()).await;
+    assert_eq!(other.behind(), None, "this host never saw more");
+    other.close().await;
+    for _ in 0..2 {
+        // So until somebody looked at what is outside, over restarts, and by whoever opens it.
+        let first = open_remembering(bed, "a", memory.path()).await;
+        assert_eq!(first.behind(), Some(Behind::Older));
+        first.close().await;
+    }
+    let other = open_remembering(bed, "b", memory.path()).await;
+    assert_eq!(other.behind(), Some(Behind::Older));
+    other.strays_seen().await.unwrap();
+    other.close().await;
+    let first = open_remembering(bed, "a", memory.path()).await;
+    assert_eq!(first.behind(), None);
+    first.close().await;
+}
+
+async fn a_database_that_is_put_back_under_us_is_written_no_more(bed: &Bed) {
+    let memory = tempfile::tempdir().unwrap();
+    let store = open_remembering(bed, "a", memory.path()).await;
+    take(&store, "p").await;
+    for number in 1..=3 {
+        write(&store, "p", number).await.unwrap();
+        store.beat(&nothing()).await.unwrap();
+    }
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), store.put_back()).await.is_err(),
+        "nothing happened to it"
+    );
+    bed.sql("UPDATE fleetfoot_owners SET writes = writes - 2").await;
+    store.beat(&nothing()).await.unwrap_err();
+    tokio::time::timeout(LONG, store.put_back()).await.unwrap();
+    assert!(!store.owns(&pool_name("p")));
+    assert!(write(&store, "p", 9).await.is_err() && store.beat(&nothing()).await.is_err());
+    assert!(store.take(&pool_name("p"), false).await.is_err());
+    store.close().await;
+    // Whoever opens it next is told, whether or not it remembers.
+    let next = open(bed, member("c")).await;
+    assert_eq!(next.behind(), Some(Behind::Older));
+    assert_eq!(failures(&next, "p"), Some(3));
+    next.close().await;
+}
+
 on_every_database!(
+    a_database_that_was_put_back_is_behind,
+    a_database_that_is_put_back_under_us_is_written_no_more,
     one_owner_at_a_time,
     whoever_lost_a_pool_is_fenced_and_told,
     a_heartbeat_tells_what_was_lost,
