@@ -20,6 +20,7 @@
 mod away;
 mod books;
 mod checks;
+mod directory;
 mod families;
 mod finish;
 mod happening;
@@ -40,5 +41,5 @@ mod witness;
 mod world;
 
 pub use log::Line;
-pub use options::{Family, Options, PoolSize};
+pub use options::{Family, Options, PoolSize, Stop};
 pub use world::{Report, Violation, World};

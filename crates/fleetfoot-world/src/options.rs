@@ -1,5 +1,8 @@
 //! What a caller may fix of a world; the seed chooses the rest.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// A family of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -144,6 +147,23 @@ pub struct PoolSize {
     pub min_idle: u32,
 }
 
+/// Ends worlds before their end, from another thread: what was made for them is removed all the same.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// No world goes on, and none begins.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// It was asked for.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What is fixed; the seed chooses what is absent.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -159,6 +179,8 @@ pub struct Options {
     pub sizes: Vec<PoolSize>,
     /// Keep the log of a world in which nothing was wrong, and everything the program said.
     pub trace: bool,
+    /// Ends the world early.
+    pub stop: Stop,
     /// A planted defect.
     #[cfg(feature = "faults")]
     pub defect: Option<fleetfoot_faults::Defect>,

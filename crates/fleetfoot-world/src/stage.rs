@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use crate::books::Books;
 use crate::checks;
+use crate::directory;
 use crate::happening::{Happening, Over};
 use crate::incarnation::{Ground, Incarnation};
 use crate::keeping::{HISTORY_MAX, Keeping, LONG_HOURS};
-use crate::options::Family;
+use crate::options::{Family, Stop};
 use crate::outside::{book, latency, launched};
 use crate::script::{PoolPlan, Script};
 use crate::world::Agenda;
@@ -63,12 +64,8 @@ pub(crate) struct Stage {
     /// A world of many hours.
     pub(crate) long: bool,
     pub(crate) keeping: Keeping,
-}
-
-fn memory_directory() -> std::io::Result<tempfile::TempDir> {
-    let shared = std::path::Path::new("/dev/shm");
-    let made = tempfile::Builder::new().prefix("fleetfoot-world-").tempdir_in(shared);
-    made.or_else(|_| tempfile::Builder::new().prefix("fleetfoot-world-").tempdir())
+    /// Nobody waits for its end any more.
+    pub(crate) stop: Stop,
 }
 
 impl Stage {
@@ -91,7 +88,7 @@ impl Stage {
         }
         settings.flavors = script.ghes.iter().map(|scope| (scope.clone(), Flavor::Ghes)).collect();
         let start_us = u64::try_from(EPOCH_MS).map(|ms| ms * 1000).ok();
-        let directory = memory_directory().map_err(|error| error.to_string())?;
+        let directory = directory::in_memory().map_err(|error| error.to_string())?;
         let socket = Some(directory.path().join(SOCKET));
         let config = BoxConfig { start_us, socket, ..BoxConfig::with_settings(settings) };
         let github = GithubBox::start(config).await.map_err(|error| error.to_string())?;
@@ -146,6 +143,7 @@ impl Stage {
             faults: 0,
             long,
             keeping: Keeping::default(),
+            stop: Stop::default(),
         };
         stage.equip();
         stage.strangers();

@@ -47,6 +47,8 @@ pub struct Report {
     pub families: Vec<Family>,
     /// What was found broken.
     pub violation: Option<Violation>,
+    /// It was ended before its end, and nothing is said of it.
+    pub stopped: bool,
     /// All of its log if it was to be traced, the last lines of it if something was broken.
     pub lines: Vec<Line>,
     /// How often each family of faults and each hard case happened.
@@ -133,6 +135,7 @@ async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Optio
         Ok(stage) => stage,
         Err(why) => return failed(seed, &why),
     };
+    stage.stop = options.stop.clone();
     let began = Instant::now();
     let mut agenda = Agenda::default();
     agenda.put(began, Happening::Start);
@@ -149,7 +152,10 @@ async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Optio
         finish::settle(&mut stage, &mut agenda).await
     };
     let outcome = outcome.await;
-    if let Err(why) = outcome {
+    let stopped = stage.stop.is_asked();
+    if let Err(why) = outcome
+        && !stopped
+    {
         books.breaks(0, Vec::new(), why);
     }
     let jobs = stage.github.summary().jobs_queued_total;
@@ -164,6 +170,7 @@ async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Optio
         simulated: began.elapsed(),
         families,
         violation,
+        stopped,
         lines: if keep { inner.log.take() } else { Vec::new() },
         occurred: std::mem::take(&mut inner.occurred),
         digest: inner.log.digest(),
@@ -178,6 +185,9 @@ pub(crate) async fn play(
 ) -> Result<(), String> {
     let books = stage.books.clone();
     loop {
+        if stage.stop.is_asked() {
+            return Err("stopped before its end".to_owned());
+        }
         if books.lock().violation.is_some() {
             return Ok(());
         }

@@ -147,6 +147,40 @@ fn an_interrupted_demonstration_leaves_nothing() {
     assert_nothing_left(temporary.path());
 }
 
+/// Directories that simulated worlds of a process have.
+fn worlds_of(pid: u32, temporary: &Path) -> usize {
+    let prefix = format!("fleetfoot-world-{pid}-");
+    let found = [Path::new("/dev/shm"), temporary].into_iter().filter_map(|at| at.read_dir().ok());
+    let names = found.flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(&prefix)).count()
+}
+
+#[test]
+fn interrupted_worlds_end_at_once_and_leave_nothing() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for signal in [Signal::INT, Signal::TERM] {
+        let temporary = tempfile::tempdir_in("/tmp").unwrap();
+        let mut command = fleetfoot(temporary.path());
+        // Such worlds do not end by themselves in a test's time.
+        command.args(["simulate", "--threads", "2", "--hours", "5000", "--jobs", "100000"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while worlds_of(child.id(), temporary.path()) < 2 {
+            assert!(Instant::now() < until, "no world ever began");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let pid = child.id();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+        let out = text(&output.stdout);
+        assert!(out.starts_with("interrupted after 0 of 100 worlds, 0 jobs"), "{out}");
+        assert_eq!(out.lines().count(), 1, "{out}");
+        assert_eq!(worlds_of(pid, temporary.path()), 0);
+        assert_nothing_left(temporary.path());
+    }
+}
+
 #[test]
 fn the_demonstration_runs_in_containers_and_pulls_nothing() {
     let Some(socket) = component("docker", "FLEETFOOT_TEST_DOCKER_SOCKET") else { return };

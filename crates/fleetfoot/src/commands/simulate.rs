@@ -5,20 +5,23 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use fleetfoot_world::{Family, Options, PoolSize, Report, World};
+use fleetfoot_world::{Family, Options, PoolSize, Report, Stop, World};
 use serde::Serialize;
 
 use super::output::{print, print_json, say};
+use super::sim::Signals;
 use crate::cli::{Output, OutputArgs};
 use crate::config::{LoadOptions, load};
 use crate::exit::{CommandError, Exit};
 
 /// Progress is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Ended by a signal, as a shell says it.
+const INTERRUPTED: u8 = 130;
 /// Failing seeds whose traces are printed; the others are only counted.
 const TRACES_MAX: usize = 3;
 
@@ -100,6 +103,9 @@ struct Summary {
     worlds_per_second: f64,
     /// How often each family of faults and each hard case happened.
     happened: BTreeMap<&'static str, u64>,
+    /// A signal ended it before the last world.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    interrupted: bool,
     /// What the first failing seed broke.
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<String>,
@@ -111,8 +117,15 @@ struct Summary {
 /// When the configuration cannot be read, or standard output cannot be written.
 pub async fn run(args: SimulateArgs) -> Result<ExitCode, CommandError> {
     let options = options(&args)?;
+    let stop = options.stop.clone();
     let failed = |error: tokio::task::JoinError| CommandError::from_error(Exit::Failure, &error);
-    tokio::task::spawn_blocking(move || worlds(&args, &options)).await.map_err(failed)?
+    let mut signals = Signals::new()?;
+    let mut ran = tokio::task::spawn_blocking(move || worlds(&args, &options));
+    tokio::select! {
+        ran = &mut ran => return ran.map_err(failed)?,
+        () = signals.asked() => stop.ask(),
+    }
+    ran.await.map_err(failed)?
 }
 
 fn options(args: &SimulateArgs) -> Result<Options, CommandError> {
@@ -133,6 +146,7 @@ fn options(args: &SimulateArgs) -> Result<Options, CommandError> {
         faults: args.faults.clone().map(|families| families.0),
         sizes,
         trace: args.trace,
+        stop: Stop::default(),
         #[cfg(feature = "faults")]
         defect: args.defect,
     })
@@ -150,7 +164,7 @@ struct Tally {
 
 fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
-    let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (next, stop) = (AtomicU64::new(0), &options.stop);
     let tally = Mutex::new(Tally::default());
     let one_is_enough = {
         #[cfg(feature = "faults")]
@@ -160,17 +174,21 @@ fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandErr
         planted
     };
     let work = || {
-        while !enough.load(Ordering::Relaxed) {
+        while !stop.is_asked() {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= args.seeds {
                 return;
             }
             let report = World::run(args.seed.wrapping_add(number), options);
-            if report.violation.is_some() && one_is_enough {
-                enough.store(true, Ordering::Relaxed);
+            if report.stopped && report.violation.is_none() {
+                return;
             }
+            let enough = one_is_enough && report.violation.is_some();
             let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             count(&mut tally, &report, args, began);
+            if enough {
+                return;
+            }
         }
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -190,21 +208,33 @@ fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandErr
         failing_seeds: tally.failing.iter().copied().collect(),
         worlds_per_second: (per_second * 10.0).round() / 10.0,
         happened: tally.happened,
+        interrupted: stop.is_asked(),
         broken: tally.broken.map(|(_, text)| text),
     };
-    match args.output.output {
-        Output::Json => print_json(&summary)?,
+    tell(&summary, args)?;
+    Ok(match (summary.violations, summary.interrupted) {
+        (0, false) => ExitCode::SUCCESS,
+        (0, true) => ExitCode::from(INTERRUPTED),
+        (_, false | true) => Exit::Failure.into(),
+    })
+}
+
+fn tell(summary: &Summary, args: &SimulateArgs) -> Result<(), CommandError> {
+    let text = match args.output.output {
+        Output::Json => return print_json(summary),
+        Output::Text if summary.interrupted => {
+            format!("interrupted after {} of {} worlds", summary.worlds, args.seeds)
+        }
         Output::Text => {
             let happened = summary.happened.iter().map(|(what, times)| format!("{what} {times}"));
             say(&format!("happened: {}", happened.collect::<Vec<_>>().join(", ")));
-            print(&format!(
-                "{} worlds, {} jobs, {:.1} worlds a second, {} violations",
-                summary.worlds, summary.jobs, summary.worlds_per_second, summary.violations
-            ))?;
+            format!("{} worlds", summary.worlds)
         }
-    }
-    let well = summary.violations == 0;
-    Ok(if well { ExitCode::SUCCESS } else { Exit::Failure.into() })
+    };
+    print(&format!(
+        "{text}, {} jobs, {:.1} worlds a second, {} violations",
+        summary.jobs, summary.worlds_per_second, summary.violations
+    ))
 }
 
 fn count(tally: &mut Tally, report: &Report, args: &SimulateArgs, began: Instant) {
