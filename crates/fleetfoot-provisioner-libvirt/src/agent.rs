@@ -92,24 +92,35 @@ pub(crate) async fn ping(talk: &Connection, domain: &Domain) -> Result<(), Agent
     ask(talk, domain, &json!({ "execute": "guest-ping" }), PING_MAX).await.map(drop)
 }
 
-/// The command that starts the runner: by the wrapper, or as the original has it.
-pub(crate) fn runner_command(pool: &LibvirtPool, jit: &JitConfig) -> Value {
+/// The command that starts the runner: by the wrapper, or as the original has it. A wrapper sets the clock first, if
+/// it is given one: a call of its own would wait for the guest's `hwclock`.
+pub(crate) fn runner_command(
+    pool: &LibvirtPool,
+    jit: &JitConfig,
+    clock: Option<Duration>,
+) -> Value {
     let runner = pool.runner_cmd.as_str();
     let arguments = match (pool.jit, pool.is_windows()) {
         (JitDelivery::Argument, _) => {
             let arg = ["--jitconfig", jit.expose()];
             return json!({ "execute": "guest-exec", "arguments": { "path": runner, "arg": arg } });
         }
-        (JitDelivery::Input, false) => {
+        // A seed's machine is launched by its boot, not by this.
+        (JitDelivery::Input | JitDelivery::Seed, false) => {
             // The exit status is kept in the guest: an agent tells it only once, and forgets when it restarts.
+            let clock = clock.map(|now| {
+                let seconds = (now + Duration::from_millis(500)).as_secs();
+                format!("date -s @{seconds} >/dev/null 2>&1; ")
+            });
+            let clock = clock.unwrap_or_default();
             let script = format!(
-                "{PREPARE}; umask 077; echo $$ > $d/pid; IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; \
+                "{clock}{PREPARE}; umask 077; echo $$ > $d/pid; IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; \
                  export ACTIONS_RUNNER_INPUT_JITCONFIG; \"$0\" </dev/null >$d/log 2>&1; c=$?; \
                  echo $c > $d/exit.new; mv $d/exit.new $d/exit; exit $c"
             );
             json!({ "path": "/bin/sh", "arg": ["-c", script, runner] })
         }
-        (JitDelivery::Input, true) => {
+        (JitDelivery::Input | JitDelivery::Seed, true) => {
             let runner = runner.replace('\'', "''");
             let script = format!(
                 "$env:ACTIONS_RUNNER_INPUT_JITCONFIG=[Console]::In.ReadLine(); & '{runner}'; exit $LASTEXITCODE"
@@ -233,7 +244,7 @@ mod tests {
         for runner in ["/actions-runner/run.sh", r"C:\actions-runner\run.cmd"] {
             let mut pool = LibvirtPool::new("/base.qcow2");
             pool.runner_cmd = runner.to_owned();
-            let command = runner_command(&pool, &jit());
+            let command = runner_command(&pool, &jit(), None);
             assert!(!command["arguments"]["arg"].to_string().contains("c2VjcmV0"), "{command}");
             let input = command["arguments"]["input-data"].as_str().unwrap();
             assert_eq!(BASE64.decode(input).unwrap(), b"c2VjcmV0\n");
@@ -245,7 +256,7 @@ mod tests {
         let mut pool = LibvirtPool::new("/base.qcow2");
         pool.jit = JitDelivery::Argument;
         assert_eq!(
-            runner_command(&pool, &jit()),
+            runner_command(&pool, &jit(), None),
             json!({ "execute": "guest-exec", "arguments": {
                 "path": "/actions-runner/run.sh", "arg": ["--jitconfig", "c2VjcmV0"] } })
         );

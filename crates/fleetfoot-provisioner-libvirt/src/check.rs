@@ -11,6 +11,7 @@ use std::time::Duration;
 use fleetfoot_provisioner::{
     BackendError, ErrorKind, Finding, InstallationId, InstanceName, PoolName, Severity,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::domain::{Machine, decided};
@@ -18,9 +19,10 @@ use crate::engine::{Lane, LibvirtEngine};
 use crate::failure;
 use crate::machine;
 use crate::overlay;
-use crate::pool::{LibvirtPool, Network, WarmMode};
+use crate::pool::{JitDelivery, LibvirtPool, Network, WarmMode};
 use crate::record::{Record, Stage, absent_is_fine};
 use crate::rpc::{CallError, Connection, ListFlags};
+use crate::seed;
 use crate::snapshot;
 use crate::tasks;
 use crate::template;
@@ -30,6 +32,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// With hardware a machine that is not up by then never will be; the emulation is for those.
 const KVM_BOOT_MAX: Duration = Duration::from_secs(60);
 const TRIAL: &str = "boot a trial machine";
+const TRIAL_LOOK: Duration = Duration::from_millis(200);
 const TRIAL_POOL: &str = "fleetfoot-trial";
 
 fn error(message: String, hint: impl Into<String>) -> Finding {
@@ -65,7 +68,7 @@ pub(crate) async fn check(engine: &Arc<LibvirtEngine>, pool: &Arc<LibvirtPool>) 
 async fn snapshot_finding(engine: &Arc<LibvirtEngine>, pool: &Arc<LibvirtPool>) -> Option<Finding> {
     let hint = "machines boot instead; set `warm_mode: running` or `suspended` to say so";
     let say = |why: &str| warning(format!("`warm_mode: snapshot` cannot be had: {why}"), hint);
-    if let Some(why) = template::refusal(pool) {
+    if let Some(why) = template::refusal_at(engine, pool) {
         return Some(say(why));
     }
     let accelerated = match decided(pool.domain_type) {
@@ -259,12 +262,10 @@ async fn try_once(
         wrapped: false,
         stage: Stage::Making,
     };
-    let booted = match machine::make(engine, pool, &machine).await {
-        Ok(()) => machine::boot(engine, pool, &record).await,
-        Err(error) => Err(error),
-    };
+    let booted = trial_boot(engine, pool, &machine, &record).await;
     let ended = talk.destroy(&machine::domain(&record)).await;
-    let removed = absent_is_fine(std::fs::remove_file(&overlay));
+    let removed =
+        absent_is_fine(std::fs::remove_file(&overlay)).and_then(|()| seed::remove(&overlay));
     if let Err(error) = ended {
         tracing::warn!(name = %name, %error, "trial machine could not be removed");
     }
@@ -272,6 +273,32 @@ async fn try_once(
         tracing::warn!(name = %name, %error, "disk of a trial machine could not be removed");
     }
     booted
+}
+
+/// Until the agent answers; one with a seed, until it has read it and powered off.
+async fn trial_boot(
+    engine: &LibvirtEngine,
+    pool: &LibvirtPool,
+    machine: &Machine<'_>,
+    record: &Record,
+) -> Result<(), BackendError> {
+    if pool.jit != JitDelivery::Seed {
+        machine::make(engine, pool, machine).await?;
+        return machine::boot(engine, pool, record).await;
+    }
+    seed::write_trial(machine.overlay, machine.name).map_err(failure::file(TRIAL, machine.name))?;
+    machine::make(engine, pool, machine).await?;
+    let failed = failure::call(TRIAL, false);
+    let end = Instant::now() + pool.agent_max;
+    let talk = engine.talk(Lane::Make).await.map_err(&failed)?;
+    while talk.domain_of(machine.uuid).await.map_err(&failed)?.is_some() {
+        if Instant::now() > end {
+            let words = "the guest did not run its seed's user-data, or cannot power off";
+            return Err(BackendError::new(TRIAL, ErrorKind::Instance, words));
+        }
+        tokio::time::sleep(TRIAL_LOOK).await;
+    }
+    Ok(())
 }
 
 /// Removes trial machines whose process did not live to do it.
@@ -283,7 +310,8 @@ async fn clear_abandoned(engine: &LibvirtEngine, talk: &Connection) -> Result<()
         if is_trial && !Path::new("/proc").join(pid).exists() {
             talk.destroy(&domain).await?;
             if let Some(overlay) = evidence.overlay {
-                let _ = std::fs::remove_file(overlay);
+                let _ = std::fs::remove_file(&overlay);
+                let _ = seed::remove(Path::new(&overlay));
             }
         }
     }

@@ -5,7 +5,10 @@ use std::path::Path;
 use fleetfoot_provisioner::{InstallationId, InstanceName, PoolName};
 use uuid::Uuid;
 
-use crate::pool::{Arch, Bus, DomainType, Firmware, LibvirtPool, Network, Share, WarmMode};
+use crate::pool::{
+    Arch, Bus, DomainType, Firmware, JitDelivery, LibvirtPool, Network, Share, WarmMode,
+};
+use crate::seed;
 use crate::xml::{XmlWriter, tags};
 
 /// The namespace of our metadata.
@@ -97,7 +100,7 @@ pub(crate) fn domain_xml(settings: &LibvirtPool, machine: &Machine<'_>) -> Strin
     for way_out in ["on_poweroff", "on_reboot", "on_crash"] {
         xml.text(way_out, &[], "destroy");
     }
-    devices(&mut xml, settings, &overlay);
+    devices(&mut xml, settings, machine);
     xml.finish()
 }
 
@@ -124,7 +127,8 @@ fn os(xml: &mut XmlWriter, settings: &LibvirtPool) {
     xml.empty("boot", &[("dev", "hd")]).end();
 }
 
-fn devices(xml: &mut XmlWriter, settings: &LibvirtPool, overlay: &str) {
+fn devices(xml: &mut XmlWriter, settings: &LibvirtPool, machine: &Machine<'_>) {
+    let overlay = machine.overlay.display().to_string();
     xml.begin("devices", &[]);
     let (bus, letters) = match settings.bus {
         Bus::Scsi => ("scsi", "sd"),
@@ -136,7 +140,7 @@ fn devices(xml: &mut XmlWriter, settings: &LibvirtPool, overlay: &str) {
     }
     xml.begin("disk", &[("type", "file"), ("device", "disk")]);
     xml.empty("driver", &[("name", "qemu"), ("type", "qcow2"), ("cache", "writeback")]);
-    xml.empty("source", &[("file", overlay)]);
+    xml.empty("source", &[("file", &overlay)]);
     xml.empty("target", &[("dev", &format!("{letters}a")), ("bus", bus)]).end();
     for (letter, disk) in ('b'..='z').zip(&settings.disks) {
         xml.begin("disk", &[("type", "file"), ("device", "disk")]);
@@ -147,6 +151,17 @@ fn devices(xml: &mut XmlWriter, settings: &LibvirtPool, overlay: &str) {
             xml.empty("readonly", &[]);
         }
         xml.end();
+    }
+    if settings.jit == JitDelivery::Seed {
+        // A virtio disk is what there is where no bus takes a CD; guests look for its label.
+        let device = if settings.bus == Bus::Virtio { "disk" } else { "cdrom" };
+        let letter = ('b'..='z').nth(settings.disks.len()).unwrap_or('z');
+        xml.begin("disk", &[("type", "file"), ("device", device)]);
+        xml.empty("driver", &[("name", "qemu"), ("type", "raw")]);
+        let seed = seed::path(machine.overlay).display().to_string();
+        xml.empty("source", &[("file", &seed)]);
+        xml.empty("target", &[("dev", &format!("{letters}{letter}")), ("bus", bus)]);
+        xml.empty("readonly", &[]).end();
     }
     let (kind, source) = match &settings.network {
         Network::Named(name) => ("network", Some(("network", name.as_str()))),
@@ -320,6 +335,21 @@ mod tests {
         let tags = described(&settings, false);
         assert_eq!(value(&tags, "domain/os/type", "machine"), "virt");
         assert!(at(&tags, "domain/features/apic").is_empty());
+    }
+
+    #[test]
+    fn a_seed_is_the_last_disk() {
+        let mut settings = LibvirtPool::new("/base.qcow2");
+        settings.jit = JitDelivery::Seed;
+        let tags = described(&settings, true);
+        let disk = at(&tags, "domain/devices/disk")[1];
+        assert_eq!(disk.attribute("device"), Some("cdrom"));
+        let source = at(&tags, "domain/devices/disk/source")[1];
+        assert_eq!(source.attribute("file"), Some("/tmp/linux-0123abcd.iso"));
+        assert_eq!(at(&tags, "domain/devices/disk/target")[1].attribute("dev"), Some("sdb"));
+        settings.bus = Bus::Virtio;
+        let disk = described(&settings, true);
+        assert_eq!(at(&disk, "domain/devices/disk")[1].attribute("device"), Some("disk"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod domain;
 mod engine;
 mod failure;
 mod flush;
+mod iso;
 mod legacy;
 mod locks;
 mod machine;
@@ -30,6 +31,7 @@ mod record;
 mod reseed;
 pub mod rpc;
 mod saved;
+mod seed;
 mod snapshot;
 mod tasks;
 mod template;
@@ -44,4 +46,4 @@ pub use pool::{
     Share, WarmMode,
 };
 pub use provisioner::LibvirtProvisioner;
-pub use rpc::{Address, AddressError};
+pub use rpc::{Address, AddressError, Remote};

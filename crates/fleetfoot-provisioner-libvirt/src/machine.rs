@@ -26,24 +26,27 @@ use crate::overlay;
 use crate::pool::{LibvirtPool, WarmMode};
 use crate::record::{Record, Stage, absent_is_fine};
 use crate::rpc::{CallError, Connection};
+use crate::seed;
 use crate::snapshot;
 use crate::tasks;
 use crate::template::{Template, Templates};
 use crate::wire::Domain;
 
-const CREATE: &str = "create domain";
+pub(crate) const CREATE: &str = "create domain";
 const LAUNCH: &str = "launch runner";
 const DELETE: &str = "remove domain";
 /// Between two looks at an agent that is not there yet.
 const PING_FIRST: Duration = Duration::from_millis(100);
-const PING_AGAIN_MAX: Duration = Duration::from_millis(500);
+const PING_AGAIN_MAX: Duration = Duration::from_millis(150);
 
 /// The domain of a record, as calls name it.
 pub(crate) fn domain(record: &Record) -> Domain {
     Domain { name: record.name.clone(), uuid: record.uuid, id: -1 }
 }
 
-fn lost_task(operation: &'static str) -> impl Fn(tokio::task::JoinError) -> BackendError {
+pub(crate) fn lost_task(
+    operation: &'static str,
+) -> impl Fn(tokio::task::JoinError) -> BackendError {
     move |error| BackendError::new(operation, ErrorKind::Unanswered, error.to_string())
 }
 
@@ -144,7 +147,7 @@ async fn from_memory(
 }
 
 /// Writes the record of a name that nobody else has.
-async fn claim(
+pub(crate) async fn claim(
     engine: &LibvirtEngine,
     pool: &LibvirtPool,
     spec: &EnvironmentSpec,
@@ -196,14 +199,18 @@ pub(crate) async fn make_from(
     xml: &str,
 ) -> Result<(), BackendError> {
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(CREATE, false))?;
-    overlay::create(base, machine.overlay).await.map_err(|words| {
-        let full = words.contains("No space left");
-        let kind = if full { ErrorKind::NoRoom } else { ErrorKind::Instance };
-        BackendError::new("create overlay", kind, words)
-    })?;
+    make_overlay(base, machine.overlay).await?;
     let made = talk.create(xml).await;
     made.map_err(failure::call(CREATE, true))?;
     Ok(())
+}
+
+pub(crate) async fn make_overlay(base: &Path, overlay: &Path) -> Result<(), BackendError> {
+    overlay::create(base, overlay).await.map_err(|words| {
+        let full = words.contains("No space left");
+        let kind = if full { ErrorKind::NoRoom } else { ErrorKind::Instance };
+        BackendError::new("create overlay", kind, words)
+    })
 }
 
 /// Waits for the agent. A daemon that goes away meanwhile is waited for, too.
@@ -223,7 +230,7 @@ pub(crate) async fn boot(
                 return Err(BackendError::new(CREATE, ErrorKind::Instance, ended));
             }
             Err(error) if Instant::now() > end => {
-                let after = original_duration(pool.agent_max);
+                let after = failure::original_duration(pool.agent_max);
                 let words = format!("guest agent not ready: timeout after {after} ({error})");
                 return Err(BackendError::new(CREATE, ErrorKind::Instance, words));
             }
@@ -237,12 +244,6 @@ pub(crate) async fn boot(
 async fn ping(engine: &LibvirtEngine, domain: &Domain) -> Result<(), AgentError> {
     let talk = engine.talk(Lane::Make).await?;
     agent::ping(&talk, domain).await
-}
-
-/// `3m0s`, as the original writes it.
-fn original_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }
 
 /// Starts the runner in a machine made before.
@@ -267,12 +268,11 @@ pub(crate) async fn launch(
         Stage::Ended { .. } => return Err(refused("the machine has ended")),
     }
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(LAUNCH, false))?;
-    if pool.warm_mode == WarmMode::Suspended && record.stage == Stage::Made {
-        wake(&talk, &record).await?;
-    }
+    let is_suspended = pool.warm_mode == WarmMode::Suspended && record.stage == Stage::Made;
+    let clock = if is_suspended { wake(pool, &talk, &record).await? } else { None };
     let launching = Record { stage: Stage::Launching, ..record };
     engine.records.write(&launching).map_err(failure::file(LAUNCH, name))?;
-    let command = agent::runner_command(pool, jit);
+    let command = agent::runner_command(pool, jit, clock);
     let (engine, name) = (Arc::clone(engine), name.clone());
     let work = tasks::start(async move {
         let pid = agent::exec(&talk, &domain(&launching), &command).await;
@@ -297,15 +297,22 @@ pub(crate) async fn launch(
     work.await.map_err(lost_task(LAUNCH))?
 }
 
-/// Lets a suspended machine go on, with the time of now.
-async fn wake(talk: &Connection, record: &Record) -> Result<(), BackendError> {
+/// Lets a suspended machine go on. The time of now is for its runner's wrapper to set, where there is one.
+async fn wake(
+    pool: &LibvirtPool,
+    talk: &Connection,
+    record: &Record,
+) -> Result<Option<Duration>, BackendError> {
     let domain = domain(record);
     talk.resume(&domain).await.map_err(failure::call("resume domain", false))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if agent::is_wrapped(pool) {
+        return Ok(Some(now));
+    }
     if let Err(error) = talk.set_time(&domain, now).await {
         tracing::warn!(instance = record.name, %error, "clock of a machine could not be set");
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Ends the machine and removes all of it.
@@ -370,6 +377,7 @@ async fn remove(engine: &LibvirtEngine, record: &Record) -> Result<(), BackendEr
         BackendError::new("remove overlay", ErrorKind::Backend, error.to_string())
     };
     remove_file(&record.overlay).map_err(file)?;
+    seed::remove(&record.overlay).map_err(file)?;
     let Some(name) = record.instance() else { return Ok(()) };
     engine.records.remove(&name).map_err(file)
 }
@@ -382,7 +390,7 @@ fn remove_file(path: &Path) -> std::io::Result<()> {
 }
 
 /// Removes what is of no use any more; what cannot be removed now is listed and removed later.
-async fn finish_removal(engine: &LibvirtEngine, record: Record, guard: Guard) {
+pub(crate) async fn finish_removal(engine: &LibvirtEngine, record: Record, guard: Guard) {
     if let Err(error) = remove(engine, &record).await {
         tracing::warn!(instance = record.name, %error, "machine that failed could not be removed");
     }

@@ -99,6 +99,9 @@ pub enum JitDelivery {
     Input,
     /// As `--jitconfig JIT`, as the original does: every process of the guest can read it.
     Argument,
+    /// On a NoCloud seed that the machine reads at its boot, for guests without an agent. Such a machine cannot wait
+    /// for its job, and how its runner ended is not known.
+    Seed,
 }
 
 /// How a machine waits for its job.

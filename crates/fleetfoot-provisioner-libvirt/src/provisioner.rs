@@ -19,9 +19,10 @@ use crate::failure;
 use crate::flush;
 use crate::legacy;
 use crate::machine;
-use crate::pool::LibvirtPool;
+use crate::pool::{JitDelivery, LibvirtPool};
 use crate::record::{Record, Stage};
 use crate::rpc::ListFlags;
+use crate::seed;
 use crate::template::Templates;
 use crate::watch::{Hub, names};
 use crate::wire::Domain;
@@ -129,7 +130,7 @@ impl Provisioner for LibvirtProvisioner {
             list: true,
             watch: true,
             logs: agent::is_wrapped(&self.pool),
-            late_binding: true,
+            late_binding: self.pool.jit != JitDelivery::Seed,
             reach: Reach::Host,
             ends_with_host: false,
         }
@@ -144,14 +145,24 @@ impl Provisioner for LibvirtProvisioner {
         spec: &EnvironmentSpec,
         jit: Option<&JitConfig>,
     ) -> Result<Handle, BackendError> {
-        if jit.is_some() {
-            let message = "machines take the JIT config at launch";
-            return Err(failure::instance("create domain", &spec.name, message));
-        }
+        let refused = |message| failure::instance("create domain", &spec.name, message);
+        let jit = match (self.pool.jit, jit) {
+            (JitDelivery::Seed, Some(jit)) => Some(jit),
+            (JitDelivery::Seed, None) => {
+                return Err(refused("a machine with a seed takes the JIT config when it is made"));
+            }
+            (JitDelivery::Input | JitDelivery::Argument, Some(_)) => {
+                return Err(refused("machines take the JIT config at launch"));
+            }
+            (JitDelivery::Input | JitDelivery::Argument, None) => None,
+        };
         self.hub.follow();
         let accelerated = self.accelerated().await.map_err(|error| error.about(&spec.name))?;
-        let uuid =
-            machine::create(&self.engine, &self.pool, &self.templates, spec, accelerated).await?;
+        let (engine, pool) = (&self.engine, &self.pool);
+        let uuid = match jit {
+            Some(jit) => seed::create(engine, pool, spec, accelerated, jit).await?,
+            None => machine::create(engine, pool, &self.templates, spec, accelerated).await?,
+        };
         tracing::info!(pool = %spec.pool, instance = %spec.name, domain = %uuid, "machine booted");
         Ok(Handle(uuid.to_string()))
     }
@@ -162,6 +173,10 @@ impl Provisioner for LibvirtProvisioner {
         _: &Handle,
         jit: &JitConfig,
     ) -> Result<(), BackendError> {
+        if self.pool.jit == JitDelivery::Seed {
+            let message = "a machine with a seed starts its runner by itself";
+            return Err(failure::instance("launch runner", &spec.name, message));
+        }
         self.hub.follow();
         let pid = machine::launch(&self.engine, &self.pool, &spec.name, jit).await?;
         tracing::info!(pool = %spec.pool, instance = %spec.name, pid, "runner started in machine");

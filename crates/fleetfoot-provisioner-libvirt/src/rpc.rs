@@ -11,6 +11,7 @@
 
 mod calls;
 mod connection;
+mod remote;
 mod transport;
 
 use std::io;
@@ -19,6 +20,7 @@ use crate::wire::{DecodeError, RemoteError};
 
 pub use calls::{AgentAnswer, ListFlags};
 pub use connection::Connection;
+pub use remote::Remote;
 pub use transport::{Address, AddressError};
 
 /// A call failed.

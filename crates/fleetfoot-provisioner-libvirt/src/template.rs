@@ -19,9 +19,10 @@ use crate::engine::{Lane, LibvirtEngine};
 use crate::failure;
 use crate::machine;
 use crate::overlay;
-use crate::pool::{Arch, LibvirtPool, WarmMode};
+use crate::pool::{Arch, JitDelivery, LibvirtPool, WarmMode};
 use crate::record::{Record, Stage, absent_is_fine, uuid_text};
 use crate::reseed;
+use crate::rpc::Address;
 use crate::snapshot;
 
 pub(crate) const OPERATION: &str = "make a machine from memory";
@@ -61,7 +62,9 @@ pub(crate) struct Templates {
 
 /// Why a pool's machines cannot be made from memory, whatever the host.
 pub(crate) fn refusal(pool: &LibvirtPool) -> Option<&'static str> {
-    if pool.is_windows() {
+    if pool.jit == JitDelivery::Seed {
+        Some("with `jit: seed` a machine has its JIT config when it boots")
+    } else if pool.is_windows() {
         Some("a Windows guest cannot be given random numbers of its own")
     } else if pool.arch != Arch::X86_64 {
         Some("the program that makes a clone's random numbers its own is for x86_64 only")
@@ -71,6 +74,14 @@ pub(crate) fn refusal(pool: &LibvirtPool) -> Option<&'static str> {
         Some("several machines would write to one disk of `disks`")
     } else {
         None
+    }
+}
+
+/// The same at this daemon.
+pub(crate) fn refusal_at(engine: &LibvirtEngine, pool: &LibvirtPool) -> Option<&'static str> {
+    match engine.address() {
+        Address::Unix(_) => refusal(pool),
+        Address::Remote(_) => Some("memory goes to libvirt through a pipe of this host"),
     }
 }
 
@@ -97,7 +108,7 @@ impl Templates {
         pool: &Arc<LibvirtPool>,
         accelerated: bool,
     ) -> Option<Arc<Template>> {
-        if pool.warm_mode != WarmMode::Snapshot || refusal(pool).is_some() {
+        if pool.warm_mode != WarmMode::Snapshot || refusal_at(engine, pool).is_some() {
             return None;
         }
         let mut state = self.state.lock().await;

@@ -23,6 +23,7 @@ use crate::engine::{Lane, LibvirtEngine};
 use crate::machine::domain;
 use crate::record::{Record, Stage};
 use crate::rpc::{CallError, Connection};
+use crate::seed;
 use crate::tasks::{self, Owned};
 
 const EVENTS_MAX: usize = 4096;
@@ -199,7 +200,7 @@ async fn poll(inner: &Arc<Inner>) {
 }
 
 async fn ask(inner: &Inner, record: &Record) -> Result<(), AgentError> {
-    let Some(name) = record.instance() else { return Ok(()) };
+    let Some(name) = record.instance().filter(|_| !seed::is_seeded(record)) else { return Ok(()) };
     let talk = inner.engine.talk(Lane::Poll).await?;
     let domain = domain(record);
     let status = match record.stage {

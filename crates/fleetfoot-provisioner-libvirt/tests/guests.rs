@@ -17,7 +17,9 @@ use fleetfoot_provisioner::{
     EnvironmentSpec, EnvironmentState, Event, EventStream, Exit, Provisioner,
 };
 use fleetfoot_provisioner_libvirt::rpc::Connection;
-use fleetfoot_provisioner_libvirt::{Address, ExtraDisk, LibvirtProvisioner, Network, WarmMode};
+use fleetfoot_provisioner_libvirt::{
+    Address, ExtraDisk, JitDelivery, LibvirtProvisioner, Network, WarmMode,
+};
 use futures_util::StreamExt as _;
 
 use support::{BOUND, Bench, engine, eventually, pool, provisioner, script, spec, virsh};
@@ -170,6 +172,37 @@ async fn a_suspended_machine_wakes_for_its_job_with_the_time_of_now() {
     }
     assert!(launched.abs_diff(guest) <= 4, "guest {guest}, host {launched}");
     provisioner.delete(&spec.name).await.unwrap();
+}
+
+/// Without an agent: the guest finds its JIT config on a seed, runs it and powers off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seed_starts_the_runner_and_the_end_is_seen() {
+    let Some(bench) = support::bench() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = pool(&bench.guest, directory.path());
+    settings.jit = JitDelivery::Seed;
+    let daemon = engine(&bench.socket, &directory.path().join("records"));
+    let provisioner = LibvirtProvisioner::new(daemon, settings);
+    assert!(!provisioner.capabilities().late_binding);
+    let mut events = provisioner.watch().await.unwrap();
+    // The first ends its machine itself; the second's is ended for it.
+    for jit in ["poweroff -f; sleep 1000", "sleep 1"] {
+        let spec = spec();
+        let handle = provisioner.create(&spec, Some(&script(jit))).await.unwrap();
+        assert_eq!(provisioner.create(&spec, Some(&script(jit))).await.unwrap(), handle);
+        assert_eq!(state(&provisioner, &spec).await, Some(EnvironmentState::Running));
+        let seed = directory.path().join(format!("{}.iso", spec.name));
+        assert!(seed.exists());
+        let (_, xml) = virsh(&bench.socket, &["dumpxml", spec.name.as_str()]).await;
+        assert!(xml.contains(&seed.display().to_string()), "{xml}");
+        assert_eq!(end(&mut events, &spec).await.code, None);
+        assert!(matches!(state(&provisioner, &spec).await, Some(EnvironmentState::Ended(_))));
+        provisioner.delete(&spec.name).await.unwrap();
+        assert!(!seed.exists());
+    }
+    assert_eq!(provisioner.check().await, []);
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "the records' directory alone: {left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

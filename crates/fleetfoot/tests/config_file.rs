@@ -70,7 +70,7 @@ fn every_key_reaches_the_config() {
     assert_eq!((app.issuer.as_str(), app.installation_id), ("12345", 678));
     assert_eq!(app.private_key_file, Some(PathBuf::from("/etc/fleetfoot/app.pem")));
     let names: Vec<&str> = config.runners.iter().map(|runner| runner.name.as_str()).collect();
-    assert_eq!(names, ["kept", "linux", "mac", "nothing", "own", "packed", "vm"]);
+    assert_eq!(names, ["far", "kept", "linux", "mac", "nothing", "own", "packed", "vm"]);
 }
 
 #[test]
@@ -157,11 +157,17 @@ fn every_key_of_the_other_backends_reaches_them() {
     let Backend::Libvirt(vm) = &config.runner("vm").unwrap().backend else { panic!() };
     assert_eq!((vm.cpus, vm.memory_mib, vm.mount.as_deref()), (16, 32768, Some("/cache")));
     assert_eq!(vm.runner_cmd, r"C:\actions-runner\run.cmd");
-    assert_eq!(vm.socket, PathBuf::from("/run/libvirt/sock"));
+    assert_eq!(vm.address.socket(), Some(Path::new("/run/libvirt/sock")));
     assert_eq!(vm.network, Network::Bridge("br0".to_owned()));
     assert_eq!((vm.domain_type, vm.warm_mode), (DomainType::Auto, WarmMode::Suspended));
     let shares: Vec<_> = vm.mounts.iter().map(|it| (&*it.source, it.tag.as_deref())).collect();
     assert_eq!(shares, [("/tools", None), ("/srv/data", Some("data"))]);
+    let far = config.runner("far").unwrap();
+    assert!(!far.backend.binds_late());
+    let Backend::Libvirt(far) = &far.backend else { panic!() };
+    assert_eq!(far.jit, fleetfoot_provisioner_libvirt::JitDelivery::Seed);
+    let address = "qemu+tls://kvm.example/system?pkipath=/etc/fleetfoot/kvm";
+    assert_eq!((far.address.socket(), far.address.to_string().as_str()), (None, address));
     let Backend::Tart(mac) = &config.runner("mac").unwrap().backend else { panic!() };
     assert_eq!((mac.cpus, mac.memory_mib), (6, 12288));
     assert_eq!(mac.mounts[0].name, "cache");
@@ -208,7 +214,7 @@ fn machines_have_the_originals_defaults() {
     );
     let Backend::Libvirt(a) = &config.runner("a").unwrap().backend else { panic!() };
     assert_eq!((a.cpus, a.memory_mib), (4, 8192));
-    assert_eq!(a.socket, PathBuf::from("/var/run/libvirt/libvirt-sock"));
+    assert_eq!(a.address.socket(), Some(Path::new("/var/run/libvirt/libvirt-sock")));
     assert_eq!(a.runner_cmd, "/actions-runner/run.sh");
     let Backend::Tart(b) = &config.runner("b").unwrap().backend else { panic!() };
     assert_eq!((b.cpus, b.memory_mib, b.runner_cmd.as_str()), (4, 8192, "/actions-runner/run.sh"));
@@ -287,7 +293,7 @@ fn addresses_to_listen_on() {
 fn the_summary_names_every_pool() {
     let config = read(EVERYTHING);
     let summary = summarize(&config, &Flags::default());
-    assert_eq!(summary.pools.len(), 7);
+    assert_eq!(summary.pools.len(), 8);
     let text = summary.to_string();
     let linux = "  linux: https://github.com/my-org/repo, group Trusted, labels self-hosted,linux, docker ghcr.io/actions/actions-runner:latest, runner latest, up to 8, 2 kept idle, each 1.5 cpus, 4GiB memory, 4096 pids, jobs at most 6h\n";
     assert!(text.contains(linux), "{text}");

@@ -25,6 +25,10 @@ fn process(lines: &str) -> String {
     docker(lines).replace("docker:", "process:")
 }
 
+fn libvirt(lines: &str) -> String {
+    docker(lines).replace("docker:", "libvirt:")
+}
+
 #[test]
 fn each_mistake_has_its_line_key_and_text() {
     use Severity::{Error, Warning};
@@ -70,6 +74,22 @@ fn each_mistake_has_its_line_key_and_text() {
         (runner("min_idle: 3"), Error, 5, "runners.a.min_idle", "more than the 2", ""),
         (runner("warm: 3"), Error, 5, "runners.a.warm", "more than the 2", ""),
         (runner("warm: 1"), Error, 5, "runners.a.warm", "libvirt, tart or process", ""),
+        (
+            libvirt("path: /i\nuri: qemu+tcp://kvm/system"),
+            Error,
+            6,
+            "runners.a.libvirt.uri",
+            "must be `qemu+tls://HOST/system`",
+            "",
+        ),
+        (
+            libvirt("path: /i\nsocket: /s\nuri: qemu+tls://kvm/system"),
+            Error,
+            7,
+            "runners.a.libvirt.uri",
+            "exclude each other",
+            "",
+        ),
         (runner("warm_ttl: 5s"), Error, 5, "runners.a.warm_ttl", "at least 1m", ""),
         (
             runner("idle_timeout: 5x"),

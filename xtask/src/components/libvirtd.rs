@@ -2,8 +2,8 @@
 //!
 //! The system's paths are libvirt's own, so it runs in a mount namespace where they are directories of ours; its
 //! machines are emulated, since a KVM that is there need not bring ordinary kernels up. The guest is made of Debian
-//! packages by `make-test-guest.sh`, which is beside this repository, and gets a runner that takes its JIT config as
-//! a shell script; it is kept in the target directory.
+//! packages by `make-test-guest.sh`, which is beside this repository, and gets a runner that is on
+//! a disk of its own, or takes its JIT config as a shell script; it is kept in the target directory.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use crate::process::{Daemon, find_program, run_quiet};
 /// once, libvirt waits out its own limits. Tests that restart a daemon start it again with the same directory.
 const SCRIPT: &str = r#"#!/bin/sh
 # usage: libvirtd.sh DIR: becomes a libvirtd that serves on DIR/libvirt-sock and keeps all it has in DIR.
+# LIBVIRTD_CONF: more lines of its configuration. LIBVIRTD_ARGS: more arguments.
 set -e
 dir=$1
 mkdir -p "$dir/run" "$dir/lib" "$dir/cache" "$dir/var-log"
@@ -28,6 +29,7 @@ if [ ! -d "$dir/etc" ]; then
     rm -rf "$dir/etc/qemu/networks/autostart"
     printf 'stdio_handler = "file"\nuser = "root"\ngroup = "root"\nsecurity_driver = "none"\n' >"$dir/etc/qemu.conf"
     printf 'unix_sock_dir = "%s"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n' "$dir" >"$dir/etc/libvirtd.conf"
+    printf '%s\n' "$LIBVIRTD_CONF" >>"$dir/etc/libvirtd.conf"
 fi
 exec unshare -m sh -ec '
     mkdir -p /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
@@ -36,11 +38,19 @@ exec unshare -m sh -ec '
     mount --bind "$1/cache" /var/cache/libvirt
     mount --bind "$1/var-log" /var/log/libvirt
     mount --bind "$1/etc" /etc/libvirt
-    exec tini -s -- libvirtd -f "$1/etc/libvirtd.conf" -p "$1/pid"' - "$dir"
+    exec tini -s -- libvirtd $LIBVIRTD_ARGS -f "$1/etc/libvirtd.conf" -p "$1/pid"' - "$dir"
 "#;
 
 /// The runner of the guest.
-const RUNNER: &str = "#!/bin/sh\neval \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"\n";
+const RUNNER: &str = r#"#!/bin/sh
+# A disk of this label has a runner of its own; without one the JIT config is a script.
+if disk=$(findfs LABEL=runner 2>/dev/null); then
+    mkdir -p /mnt/runner && mount -o ro -t ext4 "$disk" /mnt/runner || exit 1
+    export LD_LIBRARY_PATH=/mnt/runner/lib
+    exec /mnt/runner/run.sh
+fi
+eval "$ACTIONS_RUNNER_INPUT_JITCONFIG"
+"#;
 
 const PROGRAMS: [&str; 6] =
     ["libvirtd", "virsh", "qemu-img", "qemu-system-x86_64", "tini", "debugfs"];
@@ -87,12 +97,13 @@ pub(crate) fn machines(dir: &Path) -> u64 {
     logs.filter(|entry| entry.path().extension().is_some_and(|it| it == "log")).count() as u64
 }
 
-/// The guest's disk; kernel and first file system are beside it. Made once.
+/// The guest's disk; kernel and first file system are beside it. Made once for each form of its runner.
 fn guest() -> Result<Option<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let kept = root.join("target/test-guest");
     let guest = kept.join("guest.qcow2");
-    if guest.exists() {
+    let runner = std::fs::read_to_string(guest.with_extension("sh")).unwrap_or_default();
+    if guest.exists() && runner == RUNNER {
         return Ok(Some(guest.canonicalize()?));
     }
     let script = root.join("../shared/tools/make-test-guest.sh");
@@ -100,14 +111,25 @@ fn guest() -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     std::fs::create_dir_all(&kept)?;
+    absent_is_fine(std::fs::remove_file(&guest))?;
     let plain = kept.join("plain.qcow2");
-    run_quiet(Command::new("bash").arg(script).arg(&plain).arg("--cache").arg(kept.join("debs")))
-        .context("cannot make the test guest")?;
+    if !plain.exists() {
+        let cache = kept.join("debs");
+        run_quiet(Command::new("bash").arg(script).arg(&plain).arg("--cache").arg(cache))
+            .context("cannot make the test guest")?;
+    }
     for part in ["vmlinuz", "initrd"] {
         std::fs::copy(plain.with_extension(part), guest.with_extension(part))?;
     }
     with_runner(&plain, &guest)?;
     Ok(Some(guest.canonicalize()?))
+}
+
+fn absent_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Puts the runner into the file system, which begins at 1 MiB of the disk.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
+use super::remote::Remote;
+
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Where a daemon is.
@@ -15,20 +17,25 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 pub enum Address {
     /// A socket of this host.
     Unix(PathBuf),
+    /// Another host's, by TLS or by `ssh`.
+    Remote(Remote),
 }
 
 /// An address that means nothing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not an address of libvirt that we speak to")]
-pub struct AddressError(String);
+pub struct AddressError(pub(super) String);
 
 /// Bytes in both directions.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Address {
-    /// A socket's path, or `unix://PATH`.
+    /// A socket's path, `unix://PATH`, `qemu+tls://HOST/system` or `qemu+ssh://HOST/system`.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.starts_with("qemu+") {
+            return Remote::parse(text).map(Self::Remote);
+        }
         let path = text.strip_prefix("unix://").unwrap_or(text);
         if path.is_empty() || path.contains("://") {
             return Err(AddressError(text.to_owned()));
@@ -41,16 +48,20 @@ impl Address {
     pub fn socket(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) => Some(path),
+            Self::Remote(_) => None,
         }
     }
 
     pub(crate) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        match self {
-            Self::Unix(path) => {
-                let stream = tokio::time::timeout(CONNECT_MAX, UnixStream::connect(path)).await;
-                Ok(Box::new(stream.map_err(|_| io::ErrorKind::TimedOut)??))
+        let connected = async {
+            match self {
+                Self::Unix(path) => {
+                    Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>)
+                }
+                Self::Remote(remote) => remote.connect().await,
             }
-        }
+        };
+        tokio::time::timeout(CONNECT_MAX, connected).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 }
 
@@ -58,6 +69,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => path.display().fmt(f),
+            Self::Remote(remote) => remote.fmt(f),
         }
     }
 }

@@ -96,7 +96,7 @@ impl Backends {
         let hosts: std::collections::BTreeSet<_> = hosts.collect();
         self.engines.retain(|host, _| hosts.contains(host));
         self.libvirt.keep(runners.iter().filter_map(|runner| match &runner.backend {
-            Backend::Libvirt(libvirt) => Some(&libvirt.socket),
+            Backend::Libvirt(libvirt) => Some(&libvirt.address),
             Backend::Docker(_) | Backend::Process(_) | Backend::Simulated(_) | Backend::Tart(_) => {
                 None
             }

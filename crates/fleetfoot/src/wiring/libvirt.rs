@@ -14,10 +14,10 @@ use crate::config::LibvirtConfig;
 /// Machines that boot at once. A call lasts as long as a boot, so fewer would make a burst wait.
 pub(super) const CALLS: usize = 32;
 
-/// Daemons by their sockets.
+/// Daemons by their addresses.
 #[derive(Debug, Default)]
 pub(super) struct Daemons {
-    engines: BTreeMap<PathBuf, Arc<LibvirtEngine>>,
+    engines: BTreeMap<Address, Arc<LibvirtEngine>>,
 }
 
 impl Daemons {
@@ -28,28 +28,32 @@ impl Daemons {
         state: &Path,
         installation: &InstallationId,
     ) -> Result<Arc<LibvirtProvisioner>, String> {
-        let socket = resolved(&libvirt.socket);
-        let engine = match self.engines.get(&socket) {
+        let address = spelled_once(&libvirt.address);
+        let engine = match self.engines.get(&address) {
             Some(engine) => Arc::clone(engine),
             None => {
-                let records = state.join(records_of(&socket));
-                let engine = LibvirtEngine::open(
-                    Address::Unix(socket.clone()),
-                    &records,
-                    installation.clone(),
-                )
-                .map_err(|error| format!("cannot use {}: {error}", records.display()))?;
-                self.engines.insert(socket, Arc::clone(&engine));
+                let records = state.join(records_of(&address));
+                let engine =
+                    LibvirtEngine::open(address.clone(), &records, installation.clone())
+                        .map_err(|error| format!("cannot use {}: {error}", records.display()))?;
+                self.engines.insert(address, Arc::clone(&engine));
                 engine
             }
         };
         Ok(Arc::new(LibvirtProvisioner::new(engine, pool(libvirt))))
     }
 
-    /// Forgets daemons that none of these sockets leads to.
-    pub(super) fn keep<'a>(&mut self, sockets: impl Iterator<Item = &'a PathBuf>) {
-        let sockets: Vec<_> = sockets.map(|socket| resolved(socket)).collect();
-        self.engines.retain(|socket, _| sockets.contains(socket));
+    /// Forgets daemons that none of these addresses leads to.
+    pub(super) fn keep<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
+        let addresses: Vec<_> = addresses.map(spelled_once).collect();
+        self.engines.retain(|address, _| addresses.contains(address));
+    }
+}
+
+fn spelled_once(address: &Address) -> Address {
+    match address {
+        Address::Unix(socket) => Address::Unix(resolved(socket)),
+        Address::Remote(_) => address.clone(),
     }
 }
 
@@ -69,8 +73,8 @@ fn resolved(socket: &Path) -> PathBuf {
 }
 
 /// Machines of another daemon are not this one's: each has a directory of its own.
-fn records_of(socket: &Path) -> String {
-    let text = socket.display().to_string();
+fn records_of(address: &Address) -> String {
+    let text = address.to_string();
     let plain = |it: char| if it.is_ascii_alphanumeric() { it } else { '-' };
     text.trim_start_matches('/').chars().map(plain).collect()
 }
@@ -107,6 +111,9 @@ mod tests {
     fn two_spellings_are_one_daemon() {
         let one = resolved(Path::new("/var/run/nothing-there/libvirt-sock"));
         assert_eq!(one, Path::new("/run/nothing-there/libvirt-sock"));
-        assert_eq!(records_of(&one), "run-nothing-there-libvirt-sock");
+        assert_eq!(records_of(&Address::Unix(one)), "run-nothing-there-libvirt-sock");
+        let other = Address::parse("qemu+ssh://kvm/system").unwrap();
+        assert_eq!(spelled_once(&other), other);
+        assert_eq!(records_of(&other), "qemu-ssh---kvm-system");
     }
 }

@@ -176,6 +176,12 @@ pub(crate) static LIBVIRT: Section = Section {
             "The runner's program inside the machine.",
         ),
         key("socket", Kind::Text, "/var/run/libvirt/libvirt-sock", "Socket of libvirtd."),
+        key(
+            "uri",
+            Kind::Text,
+            "",
+            "libvirtd of another host in place of `socket`: `qemu+tls://HOST/system?pkipath=DIR` or `qemu+ssh://USER@HOST/system`. `overlay_dir` must be the same directory there.",
+        ),
         key("cpus", Kind::Int, "4; 0 means the default too", "Virtual processors."),
         key("memory", Kind::Int, "8192; 0 means the default too", "Memory in MiB."),
         key("mount", Kind::Table(&SHARE), "", "A directory of the host inside the machine."),
@@ -213,9 +219,9 @@ pub(crate) static LIBVIRT: Section = Section {
         key("cmdline", Kind::Text, "", "Command line for `kernel`."),
         key(
             "jit",
-            Kind::Choice(&["input", "argument"]),
+            Kind::Choice(&["input", "argument", "seed"]),
             "input; argument as outrunner",
-            "How the one-use credential goes in: standard input of a wrapper, or --jitconfig, which every process of the guest can read.",
+            "How the one-use credential goes in: standard input of a wrapper, --jitconfig, which every process of the guest can read, or a NoCloud seed, for images without a guest agent.",
         ),
         key(
             "agent_timeout",

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fleetfoot_provisioner_libvirt::{
-    Arch, Bus, DirectBoot, DomainType, ExtraDisk, Firmware, JitDelivery, Network, Share, WarmMode,
+    Address, Arch, Bus, DirectBoot, DomainType, ExtraDisk, Firmware, JitDelivery, Network, Share,
+    WarmMode,
 };
 
 use super::super::Flavor;
@@ -28,9 +29,7 @@ impl Lowering<'_> {
         let arch = if table.text("arch") == Some("aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
         Some(LibvirtConfig {
             runner_cmd: self.command(table, path, MACHINE_RUNNER),
-            socket: table
-                .path("socket")
-                .unwrap_or_else(|| PathBuf::from("/var/run/libvirt/libvirt-sock")),
+            address: self.daemon(table, path),
             cpus,
             memory_mib,
             mount,
@@ -62,6 +61,7 @@ impl Lowering<'_> {
             direct_boot: self.direct_boot(table, path),
             jit: match (table.text("jit"), self.options.flavor) {
                 (Some("argument"), _) => JitDelivery::Argument,
+                (Some("seed"), _) => JitDelivery::Seed,
                 (Some(_), _) | (None, Flavor::Native) => JitDelivery::Input,
                 (None, Flavor::Outrunner) => JitDelivery::Argument,
             },
@@ -73,6 +73,24 @@ impl Lowering<'_> {
             },
             path: PathBuf::from(image?),
         })
+    }
+
+    /// A socket of this host, or another host.
+    fn daemon(&mut self, table: &Table, path: &str) -> Address {
+        let socket = table.path("socket");
+        let socket = socket.unwrap_or_else(|| PathBuf::from("/var/run/libvirt/libvirt-sock"));
+        let Some(uri) = table.text("uri") else { return Address::Unix(socket) };
+        if table.position_of("socket").is_some() {
+            self.unusable(table, path, "uri", "`uri` and `socket` exclude each other".to_owned());
+        }
+        match Address::parse(uri) {
+            Ok(address @ Address::Remote(_)) => address,
+            Ok(Address::Unix(_)) | Err(_) => {
+                let message = "`uri` must be `qemu+tls://HOST/system` or `qemu+ssh://HOST/system`; a socket of this host is `socket`";
+                self.unusable(table, path, "uri", message.to_owned());
+                Address::Unix(socket)
+            }
+        }
     }
 
     fn shares(&mut self, table: &Table, path: &str) -> Vec<Share> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fleetfoot_provisioner_libvirt::{
-    Arch, Bus, DirectBoot, DomainType, ExtraDisk, Firmware, Network, Share, WarmMode,
+    Address, Arch, Bus, DirectBoot, DomainType, ExtraDisk, Firmware, Network, Share, WarmMode,
 };
 
 use super::Cpus;
@@ -43,7 +43,10 @@ impl Backend {
     pub fn binds_late(&self) -> bool {
         match self {
             Backend::Docker(_) => false,
-            Backend::Process(_) | Backend::Libvirt(_) | Backend::Tart(_) => true,
+            Backend::Process(_) | Backend::Tart(_) => true,
+            Backend::Libvirt(libvirt) => {
+                libvirt.jit != fleetfoot_provisioner_libvirt::JitDelivery::Seed
+            }
             Backend::Simulated(simulated) => simulated.late_binding,
         }
     }
@@ -205,8 +208,8 @@ pub struct LibvirtConfig {
     pub path: PathBuf,
     /// The runner's program.
     pub runner_cmd: String,
-    /// Socket of libvirtd.
-    pub socket: PathBuf,
+    /// Where libvirtd is.
+    pub address: Address,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in MiB.

@@ -4,6 +4,7 @@ mod bed;
 mod daemon;
 mod engine;
 mod gate;
+mod hypervisor;
 mod left;
 mod sampler;
 
@@ -16,6 +17,7 @@ pub(crate) use bed::{Bed, ORG, PROGRAM};
 pub(crate) use daemon::Daemon;
 pub(crate) use engine::{Engine, OwnEngine, Recorder};
 pub(crate) use gate::Gate;
+pub(crate) use hypervisor::{BOOT_BOUND, Hypervisor};
 pub(crate) use sampler::{Sampler, shims};
 
 /// How long one thing may take before a test gives up: generous, since the machine may be busy.
