@@ -281,8 +281,16 @@ impl Connection {
         if answer.status == 422 {
             return Ok(Removal::Busy);
         }
-        let Err(error) = success(OPERATION, answer, Subject::Other) else {
+        // Only this says that it is gone: another success is a proxy's word, not GitHub's (seed 898).
+        if answer.status == 204 {
             return Ok(Removal::Gone);
+        }
+        let error = match success(OPERATION, answer, Subject::Other) {
+            Ok(answer) => {
+                let detail = format!("status {} instead of 204", answer.status);
+                return Err(GithubError::new(OPERATION, ErrorKind::Unusable, detail));
+            }
+            Err(error) => error,
         };
         if *error.kind() == ErrorKind::RunnerBusy {
             return Ok(Removal::Busy);

@@ -206,6 +206,15 @@ impl GithubBox {
         state.sets.get(&id).map(|set| state.view_set(set))
     }
 
+    /// A scale set's statistics as the service states them, lies included.
+    #[must_use]
+    pub fn stated(&self, scope: &str, name: &str) -> Option<crate::model::Statistics> {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        let id = state.find_set(tenant, None, name)?;
+        state.sets.get(&id).map(|set| set.stated(&state.settings))
+    }
+
     /// Makes a scale set vanish; false if it is not there.
     pub fn vanish(&self, scope: &str, scale_set: &str) -> bool {
         let mut state = self.shared.lock();

@@ -29,6 +29,9 @@ pub(crate) const TAKEN_AT: &str = "backup_taken_at";
 /// The row with the name of this copy and of the one before.
 const COPY: &str = "copy";
 
+/// The row that says below which number names may have been given that the store does not know of.
+const NAME_FLOOR: &str = "name_floor";
+
 /// A name may have been given this far ahead of the clock when nothing says how far.
 const NAMES_UNKNOWN: i64 = 1 << 16;
 
@@ -54,12 +57,16 @@ pub(crate) async fn compare(
         identity.behind = Some(behind);
     }
     let assumed = naming::ticks(now(options)) + NAMES_UNKNOWN;
-    let floor = match &mut mark {
+    let below = match &mut mark {
         Some(mark) => mark.names_below(assumed).map_err(DriverError::Io)?,
         None => assumed,
     };
-    if identity.behind.is_some() {
-        identity.name_floor = floor;
+    // Kept in the store: what is looked at is soon forgotten, and the pools' counts stay of the past until a name is
+    // given (seed 854).
+    identity.name_floor = number(found, NAME_FLOOR).unwrap_or(0);
+    if identity.behind.is_some() && below > identity.name_floor {
+        identity.name_floor = below;
+        rows.push(put_meta(sql, NAME_FLOOR, &below.to_string()));
     }
     let kept = mark.as_ref().is_some_and(|mark| mark.is_kept());
     let copy = kept.then(|| Mark::next_copy(copies));
@@ -93,7 +100,10 @@ pub(crate) async fn look_back(
     if identity.behind.is_none() && seen.is_past(&identity.installation, &fleet) {
         went_back(driver, sql, now(options)).await?;
         identity.behind = Some(Behind::Older);
-        identity.name_floor = naming::ticks(now(options)) + NAMES_UNKNOWN;
+        let below = naming::ticks(now(options)) + NAMES_UNKNOWN;
+        identity.name_floor = identity.name_floor.max(below);
+        let row = put_meta(sql, NAME_FLOOR, &identity.name_floor.to_string());
+        driver.execute(&row).await?;
     }
     Ok(Some(seen))
 }

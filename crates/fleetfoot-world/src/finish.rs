@@ -6,6 +6,7 @@ use std::time::Duration;
 use fleetfoot_core::{Exit, Observation, Reason};
 use fleetfoot_provisioner::EnvironmentState;
 use fleetfoot_sim::{BoxState, Job, JobState};
+use fleetfoot_store::Store;
 use tokio::time::Instant;
 
 use crate::books::{Books, Inner, Machine};
@@ -111,11 +112,16 @@ fn put_back(stage: &mut Stage) -> bool {
 
 /// Engines that answered for a while do not come back: an operator clears away what they hold, and says so of each row.
 async fn clear_away(stage: &Stage) -> Result<(), String> {
-    let Some(store) = stage.incarnation.as_ref().map(|life| life.store.clone()) else {
-        return Ok(());
-    };
+    for life in [&stage.incarnation, &stage.second].into_iter().flatten() {
+        clear_away_at(stage, &life.store).await?;
+    }
+    Ok(())
+}
+
+/// What it says reaches the controller that has the pool.
+async fn clear_away_at(stage: &Stage, store: &Store) -> Result<(), String> {
     let mut names = Vec::new();
-    for (pool, state) in store.pools().iter() {
+    for (pool, state) in store.pools().iter().filter(|(pool, _)| store.owns(pool)) {
         for (name, row) in &state.instances {
             let Some(engine) = stage.engines.iter().find(|it| it.is_elsewhere(name)) else {
                 // It was to be made by one that was gone by then, and holds nothing.
@@ -138,7 +144,7 @@ async fn clear_away(stage: &Stage) -> Result<(), String> {
         }
     });
     let told = told.await.map_err(|error| error.to_string());
-    // Of two controllers the other one may have the pool; the time for all to be well goes on.
+    // Of two controllers the other one may just have taken the pool; the time for all to be well goes on.
     if stage.several { Ok(()) } else { told }
 }
 
@@ -210,9 +216,12 @@ fn left(stage: &Stage) -> Option<Wrong> {
     for (number, engine) in stage.engines.iter().enumerate() {
         // A backend without lists cannot tell what a lost store knew of.
         let blind = stage.pools.iter().any(|plan| plan.engine == number && !plan.listed);
+        let mut served = stage.pools.iter().filter(|plan| plan.configured);
+        let unseen = !served.any(|plan| plan.engine == number);
         for (of, info) in engine.environments() {
-            // Neither can anybody of what an engine holds that does not answer any more.
-            let unheard = blind || engine.is_elsewhere(&info.name);
+            // Neither can anybody of what an engine holds that does not answer any more, or at which no pool is left
+            // that would look there.
+            let unheard = blind || unseen || engine.is_elsewhere(&info.name);
             let known = !(unheard && forgotten(info.name.as_str()));
             let mut served = stage.pools.iter().filter(|plan| plan.configured);
             let served = info.pool.as_ref().is_some_and(|pool| served.any(|it| it.name == *pool));

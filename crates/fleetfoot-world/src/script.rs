@@ -26,6 +26,8 @@ pub(crate) struct PoolPlan {
     pub(crate) calm: bool,
 }
 
+/// Where the pool that no fault touches is, unless it shares the way to GitHub with the first one.
+pub(crate) const CALM_SCOPE: &str = "calmorg";
 /// Four hundred days.
 const SPAN_MAX_S: f64 = 400.0 * 24.0 * 3600.0;
 /// How long a job takes on an average.
@@ -199,7 +201,7 @@ fn pools(
             let of_first = pools.first().map(|pool| pool.scope.clone()).filter(|_| shares);
             pools.push(PoolPlan {
                 name,
-                scope: of_first.unwrap_or_else(|| "calmorg".to_owned()),
+                scope: of_first.unwrap_or_else(|| CALM_SCOPE.to_owned()),
                 engine: engines,
                 binding: if rng.bool() { Binding::LateBinding } else { Binding::SingleStep },
                 listed: true,

@@ -36,7 +36,7 @@ pub(crate) fn merged(before: &Arc<Pools>, shown: &Arc<Pools>, touched: &[PoolNam
 
 /// What GitHub states of a set at this moment, lies included.
 pub(crate) fn stated(github: &GithubBox, scope: &str, pool: &PoolName) -> Option<u64> {
-    github.scale_set(scope, pool.as_str()).map(|set| set.statistics.total_assigned_jobs)
+    github.stated(scope, pool.as_str()).map(|level| level.total_assigned_jobs)
 }
 
 /// Notes phases that began, and hard cases by their marks; a level is never more than GitHub stated (5).

@@ -106,6 +106,8 @@ async fn a_removal_has_three_ends() {
         (reply(422, json!({"message": "Runner is currently running a job"})), Some(Removal::Busy)),
         (reply(500, ""), None),
         (reply(400, ""), None),
+        // A page in between is no word of GitHub.
+        (reply(200, "<html>"), None),
     ] {
         let shown = format!("{answer:?}");
         let stub =
