@@ -57,6 +57,7 @@ pub(crate) struct PoolBook {
     pub(crate) scope: String,
     pub(crate) limit: u32,
     pub(crate) min_idle: u32,
+    pub(crate) warm: u32,
     pub(crate) calm: bool,
     pub(crate) may_kill: bool,
     pub(crate) fates: VecDeque<RunnerFate>,

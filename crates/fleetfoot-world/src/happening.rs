@@ -129,12 +129,37 @@ pub(crate) enum Outside {
 /// What goes wrong at an engine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum AtEngine {
-    Calls { pool: PoolName, operation: Operation, fault: EngineFault, skip: u32, times: u32 },
-    Outage { pool: PoolName, operations: Vec<Operation>, lasts: Duration },
-    Freeze { pool: PoolName, lasts: Duration },
-    Other { pool: PoolName, lasts: Duration },
-    BreakWatch { pool: PoolName },
-    Latency { pool: PoolName, millis: u64 },
+    Calls {
+        pool: PoolName,
+        operation: Operation,
+        fault: EngineFault,
+        skip: u32,
+        times: u32,
+    },
+    Outage {
+        pool: PoolName,
+        operations: Vec<Operation>,
+        lasts: Duration,
+    },
+    Freeze {
+        pool: PoolName,
+        lasts: Duration,
+    },
+    Other {
+        pool: PoolName,
+        lasts: Duration,
+    },
+    BreakWatch {
+        pool: PoolName,
+    },
+    /// A machine that is made and waits for a job dies.
+    DieWaiting {
+        pool: PoolName,
+    },
+    Latency {
+        pool: PoolName,
+        millis: u64,
+    },
 }
 
 impl From<Outside> for Happening {

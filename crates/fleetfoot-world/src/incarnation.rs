@@ -22,7 +22,7 @@ use fleetfoot_store::{
 use crate::books::Books;
 use crate::checks;
 use crate::peers;
-use crate::script::{CALM_SCOPE, PoolPlan};
+use crate::script::{CALM_SCOPE, CALM_TOKEN, PoolPlan};
 
 /// A controller that polls more often than this in one world spins.
 pub(crate) const POLLS_MAX: u64 = 3_000_000;
@@ -63,13 +63,11 @@ struct Commits {
     gate: Gate,
     /// What the controller is called among several.
     who: Option<String>,
-    /// Commits go wrong in its case.
-    fated: bool,
 }
 
 impl Script for Commits {
     fn before(&self) -> Fate {
-        let fate = if self.fated { self.books.fate() } else { Fate::Commit };
+        let fate = self.books.fate();
         if matches!(fate, Fate::HaltBefore | Fate::HaltAfter) {
             self.gate.shut();
         }
@@ -92,7 +90,6 @@ impl Incarnation {
             github: ground.github.clone(),
             gate: gate.clone(),
             who: ground.member.as_ref().map(|(_, name)| name.clone()),
-            fated: !ground.has_peer,
         };
         let member = ground.member.as_ref().map(|(host, name)| Membership {
             boot_id: format!("boot-{}", ground.boot),
@@ -218,8 +215,9 @@ impl Wiring {
         }
         let url = ConfigUrl::parse(&github.config_url(scope)).map_err(|error| error.to_string())?;
         // What GitHub grants it grants to a credential: the pool that no fault touches has one of its own (seed 709).
-        let credential = if scope == CALM_SCOPE { "calm" } else { "world" };
-        let token = TokenSource::fixed(credential, DEFAULT_TOKEN.into());
+        let calm = scope == CALM_SCOPE;
+        let token =
+            TokenSource::fixed("world", if calm { CALM_TOKEN } else { DEFAULT_TOKEN }.into());
         let made = Connection::new(&self.http, &url, &Credentials::Token(token))
             .map_err(|error| error.to_string())?;
         self.connections.insert(scope.to_owned(), made.clone());

@@ -45,8 +45,10 @@ pub(crate) fn created_for_a_reason(
     });
     let unknown = u64::try_from(unknown.count()).unwrap_or(u64::MAX);
     drop(inner);
-    let wanted =
-        recent.max().unwrap_or(0).max(waiting) + u64::from(book.min_idle) + ended + unknown;
+    let wanted = recent.max().unwrap_or(0).max(waiting)
+        + u64::from(book.min_idle + book.warm)
+        + ended
+        + unknown;
     if unused > wanted
         && book.muddled_until < now
         && unused > wanted + taken_back(github, &book.scope, pool)

@@ -11,7 +11,7 @@ use fleetfoot_provisioner::{EnvironmentState, ErrorKind};
 use fleetfoot_sim::{Endpoint, ExpireRequest, Fault, FaultAction, GithubBox, JobState, QueueJobs};
 use tokio::time::Instant;
 
-use crate::books::{Books, Inner, PoolBook};
+use crate::books::{Books, Inner, Machine, NameBook, PoolBook};
 use crate::happening::{AtEngine, Happening, Outside, Over, SettingsChange, changed};
 use crate::runner::{Play, RunnerFate};
 use crate::script::PoolPlan;
@@ -27,6 +27,7 @@ pub(crate) fn book(plan: &PoolPlan) -> PoolBook {
         scope: plan.scope.clone(),
         limit: plan.spec.max_runners,
         min_idle: plan.spec.min_idle,
+        warm: plan.spec.warm,
         calm: plan.calm,
         may_kill: plan.spec.max_job_duration.is_some(),
         boot_ms: u64::try_from(plan.spec.boot_timeout.0).unwrap_or(0),
@@ -59,7 +60,7 @@ pub(crate) fn launched(
     boot_ms: u64,
 ) {
     let mut inner = books.lock();
-    if inner.secrets.len() < 2 {
+    if inner.secrets.len() < 3 {
         // All JIT configs begin alike.
         inner.secrets.push(jit.chars().take(40).collect());
     }
@@ -240,6 +241,16 @@ impl Stage {
             AtEngine::BreakWatch { pool } => {
                 let Some((_, engine)) = engine_of(&pool) else { return };
                 engine.break_watch();
+            }
+            AtEngine::DieWaiting { pool } => {
+                let Some((_, engine)) = engine_of(&pool) else { return };
+                let waits = |book: &NameBook| {
+                    book.machine == Machine::Made && book.pool.as_ref() == Some(&pool)
+                };
+                let mut names = self.books.lock().names.clone().into_iter();
+                let Some((name, _)) = names.find(|(_, book)| waits(book)) else { return };
+                self.books.killed(&pool, &name, "dies while it waits for a job");
+                engine.end(&name, Exit { code: Some(137), ..Exit::default() });
             }
             AtEngine::Latency { pool, millis } => {
                 let Some((_, engine)) = engine_of(&pool) else { return };

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use fleetfoot_controller::Gate;
 use fleetfoot_core::PoolName;
 use tokio::time::Instant;
 
 use crate::books::{Books, Inner};
 use crate::happening::{Happening, PeerChange, SettingsChange};
-use crate::incarnation::Incarnation;
+use crate::incarnation::{Incarnation, POLLS_MAX};
 use crate::stage::Stage;
 use crate::world::Agenda;
 
@@ -118,6 +119,27 @@ impl Stage {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The gate of the second controller.
+    pub(crate) fn second_gate(&self) -> Gate {
+        self.second.as_ref().map_or_else(Gate::new, |life| life.gate.clone())
+    }
+
+    /// The second controller ended in a commit.
+    pub(crate) async fn second_died(&mut self, agenda: &mut Agenda) -> Result<(), String> {
+        let Some(life) = self.second.take() else { return Ok(()) };
+        if life.gate.polls() >= POLLS_MAX && !self.long {
+            return Err("the second controller spins: too many polls in one life".to_owned());
+        }
+        self.books.matters("", "second controller is killed");
+        self.disturbed(CHANGES_HANDS);
+        self.muddled(Duration::ZERO);
+        self.books.lock().unsteady();
+        self.end_life(life).await;
+        let away = self.away.max(Duration::from_millis(10));
+        agenda.put(Instant::now() + away, Happening::Peer(PeerChange::Start));
         Ok(())
     }
 

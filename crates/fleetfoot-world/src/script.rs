@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use fleetfoot_core::{PoolName, PoolSpec, Span};
 use fleetfoot_provisioner::simulated::Binding;
+use fleetfoot_sim::{Endpoint, FaultAction};
 
 use crate::families::of_family;
 use crate::happening::{AtEngine, Happening, Outside};
@@ -28,6 +29,8 @@ pub(crate) struct PoolPlan {
 
 /// Where the pool that no fault touches is, unless it shares the way to GitHub with the first one.
 pub(crate) const CALM_SCOPE: &str = "calmorg";
+/// Its credential then.
+pub(crate) const CALM_TOKEN: &str = "ghp_fleetfootcalm";
 /// Four hundred days.
 const SPAN_MAX_S: f64 = 400.0 * 24.0 * 3600.0;
 /// How long a job takes on an average.
@@ -48,8 +51,8 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// `later` chooses what worlds did not have at first: the others are as they were.
-    pub(crate) fn new(rng: &mut Rng, later: &mut Rng, options: &Options) -> Self {
+    /// `later` and `latest` choose what worlds did not have at first: the others are as they were.
+    pub(crate) fn new(rng: &mut Rng, later: &mut Rng, latest: &mut Rng, options: &Options) -> Self {
         let mut families = families(rng, options);
         let private = !families.is_empty() && families.iter().all(|family| family.is_private());
         if options.faults.is_none() && private && rng.bool() {
@@ -65,8 +68,9 @@ impl Script {
             // What two controllers share is not lost, nor do they share a host.
             families.retain(|it| !matches!(it, Family::Store | Family::Reboot));
         }
-        let (pools, engines) = pools(rng, options, count, &families);
+        let (mut pools, engines) = pools(rng, options, count, &families);
         let host_max = host_max(later, &pools, &families);
+        warm(latest, &mut pools);
         let scopes = pools.iter().map(|pool| pool.scope.clone());
         let ghes = scopes.filter(|_| rng.u8(..5) == 0).collect();
         let mut happenings = jobs(rng, options, &pools, span);
@@ -91,9 +95,75 @@ impl Script {
                 happenings.push((at, Happening::Fault { family: *family, what }));
             }
         }
+        happenings.extend(deaths_while_waiting(latest, &pools, &families, span));
+        happenings.extend(steps_within_calls(latest, &pools, &families, span));
         happenings.sort_by_key(|(at, _)| *at);
         Self { pools, engines, families, span, ghes, happenings, host_max }
     }
+}
+
+/// Some pools that make environments before they launch them keep a few made.
+fn warm(rng: &mut Rng, pools: &mut [PoolPlan]) {
+    for pool in pools.iter_mut().filter(|pool| pool.binding == Binding::LateBinding) {
+        if rng.u8(..3) == 0 {
+            pool.spec.warm = rng.u32(1..=3);
+            pool.spec.warm_ttl = Span::minutes(i64::from([5_u8, 20, 60][rng.usize(..3)]));
+        }
+    }
+}
+
+/// Where machines die, those that wait for a job die, too.
+fn deaths_while_waiting(
+    rng: &mut Rng,
+    pools: &[PoolPlan],
+    families: &[Family],
+    span: Duration,
+) -> Vec<(Duration, Happening)> {
+    let family = Family::Deaths;
+    if !families.contains(&family) {
+        return Vec::new();
+    }
+    let warm = pools.iter().filter(|pool| pool.spec.warm > 0 && !pool.calm);
+    warm.map(|pool| {
+        let what = Box::new(AtEngine::DieWaiting { pool: pool.name.clone() }.into());
+        (span.mul_f64(rng.f64() * 0.9), Happening::Fault { family, what })
+    })
+    .collect()
+}
+
+/// The clock steps back while calls are on their way: what began before ends before it began.
+fn steps_within_calls(
+    rng: &mut Rng,
+    pools: &[PoolPlan],
+    families: &[Family],
+    span: Duration,
+) -> Vec<(Duration, Happening)> {
+    const ASKED: [Endpoint; 4] = [
+        Endpoint::RestGetRunners,
+        Endpoint::GetRunner,
+        Endpoint::GenerateJitConfig,
+        Endpoint::RemoveRunner,
+    ];
+    let family = Family::Clock;
+    let mut hit = pools.iter().filter(|pool| !pool.calm);
+    let Some(pool) = hit.next_back().filter(|_| families.contains(&family) && rng.bool()) else {
+        return Vec::new();
+    };
+    let (at, name) = (span.mul_f64(rng.f64() * 0.9), || pool.name.clone());
+    let slow = AtEngine::Latency { pool: name(), millis: rng.u64(8_000..=25_000) };
+    let late = Outside::Outage {
+        pool: name(),
+        endpoint: ASKED[rng.usize(..ASKED.len())],
+        action: FaultAction::Delay { ms: rng.u64(5_000..=25_000) },
+        lasts: Duration::from_secs(40),
+    };
+    let step = Happening::StepClock { seconds: -rng.i64(6..=900) };
+    let well = AtEngine::Latency { pool: name(), millis: 300 };
+    let mut happenings = vec![(at, slow.into()), (at, late.into())];
+    happenings.push((at + Duration::from_secs(90), well.into()));
+    let fault = Happening::Fault { family, what: Box::new(step) };
+    happenings.push((at + Duration::from_millis(rng.u64(1_000..30_000)), fault));
+    happenings
 }
 
 /// While GitHub refuses one pool, it has jobs and so has the calm one that shares its way to GitHub: that one

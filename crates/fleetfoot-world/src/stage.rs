@@ -9,7 +9,7 @@ use fastrand::Rng;
 use fleetfoot_controller::Gate;
 use fleetfoot_core::{InstallationId, InstanceName, Timestamp};
 use fleetfoot_provisioner::simulated::SimulatedEngine;
-use fleetfoot_sim::{BoxConfig, DEFAULT_TOKEN, Flavor, GithubBox, Settings};
+use fleetfoot_sim::{BoxConfig, DEFAULT_TOKEN, Flavor, GithubBox, Settings, Token};
 use fleetfoot_store::Ticks;
 use tokio::time::Instant;
 
@@ -21,9 +21,11 @@ use crate::incarnation::{Ground, Incarnation};
 use crate::keeping::{HISTORY_MAX, Keeping, LONG_HOURS};
 use crate::options::{Family, Stop};
 use crate::outside::{book, latency, launched};
-use crate::script::{PoolPlan, Script};
+use crate::script::{CALM_TOKEN, PoolPlan, Script};
 use crate::world::Agenda;
 
+/// Who was polled less often than this since the last look does not spin.
+pub(crate) const SPINS: u64 = 1_000_000;
 /// GitHub's, in the world's directory.
 const SOCKET: &str = "github.sock";
 /// 2026-01-01 00:00:00 UTC: every world begins there.
@@ -56,7 +58,7 @@ pub(crate) struct Stage {
     pub(crate) boot: u32,
     pub(crate) saved: bool,
     /// How long the controller stays away after it dies.
-    away: Duration,
+    pub(crate) away: Duration,
     /// Its death was meant.
     doomed: bool,
     pub(crate) renamed: u32,
@@ -80,6 +82,7 @@ impl Stage {
             runner_lost_after_ms: rng.u64(60..=600) * 1000,
             control_latency_ms: rng.u64(1..=120),
             admin_token_ttl_ms: 30 * 24 * 3_600_000,
+            tokens: [DEFAULT_TOKEN, CALM_TOKEN].map(Token::new).to_vec(),
             ..Settings::default()
         };
         let long = script.span.as_secs_f64() > LONG_HOURS * 3600.0;
@@ -100,7 +103,7 @@ impl Stage {
         {
             let mut inner = books.lock();
             inner.github = Some(github.clone());
-            inner.secrets = vec![DEFAULT_TOKEN.to_owned()];
+            inner.secrets = [DEFAULT_TOKEN, CALM_TOKEN].map(str::to_owned).to_vec();
             inner.manners.expect(&script.families);
             inner.host_max = script.host_max;
             for plan in &script.pools {
@@ -246,9 +249,8 @@ impl Stage {
 
     /// The controller is gone from one moment to the next.
     pub(crate) async fn died(&mut self, agenda: &mut Agenda) -> Result<(), String> {
-        let polls = self.incarnation.as_ref().map(|life| life.gate.polls());
-        let since = self.keeping.polls.min(polls.unwrap_or(0));
-        let halted = polls.is_some_and(|polls| polls - since < 1_000_000);
+        let polls = self.incarnation.as_ref().map_or(u64::MAX, |life| life.gate.polls());
+        let halted = polls.saturating_sub(self.keeping.polls) < SPINS;
         self.keeping.polls = 0;
         if !self.doomed && !halted {
             return Err("the controller spins: too many polls in one life".to_owned());

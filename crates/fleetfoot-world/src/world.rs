@@ -81,7 +81,8 @@ impl World {
         fastrand::seed(seed);
         let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut later = Rng::with_seed(seed.wrapping_mul(0xD1B5_4A32_D192_ED03) ^ 1);
-        let script = Script::new(&mut rng, &mut later, options);
+        let mut latest = Rng::with_seed(seed.wrapping_mul(0xA24B_AED4_963E_E407) ^ 2);
+        let script = Script::new(&mut rng, &mut later, &mut latest, options);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let report = match runtime {
@@ -197,13 +198,17 @@ pub(crate) async fn play(
             (Some(at), None) | (None, Some(at)) => at,
             (None, None) => return Ok(()),
         };
-        let gate = stage.gate();
+        let (gate, second) = (stage.gate(), stage.second_gate());
         let look = Instant::now() + Duration::from_secs(30);
         tokio::select! {
             biased;
             () = books.broken() => return Ok(()),
             () = gate.is_shut(), if stage.runs() => {
                 stage.died(agenda).await?;
+                continue;
+            }
+            () = second.is_shut(), if stage.second.is_some() => {
+                stage.second_died(agenda).await?;
                 continue;
             }
             () = tokio::time::sleep_until(next.min(look)) => {}
