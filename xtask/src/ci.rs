@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{find_program, is_interrupted, run_loud};
 use crate::tests_run::{self, Count};
-use crate::{conformance, crash, defects, tidy};
+use crate::{conformance, crash, defects, order, tidy};
 
 enum Verdict {
     Passed,
@@ -59,6 +59,7 @@ pub(crate) fn run() -> Result<()> {
         count = counted;
         result
     }));
+    steps.push(ordered());
     steps.push(step("crash", || crash::run(&crash::Args::for_ci())));
     steps.push(step("soak", || run_loud(&mut fleetfoot(&SOAK))));
     steps.push(step("simulate", || run_loud(&mut fleetfoot(&SIMULATE))));
@@ -102,6 +103,15 @@ fn deny() -> Step {
         return Step { name: "deny", took: Duration::ZERO, verdict };
     }
     step("deny", || run_loud(&mut cargo(&["deny", "check", "licenses", "bans", "sources"])))
+}
+
+/// Whether the list of functions for the linker still stands for the release.
+fn ordered() -> Step {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
+        let verdict = Verdict::LeftOut("the release is linked in another way here");
+        return Step { name: "order", took: Duration::ZERO, verdict };
+    }
+    step("order", || order::run(&order::Args::for_ci()))
 }
 
 fn step(name: &'static str, work: impl FnOnce() -> Result<()>) -> Step {

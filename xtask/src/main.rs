@@ -18,6 +18,7 @@ mod components;
 mod conformance;
 mod crash;
 mod defects;
+mod order;
 mod package;
 mod process;
 mod tests_run;
@@ -59,6 +60,8 @@ enum Task {
     Ci,
     /// Make deb, rpm and tar packages with static binaries, and check what is in them
     Package(package::Args),
+    /// List the functions that a daemon runs, for the linker to lay beside each other
+    Order(order::Args),
     /// Start the real components that tests drive, and print what tests are told
     Components(ComponentsArgs),
 }
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Task::Crash(args) => crash::run(&args),
         Task::Ci => ci::run(),
         Task::Package(args) => package::run(&args),
+        Task::Order(args) => order::run(&args),
         Task::Components(args) => components_task(&args),
     });
     match result {

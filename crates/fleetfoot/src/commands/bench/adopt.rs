@@ -7,10 +7,9 @@ use anyhow::{Context, Result};
 use fleetfoot_sim::QueueJobs;
 
 use super::Measured;
-use super::docker::Stand;
+use super::docker::{Stand, on_stand};
 use super::figure::{Figure, apart_ms, number};
 use super::rig::{PoolLine, SCOPE};
-use crate::commands::sim::Signals;
 
 const ROW: &str = "adopt";
 const POOL: &str = "adopt";
@@ -20,18 +19,7 @@ const JOB_MS: u64 = 900_000;
 
 pub(super) async fn measure(quick: bool) -> Result<Measured> {
     let count = if quick { 5 } else { 50 };
-    let mut signals = Signals::new()?;
-    let mut stand = match Stand::find().await? {
-        Ok(stand) => stand,
-        Err(why) => return Ok(Measured::Skipped(why)),
-    };
-    let measured = tokio::select! {
-        biased;
-        () = signals.asked() => Err(anyhow::anyhow!("interrupted")),
-        measured = adopted(&mut stand, count) => measured,
-    };
-    stand.end().await?;
-    measured.map(Measured::Figures)
+    on_stand(async |stand| adopted(stand, count).await).await
 }
 
 async fn adopted(stand: &mut Stand, count: usize) -> Result<Vec<Figure>> {

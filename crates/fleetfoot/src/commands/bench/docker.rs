@@ -4,7 +4,7 @@ mod stand;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use fleetfoot_sim::{BoxState, JobState, QueueJobs};
 use futures_util::StreamExt as _;
 
@@ -40,18 +40,39 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
         PoolLine { name: ONE.to_owned(), limit: 1 },
         PoolLine { name: MANY.to_owned(), limit: counts.many },
     ];
+    on_stand(async |stand| both(stand, &pools, &counts).await).await
+}
+
+/// Measures on a stand of its own and clears that away, however the measurement ends. Whoever interrupts
+/// once gets what can be cleared in a moment; who interrupts twice gets his terminal.
+pub(super) async fn on_stand(
+    measure: impl AsyncFnOnce(&mut Stand) -> Result<Vec<Figure>>,
+) -> Result<Measured> {
     let mut signals = Signals::new()?;
-    let mut stand = match Stand::find().await? {
+    let found = tokio::select! {
+        biased;
+        () = signals.asked() => bail!("interrupted"),
+        found = Stand::find() => found?,
+    };
+    let mut stand = match found {
         Ok(stand) => stand,
         Err(why) => return Ok(Measured::Skipped(why)),
     };
     let measured = tokio::select! {
         biased;
-        () = signals.asked() => Err(anyhow::anyhow!("interrupted")),
-        measured = both(&mut stand, &pools, &counts) => measured,
+        () = signals.asked() => Err(anyhow!("interrupted")),
+        measured = measure(&mut stand) => measured,
     };
-    stand.end().await?;
-    measured.map(Measured::Figures)
+    let ended = tokio::select! {
+        biased;
+        () = signals.asked() => Err(anyhow!("interrupted again, before everything was removed")),
+        ended = stand.end(measured.is_err()) => ended,
+    };
+    match (measured, ended) {
+        (Ok(figures), Ok(())) => Ok(Measured::Figures(figures)),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Err(error), Err(left)) => bail!("{error:#}; {left:#}"),
+    }
 }
 
 async fn both(stand: &mut Stand, pools: &[PoolLine], counts: &Counts) -> Result<Vec<Figure>> {

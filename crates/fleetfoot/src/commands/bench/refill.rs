@@ -6,10 +6,9 @@ use anyhow::Result;
 use fleetfoot_sim::QueueJobs;
 
 use super::Measured;
-use super::docker::Stand;
+use super::docker::{Stand, on_stand};
 use super::figure::{Figure, apart_ms, percentile};
 use super::rig::{PoolLine, SCOPE};
-use crate::commands::sim::Signals;
 
 const ROW: &str = "refill";
 const POOL: &str = "refill";
@@ -18,18 +17,7 @@ const JOB_MS: u64 = 1_000;
 
 pub(super) async fn measure(quick: bool) -> Result<Measured> {
     let jobs = if quick { 4 } else { 21 };
-    let mut signals = Signals::new()?;
-    let mut stand = match Stand::find().await? {
-        Ok(stand) => stand,
-        Err(why) => return Ok(Measured::Skipped(why)),
-    };
-    let measured = tokio::select! {
-        biased;
-        () = signals.asked() => Err(anyhow::anyhow!("interrupted")),
-        measured = both(&mut stand, jobs) => measured,
-    };
-    stand.end().await?;
-    measured.map(Measured::Figures)
+    on_stand(async |stand| both(stand, jobs).await).await
 }
 
 async fn both(stand: &mut Stand, jobs: usize) -> Result<Vec<Figure>> {

@@ -3,16 +3,34 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bollard::Docker;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
 };
 use fleetfoot_provisioner_docker::{DockerEngine, EngineSettings, LABEL_INSTALLATION, image};
+use futures_util::StreamExt as _;
 
 /// Where the program is in the image. Called by this name it is a runner.
 pub(crate) const RUNNER: &str = "/home/runner/run.sh";
+
+/// An engine that has not answered a call by then hangs.
+const CALL_BOUND: Duration = Duration::from_secs(60);
+/// As many removals at a time.
+const REMOVALS: usize = 8;
+
+/// Waits for an answer of the engine, and says which one never came.
+pub(crate) async fn answer<T>(
+    what: &str,
+    call: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<T> {
+    match tokio::time::timeout(CALL_BOUND, call).await {
+        Ok(answered) => answered.with_context(|| format!("cannot {what}")),
+        Err(_) => bail!("the engine gave no answer to `{what}` within {CALL_BOUND:?}"),
+    }
+}
 
 /// The engine of the demonstration.
 pub(crate) struct Containers {
@@ -80,25 +98,49 @@ impl Containers {
         let Ok(installation) = std::fs::read_to_string(state.join("installation-id")) else {
             return Ok(Vec::new());
         };
-        let label = format!("{LABEL_INSTALLATION}={}", installation.trim());
-        let filters = HashMap::from([("label", vec![label])]);
+        self.labeled(&format!("{LABEL_INSTALLATION}={}", installation.trim())).await
+    }
+
+    /// The containers with this label, by id.
+    pub(crate) async fn labeled(&self, label: &str) -> Result<Vec<String>> {
+        let filters = HashMap::from([("label", vec![label.to_owned()])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let containers =
-            self.docker.list_containers(Some(options)).await.context("cannot list containers")?;
+        let listed = self.docker.list_containers(Some(options));
+        let containers = answer("list containers", listed).await?;
         Ok(containers.into_iter().filter_map(|container| container.id).collect())
+    }
+
+    /// Removes these, some at a time; notes each that is gone.
+    pub(crate) async fn remove(&self, ids: &[String], mut gone: impl FnMut()) -> Result<()> {
+        let removed = futures_util::stream::iter(ids).map(|id| {
+            let options = RemoveContainerOptionsBuilder::new().force(true).build();
+            answer("remove container", async move {
+                // One that goes by itself in this moment is as gone.
+                let _ = self.docker.remove_container(id, Some(options)).await;
+                Ok(())
+            })
+        });
+        let mut removed = removed.buffer_unordered(REMOVALS);
+        while let Some(removed) = removed.next().await {
+            removed?;
+            gone();
+        }
+        Ok(())
     }
 
     /// Removes the containers of that installation, and the image.
     pub(crate) async fn clear(&self, state: &Path) -> Result<()> {
-        for id in self.of(state).await? {
-            let options = RemoveContainerOptionsBuilder::new().force(true).build();
-            // One that goes by itself in this moment is as gone.
-            let _ = self.docker.remove_container(&id, Some(options)).await;
-        }
+        let containers = self.of(state).await?;
+        self.remove(&containers, || ()).await?;
+        self.remove_image().await
+    }
+
+    /// Removes the image, if it was made.
+    pub(crate) async fn remove_image(&self) -> Result<()> {
         if self.built {
             let options = RemoveImageOptionsBuilder::new().force(true).build();
-            let removed = self.docker.remove_image(&self.image, Some(options), None).await;
-            removed.with_context(|| format!("cannot remove the image {}", self.image))?;
+            let removed = self.docker.remove_image(&self.image, Some(options), None);
+            answer(&format!("remove the image {}", self.image), removed).await?;
         }
         Ok(())
     }

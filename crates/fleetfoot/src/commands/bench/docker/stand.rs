@@ -21,7 +21,7 @@ use super::super::bare::Bare;
 use super::super::figure::{apart_ms, now_us};
 use super::super::proxy::Proxy;
 use super::super::rig::{PoolLine, SCOPE, config};
-use crate::commands::demo::containers::{Containers, RUNNER};
+use crate::commands::demo::containers::{Containers, RUNNER, answer};
 use crate::commands::sim::{Controller, ControllerFiles, DataDirectory};
 
 /// The scale set of bare code, and the beginning of its containers' names.
@@ -32,6 +32,10 @@ const LABEL: &str = "fleetfoot.bench";
 const READY_BOUND: Duration = Duration::from_secs(60);
 const STOP_BOUND: Duration = Duration::from_secs(20);
 const BOUND: Duration = Duration::from_secs(120);
+/// An engine gets so long to clear everything away.
+const CLEAR_BOUND: Duration = Duration::from_secs(60);
+/// And so long after an interruption or a failure.
+const HURRY_BOUND: Duration = Duration::from_secs(10);
 
 /// What the engine says a container did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +79,7 @@ impl Stand {
     pub(in super::super) async fn find() -> Result<Result<Self, String>> {
         let socket =
             std::env::var("FLEETFOOT_TEST_DOCKER_SOCKET").ok().map(|path| format!("unix://{path}"));
-        let mut containers = match Containers::connect_to(socket).await {
+        let containers = match Containers::connect_to(socket).await {
             Ok(containers) => containers,
             Err(error) => return Ok(Err(format!("no Docker engine: {error:#}"))),
         };
@@ -89,7 +93,6 @@ impl Stand {
         let (happened_tx, happened) = watch::channel(Vec::new());
         let mut background = JoinSet::new();
         background.spawn(watch_engine(containers.docker().clone(), happened_tx));
-        containers.build().await?;
         let mark = format!("{:016x}", fastrand::u64(..));
         Ok(Ok(Self {
             data,
@@ -108,6 +111,7 @@ impl Stand {
 
     /// Starts a box and a controller with these pools.
     pub(in super::super) async fn set(&mut self, pools: &[PoolLine]) -> Result<()> {
+        self.containers.build().await?;
         let github = self.github.insert(GithubBox::start(BoxConfig::default()).await?);
         let bare = Bare::connect(&github.url(), SCOPE).await?;
         let set = bare.scale_set(BARE).await?;
@@ -141,7 +145,7 @@ impl Stand {
     pub(in super::super) async fn bare_list_ms(&self) -> Result<(usize, f64)> {
         let began_us = now_us();
         let options = ListContainersOptionsBuilder::default().all(true).build();
-        let listed = self.docker.list_containers(Some(options)).await?;
+        let listed = answer("list containers", self.docker.list_containers(Some(options))).await?;
         Ok((listed.len(), apart_ms(began_us, now_us())))
     }
 
@@ -165,10 +169,14 @@ impl Stand {
     pub(in super::super) async fn wait_quiet(&mut self, bound: Duration) -> Result<()> {
         self.wait(bound, |state| state.summary.runners == 0).await?;
         let deadline = tokio::time::Instant::now() + bound;
-        while !self.containers.of(&self.state()).await?.is_empty() {
+        loop {
+            let left = self.containers.of(&self.state()).await?.len();
+            if left == 0 {
+                break;
+            }
             anyhow::ensure!(
                 tokio::time::Instant::now() < deadline,
-                "containers are left after {bound:?}"
+                "the engine has not removed {left} containers within {bound:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -261,8 +269,9 @@ impl Stand {
             }),
             ..ContainerCreateBody::default()
         };
-        let container = self.docker.create_container(Some(options), body).await?;
-        self.docker.start_container(&container.id, None).await?;
+        let created = self.docker.create_container(Some(options), body);
+        let container = answer("create container", created).await?;
+        answer("start container", self.docker.start_container(&container.id, None)).await?;
         self.when(&bare.name, Action::Start, BOUND).await
     }
 
@@ -272,10 +281,7 @@ impl Stand {
 
     pub(in super::super) async fn remove_bare(&self, bare: &BareContainer) -> Result<()> {
         let options = RemoveContainerOptionsBuilder::new().force(true).build();
-        self.docker
-            .remove_container(&bare.name, Some(options))
-            .await
-            .context("cannot remove a bare container")
+        answer("remove container", self.docker.remove_container(&bare.name, Some(options))).await
     }
 
     /// One container by bare code, from the call to the start.
@@ -288,21 +294,42 @@ impl Stand {
         Ok(apart_ms(began_us, started_us))
     }
 
-    /// Ends and removes everything, however far it came.
-    pub(in super::super) async fn end(mut self) -> Result<()> {
+    /// Ends and removes everything, however far it came. An engine that hangs is not waited for: what
+    /// stays there is said, and how it is removed.
+    pub(in super::super) async fn end(mut self, hurry: bool) -> Result<()> {
         if let Some(controller) = self.controller.take() {
-            let _ = controller.stop(STOP_BOUND).await;
+            // What it does not remove any more is removed here.
+            let _ = if hurry {
+                controller.kill().await
+            } else {
+                controller.stop(STOP_BOUND).await.map(drop)
+            };
         }
-        let filters = HashMap::from([("label", vec![format!("{LABEL}={}", self.mark)])]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        for container in self.containers.docker().list_containers(Some(options)).await? {
-            let options = RemoveContainerOptionsBuilder::new().force(true).build();
-            let id = container.id.unwrap_or_default();
-            let _ = self.containers.docker().remove_container(&id, Some(options)).await;
-        }
-        self.containers.clear(&self.state()).await?;
+        let bound = if hurry { HURRY_BOUND } else { CLEAR_BOUND };
+        let mut left = None;
+        let cleared = tokio::time::timeout(bound, self.clear(&mut left)).await;
         self.data.end_processes().await;
-        self.data.remove()
+        let image = self.containers.image().to_owned();
+        let address = self.containers.address();
+        self.data.remove()?;
+        let why = match cleared {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("no answer to `remove container` within {bound:?}"),
+        };
+        let left = left.map_or_else(String::new, |left| format!("{left} "));
+        bail!(
+            "the engine at {address} was not cleared ({why}): {left}containers may stay there; once it answers (restart it if it does not): docker -H {address} rm -f $(docker -H {address} ps -aq --filter ancestor={image}); docker -H {address} rmi {image}"
+        )
+    }
+
+    async fn clear(&self, left: &mut Option<usize>) -> Result<()> {
+        let mut containers = self.containers.labeled(&format!("{LABEL}={}", self.mark)).await?;
+        containers.extend(self.containers.of(&self.state()).await?);
+        *left = Some(containers.len());
+        let gone = || *left = left.map(|left| left.saturating_sub(1));
+        self.containers.remove(&containers, gone).await?;
+        self.containers.remove_image().await
     }
 }
 
