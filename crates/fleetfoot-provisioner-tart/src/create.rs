@@ -43,7 +43,11 @@ impl Creation<'_> {
             }
             Owner::Nobody => {
                 self.room()?;
+                #[cfg(feature = "faults")]
+                fleetfoot_faults::point("tart.record.before");
                 self.host.record(name, &self.spec.pool).map_err(|error| self.backend(error))?;
+                #[cfg(feature = "faults")]
+                fleetfoot_faults::point("tart.record.after");
             }
             Owner::OursUnwritten => {
                 self.host.record(name, &self.spec.pool).map_err(|error| self.backend(error))?;
@@ -66,14 +70,26 @@ impl Creation<'_> {
     async fn make(&self) -> Result<(), BackendError> {
         self.clone_image().await?;
         let name = &self.spec.name;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.mark.before");
         self.host.mark(name, &self.spec.pool).map_err(|error| self.backend(error))?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.mark.after");
         if self.life(Job::Vm)? == Life::NotBegun {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("tart.set.before");
             let done = self.host.tart(OPERATION, &command::set(self.pool, name)).await?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("tart.set.after");
             if !done.succeeded() {
                 let message = format!("tart set: {}", done.said());
                 return Err(self.failed(ErrorKind::Instance, message));
             }
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("tart.run.before");
             self.keep(Job::Vm, command::run(self.pool, name), Some("vm")).await?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("tart.run.after");
             self.host.begun.send_modify(|count| *count += 1);
         }
         self.await_agent().await
@@ -100,10 +116,18 @@ impl Creation<'_> {
             directory::gone(std::fs::remove_file(self.directory.of(Job::Clone, what)))
                 .map_err(|error| self.backend(error))?;
         }
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.clone.before");
         self.keep(Job::Clone, command::clone(self.pool, name), None).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.clone.end.before");
         keep::ended(&self.directory, Job::Clone).await.map_err(|error| self.backend(error))?;
         match self.life(Job::Clone)? {
-            Life::Ended(end) if end.code == Some(0) => Ok(()),
+            Life::Ended(end) if end.code == Some(0) => {
+                #[cfg(feature = "faults")]
+                fleetfoot_faults::point("tart.clone.end.after");
+                Ok(())
+            }
             Life::Ended(end) => {
                 let said = command::one_line(&end.stderr);
                 let message = format!("tart clone: {}: {said}", end.error());

@@ -18,6 +18,8 @@ pub(crate) async fn all(host: &TartHost, name: &InstanceName) -> Result<(), Back
     let directory = host.directory(name);
     let failed = |kind, message: String| BackendError::new(OPERATION, kind, message).about(name);
     let backend = |error: std::io::Error| failed(ErrorKind::Backend, error.to_string());
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("tart.remove.before");
     // First the mark, then the look: a keeper that comes late takes its lock first and then looks for the mark.
     if directory.path().exists() {
         directory::gone(std::fs::write(directory.deleting(), "")).map_err(backend)?;
@@ -30,7 +32,12 @@ pub(crate) async fn all(host: &TartHost, name: &InstanceName) -> Result<(), Back
         }
     }
     machine(host, name).await?;
-    directory.remove().map_err(backend)
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("tart.forget.before");
+    directory.remove().map_err(backend)?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("tart.forget.after");
+    Ok(())
 }
 
 /// `tart stop`, `tart delete`: what is not there is fine.
@@ -42,7 +49,11 @@ pub(crate) async fn machine(host: &TartHost, name: &InstanceName) -> Result<(), 
     let machine = host.machine(name.as_str());
     if machine.exists() {
         // Its own failure decides nothing: a machine that still runs cannot be deleted, and that is said.
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.stop.before");
         let stopped = host.tart(OPERATION, &command::stop(name)).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.stop.after");
         if !stopped.succeeded() && !stopped.says_not_there() {
             tracing::warn!(instance = %name, error = stopped.said(), "failed to stop tart vm");
         }
@@ -54,7 +65,11 @@ pub(crate) async fn machine(host: &TartHost, name: &InstanceName) -> Result<(), 
         return Err(failed("tart run does not end".to_owned()));
     }
     if machine.exists() {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.delete.before");
         let deleted = host.tart(OPERATION, &command::delete(name)).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("tart.delete.after");
         if !deleted.succeeded() && !deleted.says_not_there() {
             return Err(failed(format!("tart delete: {}", deleted.said())));
         }

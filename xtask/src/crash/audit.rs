@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use super::Backend;
-use super::bed::{Bed, directories};
+use super::bed::{BASE, Bed, VMS, directories};
 use crate::process::wait_until;
 
 /// How long what ends by itself may take to.
@@ -42,7 +42,28 @@ pub(super) fn audit(bed: &Bed, cancelled: &[u64], machine_killed: bool) -> Resul
     match bed.backend() {
         Backend::Process => processes(bed),
         Backend::Docker => containers(bed),
+        Backend::Tart => machines(bed),
     }
+}
+
+/// What `tart` has and was asked for.
+fn machines(bed: &Bed) -> Result<()> {
+    let left: Vec<_> =
+        directories(&bed.dir().join(VMS)).into_iter().filter(|it| it != BASE).collect();
+    ensure!(left.is_empty(), "machines are left: {}", left.join(", "));
+    let calls = std::fs::read_to_string(bed.dir().join("mac/stand-in/calls"))?;
+    let mut run = std::collections::BTreeSet::new();
+    for call in calls.lines() {
+        let words: Vec<String> = serde_json::from_str(call)?;
+        if let [first, .., name] = &words[..]
+            && first == "run"
+        {
+            ensure!(run.insert(name.clone()), "machine {name} was run twice");
+        }
+    }
+    let gone = wait_until(LAST, || working_in(&bed.dir().join(VMS)).is_empty());
+    ensure!(gone, "processes are left: {}", working_in(&bed.dir().join(VMS)).join(", "));
+    Ok(())
 }
 
 fn processes(bed: &Bed) -> Result<()> {

@@ -22,6 +22,10 @@ use crate::process::{end, is_interrupted, processes_naming, run_quiet};
 /// How often a level is looked at.
 const LOOK: Duration = Duration::from_millis(60);
 
+/// The image of Tart's machines, and where they are.
+pub(super) const BASE: &str = "base";
+pub(super) const VMS: &str = "mac/vms";
+
 /// What all cases of one backend share.
 #[derive(Clone)]
 pub(super) struct Ground {
@@ -29,6 +33,8 @@ pub(super) struct Ground {
     pub(super) dir: PathBuf,
     pub(super) backend: Backend,
     pub(super) engine: Option<Engine>,
+    /// The stand-in for `tart`.
+    pub(super) tart: Option<PathBuf>,
     /// A mistake that every daemon makes, by its name.
     pub(super) defect: Option<String>,
 }
@@ -65,7 +71,10 @@ impl Bed {
     pub(super) fn new(ground: &Ground, number: usize, scenario: Scenario) -> Result<Self> {
         let dir = ground.dir.join(format!("c{number}"));
         std::fs::create_dir(&dir)?;
-        let github = Github::start(plain(&ground.binary, &dir), &scenario.settings(&ground.dir)?)?;
+        if let Some(tart) = &ground.tart {
+            mac(tart, &dir)?;
+        }
+        let github = Github::start(plain(ground, &dir), &scenario.settings(&ground.dir)?)?;
         std::fs::write(dir.join("token"), &github.token)?;
         std::fs::write(dir.join("token.other"), &github.token)?;
         let trace = dir.join("points");
@@ -128,6 +137,11 @@ impl Bed {
     /// The lines that make a pool's instances; `second` is another way to make them.
     pub(super) fn backend_lines(&self, second: bool) -> String {
         let dir = self.dir.display();
+        if self.ground.tart.is_some() {
+            return format!(
+                "    tart:\n      image: {BASE}\n      runner_cmd: {dir}/runner/run.sh\n"
+            );
+        }
         match (&self.ground.engine, second) {
             (Some(engine), _) => format!(
                 "    docker:\n      image: {IMAGE}\n      host: unix://{}\n      pull: never\n      network: host\n      runner_cmd: {RUNNER}\n",
@@ -191,7 +205,7 @@ impl Bed {
     fn spawn(&mut self, more: impl FnOnce(&mut Command, Option<&str>)) -> Result<()> {
         self.starts += 1;
         let log = File::create(self.dir.join(format!("log.{}", self.starts)))?;
-        let mut command = plain(&self.ground.binary, &self.dir);
+        let mut command = plain(&self.ground, &self.dir);
         command.arg("run").arg("--config").arg(self.dir.join("fleetfoot.yml"));
         // What may land late is waited for by its call's bound, twice: short, or a case takes minutes.
         command.env("FLEETFOOT_CALL_BOUND_MS", "2500");
@@ -261,7 +275,7 @@ impl Bed {
 
     /// Runs one of the binary's commands; its standard output, or `None` if it failed.
     pub(super) fn command(&self, words: &[&str]) -> Result<Option<String>> {
-        let mut command = plain(&self.ground.binary, &self.dir);
+        let mut command = plain(&self.ground, &self.dir);
         command.args(words).arg("--state-dir").arg(self.state_dir());
         let output = command.stdin(Stdio::null()).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -352,11 +366,31 @@ pub(super) fn directories(instances: &Path) -> Vec<String> {
     names.filter(|name| !name.starts_with('.')).collect()
 }
 
+/// A Mac's machines, with an image among them, and `tart` in a directory of its own.
+fn mac(tart: &Path, dir: &Path) -> Result<()> {
+    let base = dir.join(VMS).join(BASE);
+    std::fs::create_dir_all(&base)?;
+    for (name, text) in
+        [("disk.img", "base"), ("nvram.bin", ""), ("config.json", "{\"os\": \"linux\"}")]
+    {
+        std::fs::write(base.join(name), text)?;
+    }
+    std::fs::create_dir(dir.join("bin"))?;
+    std::os::unix::fs::symlink(tart, dir.join("bin/tart"))?;
+    Ok(())
+}
+
 /// The binary with nothing of our environment but what every program needs.
-fn plain(binary: &Path, home: &Path) -> Command {
-    let mut command = Command::new(binary);
+fn plain(ground: &Ground, home: &Path) -> Command {
+    let mut command = Command::new(&ground.binary);
     command.env_clear().current_dir(home).env("HOME", home).env("TMPDIR", home);
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let path = std::env::var("PATH").unwrap_or_default();
+    if ground.tart.is_some() {
+        command.env("PATH", format!("{}:{path}", home.join("bin").display()));
+        command.env("TART_HOME", home.join("mac"));
+    } else {
+        command.env("PATH", path);
+    }
     command.stderr(Stdio::null());
     command
 }

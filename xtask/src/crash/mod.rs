@@ -39,7 +39,7 @@ pub(crate) use page::{PAGE, names_in_page};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Only on this backend; without it on both
+    /// Only on this backend; without it on all
     #[arg(long)]
     backend: Option<Backend>,
     /// Only points whose names contain this, or match it if it has a `*`
@@ -75,6 +75,8 @@ pub(crate) struct Args {
 pub(crate) enum Backend {
     Process,
     Docker,
+    /// Machines of Tart, by its stand-in.
+    Tart,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -93,10 +95,21 @@ enum Output {
 }
 
 impl Backend {
+    const ALL: [Self; 3] = [Self::Process, Self::Docker, Self::Tart];
+
     fn word(self) -> &'static str {
         match self {
             Self::Process => "process",
             Self::Docker => "docker",
+            Self::Tart => "tart",
+        }
+    }
+
+    /// What is played on it: what is not the backend's business is played on the others.
+    fn scenarios(self) -> &'static [Scenario] {
+        match self {
+            Self::Process | Self::Docker => &Scenario::ALL,
+            Self::Tart => &[Scenario::Load, Scenario::LostStore],
         }
     }
 }
@@ -163,7 +176,7 @@ impl Outcome {
 }
 
 impl Args {
-    /// What the gate asks for: every point on processes and a third of those on Docker, first pass.
+    /// What the gate asks for: every point on processes, a third of those on Docker, those around Tart, first pass.
     pub(crate) fn for_ci() -> Self {
         let head = crate::process::run_quiet(Command::new("git").args(["rev-parse", "HEAD"]));
         Self {
@@ -190,8 +203,10 @@ impl Args {
             self.points.as_ref().is_none_or(|pattern| points::matches(pattern, name))
         };
         let of_backend = |name: &&String| match backend {
-            Backend::Process => !name.starts_with("docker."),
-            Backend::Docker => !name.starts_with("process."),
+            Backend::Process => !name.starts_with("docker.") && !name.starts_with("tart."),
+            Backend::Docker => !name.starts_with("process.") && !name.starts_with("tart."),
+            // Its own, and those around its calls.
+            Backend::Tart => name.starts_with("tart.") || name.starts_with("controller.backend."),
         };
         let names: Vec<String> = points.keys().filter(asked).filter(of_backend).cloned().collect();
         match (&self.third, backend) {
@@ -219,7 +234,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut set = Set::new()?;
     let mut outcomes = Vec::new();
     let mut passed = BTreeMap::new();
-    let backends = args.backend.map_or(vec![Backend::Process, Backend::Docker], |one| vec![one]);
+    let backends = args.backend.map_or(Backend::ALL.to_vec(), |one| vec![one]);
     for backend in backends {
         let chosen = args.chosen(&points, backend);
         if chosen.is_empty() {
@@ -257,12 +272,13 @@ fn unpassed(
     points: &BTreeMap<String, String>,
     passed: &BTreeMap<Backend, BTreeSet<String>>,
 ) -> Vec<String> {
+    let all_are_here = Backend::ALL.iter().all(|backend| passed.contains_key(backend));
     let missed = |backend: &Backend| {
         args.chosen(points, *backend)
             .into_iter()
             .filter(|name| {
                 let is_own = name.starts_with(&format!("{}.", backend.word()));
-                (is_own || passed.len() == 2) && !passed.values().any(|seen| seen.contains(name))
+                (is_own || all_are_here) && !passed.values().any(|seen| seen.contains(name))
             })
             .collect::<BTreeSet<_>>()
     };
@@ -278,7 +294,7 @@ fn ground(
     let dir = set.tests_dir().join(backend.word());
     std::fs::create_dir(&dir)?;
     let engine = match backend {
-        Backend::Process => None,
+        Backend::Process | Backend::Tart => None,
         Backend::Docker => {
             set.start(Kind::Docker);
             let Some(socket) = set.env.get("FLEETFOOT_TEST_DOCKER_SOCKET") else {
@@ -288,18 +304,20 @@ fn ground(
             Some(engine::Engine::prepare(Path::new(socket), binary, &dir)?)
         }
     };
-    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine, defect }))
+    let tart = if backend == Backend::Tart { Some(build_tart(&tidy::root())?) } else { None };
+    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine, tart, defect }))
 }
 
 /// Every scenario once, without a crash.
 fn surveys(ground: &Ground, args: &Args) -> Result<Vec<(Scenario, BTreeMap<String, u64>)>> {
-    let seen = case::at_once(&Scenario::ALL, args.jobs, |scenario| {
+    let scenarios = ground.backend.scenarios();
+    let seen = case::at_once(scenarios, args.jobs, |scenario| {
         let seen = case::survey(ground, *scenario, args.keep);
         seen.with_context(|| {
             format!("without a crash, {} on {}", scenario.name(), ground.backend.word())
         })
     });
-    Scenario::ALL.into_iter().zip(seen).map(|(scenario, seen)| Ok((scenario, seen?))).collect()
+    scenarios.iter().zip(seen).map(|(scenario, seen)| Ok((*scenario, seen?))).collect()
 }
 
 /// The binary with everything that tests do to it from within, for us and for `defects`. It is built beside the others, so that nothing is compiled twice, and
@@ -308,8 +326,7 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--package", "fleetfoot", "--features", "faults"]).current_dir(root);
     run_loud(&mut cargo)?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = target(root);
     let (built, dir) = (target.join("debug/fleetfoot"), target.join("faults"));
     std::fs::create_dir_all(&dir)?;
     let binary = dir.join("fleetfoot");
@@ -317,6 +334,19 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     let _ = std::fs::remove_file(&binary);
     std::fs::copy(&built, &binary).with_context(|| format!("{} was not built", built.display()))?;
     Ok(binary.canonicalize()?)
+}
+
+/// The stand-in for the `tart` program.
+fn build_tart(root: &Path) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    let name = "fleetfoot-tart-stand-in";
+    let words = ["build", "--package", "fleetfoot-provisioner-tart", "--bin", name];
+    run_loud(cargo.args(words).current_dir(root))?;
+    Ok(target(root).join("debug").join(name).canonicalize()?)
+}
+
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 fn finish(args: &Args, outcomes: &[Outcome], unpassed: &[String], took: Duration) -> Result<()> {

@@ -14,14 +14,14 @@ pub(crate) const PAGE: &str = "docs/crash-points.md";
 const HEAD: &str = "# Crash points
 
 Each is a place in the program at which a build for tests (feature `faults`) ends by SIGKILL when it is told to.
-`cargo xtask crash` does so at every one of them with the real binary, on processes and on Docker, on the first pass and on a later one, starts the program again and checks that no job was lost or started twice and that nothing is left over.
+`cargo xtask crash` does so at every one of them with the real binary, on processes, on Docker and, those around its calls, on machines of Tart, on the first pass and on a later one, starts the program again and checks that no job was lost or started twice and that nothing is left over.
 This page is written by `cargo xtask crash --write-docs`; a row without a result was not run since the point was made.
 
 A result is the scenario that comes to the point and what came out of each pass.
 ";
 
 /// The cells of a row: one for each backend.
-type Cells = [String; 2];
+type Cells = [String; 3];
 
 /// Writes the results into the page. What this run did not try keeps what it had.
 pub(super) fn write(
@@ -31,14 +31,16 @@ pub(super) fn write(
 ) -> Result<()> {
     let path = root.join(PAGE);
     let before = rows(&std::fs::read_to_string(&path).unwrap_or_default());
-    let mut text =
-        format!("{HEAD}\n| Point | In | Processes | Docker |\n| --- | --- | --- | --- |\n");
+    let mut text = format!(
+        "{HEAD}\n| Point | In | Processes | Docker | Tart |\n| --- | --- | --- | --- | --- |\n"
+    );
     for (name, file) in points {
         let known = before.get(name).cloned().unwrap_or_default();
-        let [process, docker] = [(Backend::Process, 0), (Backend::Docker, 1)]
-            .map(|(backend, at)| cell(name, backend, outcomes, &known[at]));
+        let backends = [(Backend::Process, 0), (Backend::Docker, 1), (Backend::Tart, 2)];
+        let [process, docker, tart] =
+            backends.map(|(backend, at)| cell(name, backend, outcomes, &known[at]));
         let file = file.trim_start_matches("crates/");
-        let _ = writeln!(text, "| `{name}` | `{file}` | {process} | {docker} |");
+        let _ = writeln!(text, "| `{name}` | `{file}` | {process} | {docker} | {tart} |");
     }
     std::fs::write(&path, text).with_context(|| format!("cannot write {PAGE}"))
 }
@@ -67,7 +69,8 @@ fn rows(text: &str) -> BTreeMap<String, Cells> {
         let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
         let name = cells.next()?.trim_end_matches('`').to_owned();
         let _file = cells.next()?;
-        Some((name, [cells.next()?.to_owned(), cells.next()?.to_owned()]))
+        let mut cell = || cells.next().unwrap_or_default().to_owned();
+        Some((name, [cell(), cell(), cell()]))
     };
     text.lines().filter_map(row).collect()
 }
@@ -100,10 +103,9 @@ mod tests {
 
     #[test]
     fn rows_are_read_as_they_are_written() {
-        let text =
-            "| Point | In |\n| --- | --- |\n| `a.b.before` | `a/src/b.rs` | load: #1 ok |  |\n";
+        let text = "| Point | In |\n| --- | --- |\n| `a.b.before` | `a/src/b.rs` | load: #1 ok |  | load: #1 ok |\n";
         let rows = rows(text);
-        assert_eq!(rows["a.b.before"], ["load: #1 ok".to_owned(), String::new()]);
+        assert_eq!(rows["a.b.before"], ["load: #1 ok", "", "load: #1 ok"].map(str::to_owned));
         assert_eq!(names_in_page(text).len(), 1);
     }
 }

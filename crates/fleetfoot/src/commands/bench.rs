@@ -21,6 +21,7 @@ mod docker;
 mod failover;
 mod figure;
 mod idle;
+mod libvirt;
 mod outside;
 mod pools;
 mod process;
@@ -93,6 +94,8 @@ pub enum Row {
     Again,
     /// Killed with fifty containers running, and started again
     Adopt,
+    /// From a queued job to its runner in a virtual machine: cold, running, suspended, from memory
+    Libvirt,
     /// Jobs a second through a simulated backend, the store on disk
     Churn,
     /// A thousand running instances, killed and started again
@@ -117,6 +120,7 @@ impl Row {
             Self::Refill => "refill",
             Self::Again => "again",
             Self::Adopt => "adopt",
+            Self::Libvirt => "libvirt",
             Self::Churn => "churn",
             Self::Recover => "recover",
             Self::Failover => "failover",
@@ -167,10 +171,11 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
             Row::Start => interruptible(start::measure(args.quick)).await?,
             Row::Burst => interruptible(burst::measure(args.quick)).await?,
             Row::Pools => interruptible(pools::measure(args.quick)).await?,
-            // Those with containers remove them themselves.
+            // Those with containers or machines remove them themselves.
             Row::Docker => docker::measure(args.quick).await?,
             Row::Refill => refill::measure(args.quick).await?,
             Row::Adopt => adopt::measure(args.quick).await?,
+            Row::Libvirt => libvirt::measure(args.quick).await?,
             Row::Again => interruptible(again::measure(args.quick)).await?,
             Row::Churn => interruptible(churn::measure(args.quick)).await?,
             Row::Recover => interruptible(recover::measure(args.quick)).await?,

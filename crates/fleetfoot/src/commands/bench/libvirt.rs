@@ -1,0 +1,275 @@
+//! Row `libvirt`: from a queued job to its runner's process in an emulated guest, cold and in each way to wait.
+
+mod guest;
+mod spy;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fleetfoot_provisioner_libvirt::rpc::Connection;
+use fleetfoot_provisioner_libvirt::wire::Domain;
+use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, JobState, QueueJobs};
+
+use super::Measured;
+use super::figure::{Figure, apart_ms, median, now_us, percentile};
+use super::rig::SCOPE;
+use crate::commands::sim::{Controller, ControllerFiles, DataDirectory, Signals};
+use guest::Guest;
+use spy::{Ask, Noted, Spy};
+
+const ROW: &str = "libvirt";
+const BOUND: Duration = Duration::from_secs(300);
+const STOP_BOUND: Duration = Duration::from_secs(20);
+const JOB_MS: u64 = 100;
+/// Pools by how their machines come to a job, and whether one waits for it.
+const WAYS: [(&str, &str, u32); 4] = [
+    ("cold", "running", 0),
+    ("running", "running", 1),
+    ("suspended", "suspended", 1),
+    ("snapshot", "snapshot", 0),
+];
+
+pub(super) async fn measure(quick: bool) -> Result<Measured> {
+    let rounds = if quick { 1 } else { 5 };
+    let mut signals = Signals::new()?;
+    let guest = match Guest::find() {
+        Ok(guest) => guest,
+        Err(why) => return Ok(Measured::Skipped(why)),
+    };
+    let talk = match guest.talk().await {
+        Ok(talk) => talk,
+        Err(error) => return Ok(Measured::Skipped(format!("no libvirtd: {error:#}"))),
+    };
+    let mut stand = Stand::new(guest, talk).await?;
+    let measured = tokio::select! {
+        biased;
+        () = signals.asked() => Err(anyhow::anyhow!("interrupted")),
+        measured = all(&mut stand, rounds) => measured,
+    };
+    stand.end().await?;
+    measured.map(Measured::Figures)
+}
+
+/// A box, a controller behind a spy, and bare code's own connection.
+struct Stand {
+    data: DataDirectory,
+    guest: Guest,
+    talk: Connection,
+    spy: Spy,
+    github: GithubBox,
+    files: ControllerFiles,
+    controller: Option<Controller>,
+    /// In every name of ours, so that nobody else's machine is taken for one.
+    mark: String,
+}
+
+/// What one job took, in milliseconds.
+struct Took {
+    started: f64,
+    /// Of it, what neither libvirt, the guest nor GitHub took.
+    own: f64,
+}
+
+impl Stand {
+    async fn new(guest: Guest, talk: Connection) -> Result<Self> {
+        let data = DataDirectory::new("bench")?;
+        guest::runner_disk(data.path()).await?;
+        let socket = data.path().join("libvirt.sock");
+        let spy = Spy::start(&socket, guest.socket.clone())?;
+        let github = GithubBox::start(BoxConfig::default()).await?;
+        // The guests' way to this host's loopback interface.
+        let url = github.url().replace("127.0.0.1", "10.0.2.2");
+        github.change(|settings| settings.runner_url = Some(url));
+        let mark = format!("b{:06x}", fastrand::u32(..1 << 24));
+        let token = data.path().join("token");
+        std::fs::write(&token, DEFAULT_TOKEN).context("cannot write the token file")?;
+        let mut config =
+            format!("url: {}/{SCOPE}\ntoken_file: {}\nrunners:\n", github.url(), token.display());
+        for (way, mode, warm) in WAYS {
+            let backend = guest.config(&socket, data.path(), mode);
+            let _ = write!(
+                config,
+                "  {mark}-{way}:\n    labels: [{way}]\n    max_runners: 1\n    warm: {warm}\n    \
+                 idle_timeout: 1s\n    boot_timeout: 90s\n{backend}"
+            );
+        }
+        let files = ControllerFiles::write(data.path(), &config)?;
+        Ok(Self { data, guest, talk, spy, github, files, controller: None, mark })
+    }
+
+    fn pool(&self, way: &str) -> String {
+        format!("{}-{way}", self.mark)
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        let controller = self.controller.insert(Controller::start(&self.files)?);
+        controller.wait_ready(BOUND).await.map(drop)
+    }
+
+    /// Waits until the pool has `warm` machines that wait, and no other instance is there.
+    async fn wait_quiet(&mut self, way: &str, warm: usize) -> Result<()> {
+        let pool = self.pool(way);
+        let controller = self.controller.as_mut().context("no controller")?;
+        let quiet = |status: &fleetfoot_api::Status| {
+            let waits = |one: &&fleetfoot_api::InstanceStatus| one.phase == "warm";
+            let of_pool = status.instances.iter().filter(|one| one.pool == pool);
+            let others = status.instances.iter().filter(|one| !waits(one)).count();
+            others == 0 && of_pool.filter(waits).count() == warm
+        };
+        controller.wait_status(BOUND, quiet).await.map(drop)
+    }
+
+    async fn wait(&mut self, wanted: impl FnMut(&BoxState) -> bool) -> Result<BoxState> {
+        let waited = self.github.wait_until(BOUND, wanted).await;
+        if let Some(controller) = &mut self.controller {
+            controller.check()?;
+        }
+        Ok(waited?)
+    }
+
+    /// One job of this pool to its end.
+    async fn one(&mut self, way: &str) -> Result<Took> {
+        let pool = self.pool(way);
+        let ids = self.github.queue_jobs(&QueueJobs::for_scale_set(SCOPE, &pool, 1, JOB_MS));
+        let id = ids.first().copied().context("no job was queued")?;
+        let ended =
+            |state: &BoxState| state.job(id).is_some_and(|job| job.state == JobState::Completed);
+        let state = self.wait(ended).await?;
+        let job = state.job(id).context("the box forgot a job")?;
+        let name = job.runner.clone().context("a job without a runner")?;
+        let jit = state.jit_calls.iter().find(|call| call.name == name).context("no JIT call")?;
+        let jit = (jit.arrived_us, jit.answered_us.context("a JIT call without an answer")?);
+        let delivered_us = job.delivered_us.context("a job that was never told")?;
+        let calls = self.spy.since(job.queued_us, &name);
+        let started_us = last(&calls, Ask::Exec)?.answered_us.context("no process was started")?;
+        Ok(Took {
+            started: apart_ms(job.queued_us, started_us),
+            own: own_ms(delivered_us, &calls, jit)?,
+        })
+    }
+
+    /// Ends and removes everything, however far it came.
+    async fn end(mut self) -> Result<()> {
+        if let Some(controller) = self.controller.take() {
+            let _ = controller.stop(STOP_BOUND).await;
+        }
+        guest::clear(&self.talk, &[self.mark.clone()]).await?;
+        clear_templates(&self.talk, self.data.path().to_owned()).await?;
+        self.data.end_processes().await;
+        self.data.remove()
+    }
+}
+
+/// A template whose making was cut off has a name of its own; its disk is in our directory.
+async fn clear_templates(talk: &Connection, directory: PathBuf) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".qcow2") {
+            guest::clear(talk, &[name.to_owned()]).await?;
+        }
+    }
+    Ok(())
+}
+
+fn last(calls: &[Noted], ask: Ask) -> Result<&Noted> {
+    let found = calls.iter().rev().find(|it| it.ask == ask);
+    found.with_context(|| format!("no {ask:?} was seen at libvirt"))
+}
+
+/// From the message to the runner's start, without the calls of libvirt and GitHub and without the boot, which
+/// begins with the machine and ends with the agent's first good answer.
+fn own_ms(delivered_us: u64, calls: &[Noted], jit: (u64, u64)) -> Result<f64> {
+    let exec = last(calls, Ask::Exec)?;
+    let mut own = apart_ms(delivered_us, exec.sent_us) - apart_ms(jit.0, jit.1);
+    let created = calls.iter().find(|it| matches!(it.ask, Ask::Create | Ask::Restore));
+    if let Some(created) = created {
+        let up = calls.iter().filter(|it| it.ask == Ask::Ping).find_map(|it| it.answered_us);
+        own -= apart_ms(created.sent_us, up.context("no agent answered")?);
+    }
+    if let Ok(resume) = last(calls, Ask::Resume) {
+        own -= apart_ms(resume.sent_us, resume.answered_us.context("a resume failed")?);
+    }
+    Ok(own)
+}
+
+/// How long bare code takes to let a suspended machine go on and to start a program in it.
+async fn bare_resume(talk: &Connection, domain: &Domain) -> Result<f64> {
+    talk.suspend(domain).await?;
+    let began_us = now_us();
+    talk.resume(domain).await?;
+    guest::exec(talk, domain).await?;
+    Ok(apart_ms(began_us, now_us()))
+}
+
+async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
+    let (mut boots, mut bare_calls) = (Vec::new(), Vec::new());
+    let mut kept = None;
+    for round in 0..rounds {
+        if let Some(domain) = kept.replace(boot(stand, round, &mut boots).await?) {
+            stand.talk.destroy(&domain).await?;
+        }
+    }
+    let kept = kept.context("no bare machine")?;
+    stand.start().await?;
+    let mut figures = Vec::new();
+    for (way, _, warm) in WAYS {
+        let (mut started, mut own) = (Vec::new(), Vec::new());
+        // The first clone of all makes the template.
+        let first = usize::from(way == "snapshot");
+        for round in 0..rounds + first {
+            stand.wait_quiet(way, warm as usize).await?;
+            let bare = bare_resume(&stand.talk, &kept).await?;
+            let took = stand.one(way).await?;
+            if round >= first {
+                bare_calls.push(bare);
+                started.push(took.started);
+                own.push(took.own);
+            }
+        }
+        let (bare, goal) = match way {
+            "running" | "suspended" => (&bare_calls, "ratio at most 1.2"),
+            "snapshot" => (&boots, "ratio at most 0.333"),
+            _ => (&boots, ""),
+        };
+        let figure =
+            |metric: &str, value| Figure::new(ROW, format!("{way}_{metric}"), "ms", value, rounds);
+        figures.push(
+            figure("queued_to_started_p50", median(&started)).beside(median(bare)).goal(goal),
+        );
+        if way != "snapshot" {
+            figures.push(figure("own_share_p50", percentile(&own, 50)).goal("at most 150"));
+        }
+    }
+    Ok(figures)
+}
+
+async fn boot(stand: &Stand, round: usize, boots: &mut Vec<f64>) -> Result<Domain> {
+    let name = format!("{}-bare{round}", stand.mark);
+    let (domain, took) = stand.guest.boot(&stand.talk, &name, stand.data.path()).await?;
+    boots.push(took);
+    Ok(domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_share_has_no_boot_and_no_call_of_others() {
+        let noted = |ask, sent_us, answered_us| Noted::of(ask, sent_us, answered_us);
+        let calls = [
+            noted(Ask::Create, 5_000, Some(9_000)),
+            noted(Ask::Ping, 10_000, None),
+            noted(Ask::Ping, 20_000, Some(21_000)),
+            noted(Ask::Exec, 30_000, Some(50_000)),
+        ];
+        let own = own_ms(1_000, &calls, (22_000, 26_000)).unwrap();
+        assert!((own - (4.0 + 9.0 - 4.0)).abs() < 0.001, "{own}");
+        let warm = [noted(Ask::Resume, 6_000, Some(8_000)), noted(Ask::Exec, 9_000, Some(10_000))];
+        let own = own_ms(1_000, &warm, (2_000, 5_000)).unwrap();
+        assert!((own - 3.0).abs() < 0.001, "{own}");
+        assert!(own_ms(1_000, &warm[..1], (2_000, 5_000)).is_err());
+    }
+}
