@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use super::Backend;
-use super::bed::{BASE, Bed, VMS, directories};
+use super::bed::{Bed, directories};
+use super::mac;
 use crate::process::wait_until;
 
 /// How long what ends by itself may take to.
-const LAST: Duration = Duration::from_secs(5);
+pub(super) const LAST: Duration = Duration::from_secs(5);
 
 /// Holds jobs, backend, GitHub and store against what was promised. A job whose machine was killed under it
 /// may have failed.
@@ -42,28 +43,8 @@ pub(super) fn audit(bed: &Bed, cancelled: &[u64], machine_killed: bool) -> Resul
     match bed.backend() {
         Backend::Process => processes(bed),
         Backend::Docker => containers(bed),
-        Backend::Tart => machines(bed),
+        Backend::Tart => mac::audit(bed.dir()),
     }
-}
-
-/// What `tart` has and was asked for.
-fn machines(bed: &Bed) -> Result<()> {
-    let left: Vec<_> =
-        directories(&bed.dir().join(VMS)).into_iter().filter(|it| it != BASE).collect();
-    ensure!(left.is_empty(), "machines are left: {}", left.join(", "));
-    let calls = std::fs::read_to_string(bed.dir().join("mac/stand-in/calls"))?;
-    let mut run = std::collections::BTreeSet::new();
-    for call in calls.lines() {
-        let words: Vec<String> = serde_json::from_str(call)?;
-        if let [first, .., name] = &words[..]
-            && first == "run"
-        {
-            ensure!(run.insert(name.clone()), "machine {name} was run twice");
-        }
-    }
-    let gone = wait_until(LAST, || working_in(&bed.dir().join(VMS)).is_empty());
-    ensure!(gone, "processes are left: {}", working_in(&bed.dir().join(VMS)).join(", "));
-    Ok(())
 }
 
 fn processes(bed: &Bed) -> Result<()> {
@@ -88,7 +69,7 @@ fn containers(bed: &Bed) -> Result<()> {
 }
 
 /// Processes that name the directory or work in it.
-fn working_in(dir: &Path) -> Vec<String> {
+pub(super) fn working_in(dir: &Path) -> Vec<String> {
     let needle = dir.display().to_string();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let found = entries.filter_map(|entry| {

@@ -13,18 +13,15 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Backend;
-use super::case::SHIMS;
+use super::case::{self, SHIMS};
 use super::engine::{Engine, IMAGE, RUNNER};
 use super::github::Github;
+use super::mac;
 use super::scenario::Scenario;
 use crate::process::{end, is_interrupted, processes_naming, run_quiet};
 
 /// How often a level is looked at.
 const LOOK: Duration = Duration::from_millis(60);
-
-/// The image of Tart's machines, and where they are.
-pub(super) const BASE: &str = "base";
-pub(super) const VMS: &str = "mac/vms";
 
 /// What all cases of one backend share.
 #[derive(Clone)]
@@ -72,7 +69,7 @@ impl Bed {
         let dir = ground.dir.join(format!("c{number}"));
         std::fs::create_dir(&dir)?;
         if let Some(tart) = &ground.tart {
-            mac(tart, &dir)?;
+            mac::set_up(tart, &dir)?;
         }
         let github = Github::start(plain(ground, &dir), &scenario.settings(&ground.dir)?)?;
         std::fs::write(dir.join("token"), &github.token)?;
@@ -138,9 +135,7 @@ impl Bed {
     pub(super) fn backend_lines(&self, second: bool) -> String {
         let dir = self.dir.display();
         if self.ground.tart.is_some() {
-            return format!(
-                "    tart:\n      image: {BASE}\n      runner_cmd: {dir}/runner/run.sh\n"
-            );
+            return mac::lines(&self.dir);
         }
         match (&self.ground.engine, second) {
             (Some(engine), _) => format!(
@@ -366,39 +361,17 @@ pub(super) fn directories(instances: &Path) -> Vec<String> {
     names.filter(|name| !name.starts_with('.')).collect()
 }
 
-/// A Mac's machines, with an image among them, and `tart` in a directory of its own.
-fn mac(tart: &Path, dir: &Path) -> Result<()> {
-    let base = dir.join(VMS).join(BASE);
-    std::fs::create_dir_all(&base)?;
-    for (name, text) in
-        [("disk.img", "base"), ("nvram.bin", ""), ("config.json", "{\"os\": \"linux\"}")]
-    {
-        std::fs::write(base.join(name), text)?;
-    }
-    std::fs::create_dir(dir.join("bin"))?;
-    std::os::unix::fs::symlink(tart, dir.join("bin/tart"))?;
-    Ok(())
-}
-
 /// The binary with nothing of our environment but what every program needs.
 fn plain(ground: &Ground, home: &Path) -> Command {
     let mut command = Command::new(&ground.binary);
     command.env_clear().current_dir(home).env("HOME", home).env("TMPDIR", home);
     let path = std::env::var("PATH").unwrap_or_default();
-    if ground.tart.is_some() {
-        command.env("PATH", format!("{}:{path}", home.join("bin").display()));
-        command.env("TART_HOME", home.join("mac"));
-    } else {
-        command.env("PATH", path);
+    match &ground.tart {
+        Some(_) => mac::surround(&mut command, home, &path),
+        None => drop(command.env("PATH", path)),
     }
     command.stderr(Stdio::null());
     command
-}
-
-/// Where a failed case can be looked at.
-pub(super) fn kept(dir: &Path) -> PathBuf {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    format!("/tmp/fleetfoot-crash-{}-{name}", std::process::id()).into()
 }
 
 impl Drop for Bed {
@@ -416,7 +389,7 @@ impl Drop for Bed {
         }
         if self.keep {
             // The directory of the run goes with the run.
-            let _ = std::fs::rename(&self.dir, kept(&self.dir));
+            let _ = std::fs::rename(&self.dir, case::kept(&self.dir));
         } else {
             let _ = std::fs::remove_dir_all(&self.dir);
         }

@@ -1,6 +1,7 @@
 //! One case: a scenario with a crash at one pass of one point; and many of them at once.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use anyhow::Result;
 use crate::process::is_interrupted;
 
 use super::audit::audit;
-use super::bed::{Bed, Ground, kept};
+use super::bed::{Bed, Ground};
 use super::scenario::Scenario;
 use super::{Backend, Case, Outcome, Verdict};
 
@@ -98,6 +99,12 @@ fn once(ground: &Ground, case: &Case, keep: bool) -> Verdict {
         Ok(()) if bed.crashed => Verdict::Survived,
         Ok(()) => Verdict::NotReached,
     }
+}
+
+/// Where a failed case can be looked at.
+pub(super) fn kept(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    format!("/tmp/fleetfoot-crash-{}-{name}", std::process::id()).into()
 }
 
 /// Does `work` for each item, `jobs` at once, until we are asked to end; results in the order of the items.

@@ -14,6 +14,7 @@ mod bed;
 mod case;
 mod engine;
 mod github;
+mod mac;
 mod page;
 mod planted;
 pub(crate) mod points;

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-provisioner-libvirt", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-process", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-shoes", &["core", "provisioner"]),
-    ("fleetfoot-provisioner-tart", &["core", "provisioner"]),
+    ("fleetfoot-provisioner-tart", &["core", "provisioner", "faults"]),
     ("fleetfoot-controller", &["core", "github", "store", "provisioner", "ordered", "faults"]),
     ("fleetfoot-releases", &["core", "github", "ordered"]),
     ("fleetfoot-server", &["api", "core", "store", "faults"]),
