@@ -19,6 +19,8 @@ const REACH: u64 = 0x400_0000;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Housekeeping on a period: the sweep, the store's retention, the look at the disk.
 const IDLE: Duration = Duration::from_secs(40);
+/// Many do some things that one does not: they meet in a commit, and what they share grows.
+const POOLS: usize = 60;
 const STOP: Duration = Duration::from_secs(30);
 
 /// The addresses that ran, relative to the program, in the order of their first run.
@@ -64,17 +66,17 @@ fn life(binary: &Path, qemu: &Path, dir: &Path, running: &mut Vec<Daemon>) -> Re
         let mut command = Command::new(binary);
         run_quiet(command.args(words).arg("--state-dir").arg(dir.join("state")))
     };
-    let connected = |said: String| said.matches("connected").count() >= 2;
+    let connected = |said: String| said.matches("connected").count() >= POOLS;
     wait(running, || ask(&["status"]).is_ok_and(connected))?;
     println!("the daemon polls; it is left alone for {} s", IDLE.as_secs());
     std::thread::sleep(IDLE);
-    let jobs = ["--org", "bench", "--pool", "one", "--count", "3", "--duration", "1s"];
+    let jobs = ["--org", "bench", "--pool", "pool-1", "--count", "3", "--duration", "1s"];
     run_quiet(Command::new(binary).args(["sim", "job", "--box", &url]).args(jobs))?;
     let log = dir.join("log");
     wait(running, || said(&log, "job completed") || said(&log, "instance gone"))?;
     wait(running, || ask(&["status"]).is_ok_and(|said| said.contains("no instances")))?;
     ask(&["status", "--output", "json"])?;
-    ask(&["why", "one"])?;
+    ask(&["why", "pool-1"])?;
     let pid = running.last().and_then(|daemon| Pid::from_raw(daemon.pid().cast_signed()));
     end(pid.context("no daemon")?, Signal::HUP);
     wait(running, || said(&log, "credentials were read again"))?;
@@ -87,11 +89,10 @@ fn config(dir: &Path, url: &str, port: &str) -> String {
     let mut text = format!(
         "url: {url}/bench\ntoken_file: {dir}/token\nlisten: 127.0.0.1:0\ngithub:\n  ca_file: {dir}/ca.pem\nrunners:\n"
     );
-    for (pool, more) in [
-        ("one", String::new()),
-        ("two", String::new()),
-        ("secure", format!("    url: https://localhost:{port}/bench\n")),
-    ] {
+    let mut pools =
+        vec![("secure".to_owned(), format!("    url: https://localhost:{port}/bench\n"))];
+    pools.extend((0..POOLS).map(|number| (format!("pool-{number}"), String::new())));
+    for (pool, more) in pools {
         text += &format!(
             "  {pool}:\n{more}    labels: [{pool}]\n    max_runners: 2\n    idle_timeout: 1s\n    simulated: {{socket: {dir}/engine.sock}}\n"
         );
