@@ -53,6 +53,7 @@ mod membership;
 mod names;
 mod open;
 mod options;
+mod prune;
 mod reads;
 mod report;
 mod rows;

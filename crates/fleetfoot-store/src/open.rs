@@ -198,6 +198,7 @@ async fn prepare(
         script: options.script.clone(),
         halted: false,
         rows_since_prune: 0,
+        rows_since_count: 0,
         latest: identity.created_at,
     };
     Ok((writer, identity))

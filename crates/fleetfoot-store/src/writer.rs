@@ -22,7 +22,7 @@ use crate::options::Retention;
 use crate::schema;
 use crate::script::{Fate, Scripted};
 use crate::shared::Shared;
-use crate::sql::{Kind, Query, Sql, Statement, Value};
+use crate::sql::Sql;
 use crate::txn::Txn;
 
 /// Closures in one transaction at most.
@@ -32,7 +32,7 @@ pub(crate) const BATCH_MAX: usize = 256;
 pub(crate) const QUEUE_MAX: usize = 1024;
 
 /// The past is pruned after this many written rows.
-const ROWS_BETWEEN_PRUNES: usize = 256;
+pub(crate) const ROWS_BETWEEN_PRUNES: usize = 256;
 
 /// Delivers a closure's answer once its fate is known.
 pub(crate) type Reply = Box<dyn FnOnce(Result<(), UpdateError>) + Send>;
@@ -100,6 +100,8 @@ pub(crate) struct Writer {
     /// The program ended, as far as a simulated world is concerned.
     pub(crate) halted: bool,
     pub(crate) rows_since_prune: usize,
+    /// Since finished jobs were counted.
+    pub(crate) rows_since_count: usize,
     /// The latest time anything was said to have happened: the only clock there is here.
     pub(crate) latest: Timestamp,
 }
@@ -258,100 +260,6 @@ impl Writer {
             self.stale = false;
         }
         Ok(())
-    }
-
-    /// Removes one step of what is beyond retention. Failing is no harm: it is tried again later.
-    async fn prune(&mut self) {
-        let written = std::mem::take(&mut self.rows_since_prune);
-        if let Err(error) = self.prune_step(written).await {
-            tracing::warn!(%error, "store prune failed");
-        }
-    }
-
-    async fn prune_step(&mut self, written: usize) -> Result<(), DriverError> {
-        // No fewer than were written since: a large commit must not outrun it.
-        let written = i64::try_from(written).unwrap_or(i64::MAX);
-        let step = i64::from(self.retention.step.max(1)).max(written);
-        let mut deletes = Vec::new();
-        let mut full = false;
-        for (find, values, delete) in self.prunings(step) {
-            let kinds: &[Kind] = if delete.contains("job_history") {
-                &[Kind::Text, Kind::Text]
-            } else if delete.contains("events") {
-                &[Kind::Int]
-            } else {
-                &[Kind::Text]
-            };
-            let query = Query { sql: self.sql.dialect.text(&find), values, kinds };
-            let rows = self.driver.query(&query).await?;
-            full |= i64::try_from(rows.len()).is_ok_and(|rows| rows >= step);
-            let sql = self.sql.dialect.text(delete);
-            deletes
-                .extend(rows.into_iter().map(|values| Statement { sql: Arc::clone(&sql), values }));
-        }
-        if deletes.is_empty() {
-            return Ok(());
-        }
-        // What is beyond retention may be removed by anybody, and twice.
-        self.driver.write(&deletes, &[]).await.map_err(|failure| failure.error)?;
-        self.shared.count_commit(deletes.len());
-        for delete in deletes.iter().filter(|delete| delete.sql.contains("fleetfoot_instances")) {
-            if let Some(Value::Text(Some(name))) = delete.values.first() {
-                self.names.remove(name);
-            }
-        }
-        if full {
-            // More is left: go on after the next commit.
-            self.rows_since_prune = ROWS_BETWEEN_PRUNES;
-        }
-        Ok(())
-    }
-
-    /// What to look for, and how each found key is removed.
-    fn prunings(&self, step: i64) -> Vec<(String, Vec<Value>, &'static str)> {
-        const EVENT: &str = "DELETE FROM fleetfoot_events WHERE id = ?";
-        const INSTANCE: &str = "DELETE FROM fleetfoot_instances WHERE name = ?";
-        const HISTORY: &str = "DELETE FROM fleetfoot_job_history WHERE pool = ? AND id = ?";
-        let retention = self.retention;
-        let before = |age: fleetfoot_core::Span| Value::Int(Some((self.latest - age).0));
-        let limit = Value::Int(Some(step));
-        let mut out = vec![
-            (
-                "SELECT id FROM fleetfoot_events WHERE id <= (SELECT MAX(id) FROM fleetfoot_events) - ? ORDER BY id LIMIT ?".to_owned(),
-                vec![Value::Int(Some(i64::from(retention.events_max))), limit.clone()],
-                EVENT,
-            ),
-            (
-                "SELECT id FROM fleetfoot_events WHERE happened_at < ? ORDER BY happened_at LIMIT ?".to_owned(),
-                vec![before(retention.events_age), limit.clone()],
-                EVENT,
-            ),
-            (
-                "SELECT name FROM fleetfoot_instances WHERE closed_at < ? ORDER BY closed_at LIMIT ?".to_owned(),
-                vec![before(retention.closed_age), limit.clone()],
-                INSTANCE,
-            ),
-            (
-                "SELECT pool, id FROM fleetfoot_job_history WHERE finished_at < ? ORDER BY finished_at LIMIT ?".to_owned(),
-                vec![before(retention.closed_age), limit.clone()],
-                HISTORY,
-            ),
-            (
-                "SELECT pool, id FROM fleetfoot_job_history ORDER BY finished_at DESC LIMIT ? OFFSET ?".to_owned(),
-                vec![limit, Value::Int(Some(i64::from(retention.closed_max)))],
-                HISTORY,
-            ),
-        ];
-        let closed = i64::try_from(self.names.len()).unwrap_or(i64::MAX);
-        let surplus = closed - i64::from(retention.closed_max);
-        if surplus > 0 {
-            out.push((
-                "SELECT name FROM fleetfoot_instances WHERE closed_at IS NOT NULL ORDER BY closed_at LIMIT ?".to_owned(),
-                vec![Value::Int(Some(surplus.min(step)))],
-                INSTANCE,
-            ));
-        }
-        out
     }
 }
 

@@ -1,7 +1,7 @@
-//! What keeps a long world small: every simulated hour what is over is judged and forgotten.
+//! What keeps a long world small: what is over is judged every simulated hour, and forgotten soon.
 //!
 //! A year has hundreds of thousands of jobs and instances. Of a name that is closed, gone at its engine and at
-//! GitHub for an hour nothing is kept but a number, so that it is still noticed if it is given again.
+//! GitHub for ten minutes nothing is kept but a number, so that it is still noticed if it is given again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,8 +19,10 @@ use crate::stage::Stage;
 pub(crate) const LONG_HOURS: f64 = 6.0;
 /// Completed jobs that the box of a long world remembers: more than end in an hour, for they are judged by then.
 pub(crate) const HISTORY_MAX: usize = 10_000;
-/// How often what is over is forgotten.
-const EVERY: Duration = Duration::from_secs(3600);
+/// How often jobs are judged.
+const JUDGED_EVERY: Duration = Duration::from_secs(3600);
+/// How often what is over is forgotten: what the checks of every step go through stays small.
+const FORGOTTEN_EVERY: Duration = Duration::from_secs(600);
 /// What a job may be excused by is kept as long as this.
 const EXCUSES_MS: u64 = 24 * 3_600_000;
 
@@ -28,6 +30,9 @@ const EXCUSES_MS: u64 = 24 * 3_600_000;
 #[derive(Default)]
 pub(crate) struct Keeping {
     next: Option<Instant>,
+    next_judged: Option<Instant>,
+    /// Names whose machine a fault took, and that were over when jobs were judged: their jobs are excused.
+    excused: BTreeSet<InstanceName>,
     /// Names that were over at the look before.
     over: BTreeSet<InstanceName>,
     /// Jobs that were completed until then are judged.
@@ -37,25 +42,31 @@ pub(crate) struct Keeping {
 }
 
 impl Stage {
-    /// Judges and forgets what is over, once an hour of a long world.
+    /// Judges and forgets what is over, now and then in a long world.
     pub(crate) fn keep_small(&mut self) {
         let now = Instant::now();
-        if !self.long || self.keeping.next.is_some_and(|next| now < next) {
+        let is_due = |next: Option<Instant>| next.is_none_or(|next| next <= now);
+        if !self.long || !is_due(self.keeping.next) {
             return;
         }
-        self.keeping.next = Some(now + EVERY);
+        self.keeping.next = Some(now + FORGOTTEN_EVERY);
         self.go_on();
-        for wrong in finish::judged(self) {
-            wrong.tell(&self.books);
+        let judges = is_due(self.keeping.next_judged);
+        if judges {
+            self.keeping.next_judged = Some(now + JUDGED_EVERY);
+            self.judge();
         }
         self.engines.iter().for_each(SimulatedEngine::forget_calls);
         let state = self.github.state();
-        let completed = state.jobs.iter().filter_map(|job| job.completed_us);
-        self.keeping.judged_until_us =
-            completed.max().unwrap_or(0).max(self.keeping.judged_until_us);
         let registered: BTreeSet<&str> = state.runners.iter().map(|it| it.name.as_str()).collect();
         let mut inner = self.books.lock();
-        let over = inner.over(&registered);
+        let mut over = inner.over(&registered);
+        let killed = |name: &&InstanceName| inner.names.get(*name).is_some_and(|book| book.killed);
+        if judges {
+            self.keeping.excused = over.iter().filter(killed).cloned().collect();
+        }
+        let excused = &self.keeping.excused;
+        over.retain(|name| !killed(&name) || excused.contains(name));
         for name in over.intersection(&self.keeping.over) {
             inner.names.remove(name);
             inner.past.insert(number(name));
@@ -63,6 +74,16 @@ impl Stage {
         inner.forget();
         drop(inner);
         self.keeping.over = over;
+    }
+
+    fn judge(&mut self) {
+        for wrong in finish::judged(self) {
+            wrong.tell(&self.books);
+        }
+        let state = self.github.state();
+        let completed = state.jobs.iter().filter_map(|job| job.completed_us);
+        self.keeping.judged_until_us =
+            completed.max().unwrap_or(0).max(self.keeping.judged_until_us);
     }
 
     /// A controller that polls too often spins; a long life has its share of every hour.

@@ -1,0 +1,118 @@
+//! How the past is pruned: in small steps after commits, by the time of what is written.
+
+use std::sync::Arc;
+
+use crate::fault::DriverError;
+use crate::sql::{Kind, Query, Statement, Value};
+use crate::writer::{ROWS_BETWEEN_PRUNES, Writer};
+
+impl Writer {
+    /// Removes one step of what is beyond retention. Failing is no harm: it is tried again later.
+    pub(crate) async fn prune(&mut self) {
+        let written = std::mem::take(&mut self.rows_since_prune);
+        if let Err(error) = self.prune_step(written).await {
+            tracing::warn!(%error, "store prune failed");
+        }
+    }
+
+    async fn prune_step(&mut self, written_rows: usize) -> Result<(), DriverError> {
+        // No fewer than were written since: a large commit must not outrun it.
+        let written = i64::try_from(written_rows).unwrap_or(i64::MAX);
+        let step = i64::from(self.retention.step.max(1)).max(written);
+        let mut deletes = Vec::new();
+        let mut full = false;
+        self.rows_since_count = self.rows_since_count.saturating_add(written_rows);
+        let counts = self.rows_since_count >= self.rows_between_counts();
+        if counts {
+            self.rows_since_count = 0;
+        }
+        for (find, values, delete) in self.prunings(step, counts) {
+            let kinds: &[Kind] = if delete.contains("job_history") {
+                &[Kind::Text, Kind::Text]
+            } else if delete.contains("events") {
+                &[Kind::Int]
+            } else {
+                &[Kind::Text]
+            };
+            let query = Query { sql: self.sql.dialect.text(&find), values, kinds };
+            let rows = self.driver.query(&query).await?;
+            full |= i64::try_from(rows.len()).is_ok_and(|rows| rows >= step);
+            let sql = self.sql.dialect.text(delete);
+            deletes
+                .extend(rows.into_iter().map(|values| Statement { sql: Arc::clone(&sql), values }));
+        }
+        if deletes.is_empty() {
+            return Ok(());
+        }
+        // What is beyond retention may be removed by anybody, and twice.
+        self.driver.write(&deletes, &[]).await.map_err(|failure| failure.error)?;
+        self.shared.count_commit(deletes.len());
+        for delete in deletes.iter().filter(|delete| delete.sql.contains("fleetfoot_instances")) {
+            if let Some(Value::Text(Some(name))) = delete.values.first() {
+                self.names.remove(name);
+            }
+        }
+        if full {
+            // More is left: go on after the next commit.
+            self.rows_since_prune = ROWS_BETWEEN_PRUNES;
+            self.rows_since_count = self.rows_between_counts();
+        }
+        Ok(())
+    }
+
+    /// Counting goes through all finished jobs that are kept: not with each step, so there may be so many more for a
+    /// while.
+    fn rows_between_counts(&self) -> usize {
+        let share = usize::try_from(self.retention.closed_max / 16).unwrap_or(usize::MAX);
+        share.max(ROWS_BETWEEN_PRUNES)
+    }
+
+    /// What to look for, and how each found key is removed.
+    fn prunings(&self, step: i64, counts: bool) -> Vec<(String, Vec<Value>, &'static str)> {
+        const EVENT: &str = "DELETE FROM fleetfoot_events WHERE id = ?";
+        const INSTANCE: &str = "DELETE FROM fleetfoot_instances WHERE name = ?";
+        const HISTORY: &str = "DELETE FROM fleetfoot_job_history WHERE pool = ? AND id = ?";
+        let retention = self.retention;
+        let before = |age: fleetfoot_core::Span| Value::Int(Some((self.latest - age).0));
+        let limit = Value::Int(Some(step));
+        let mut out = vec![
+            (
+                "SELECT id FROM fleetfoot_events WHERE id <= (SELECT MAX(id) FROM fleetfoot_events) - ? ORDER BY id LIMIT ?".to_owned(),
+                vec![Value::Int(Some(i64::from(retention.events_max))), limit.clone()],
+                EVENT,
+            ),
+            (
+                "SELECT id FROM fleetfoot_events WHERE happened_at < ? ORDER BY happened_at LIMIT ?".to_owned(),
+                vec![before(retention.events_age), limit.clone()],
+                EVENT,
+            ),
+            (
+                "SELECT name FROM fleetfoot_instances WHERE closed_at < ? ORDER BY closed_at LIMIT ?".to_owned(),
+                vec![before(retention.closed_age), limit.clone()],
+                INSTANCE,
+            ),
+            (
+                "SELECT pool, id FROM fleetfoot_job_history WHERE finished_at < ? ORDER BY finished_at LIMIT ?".to_owned(),
+                vec![before(retention.closed_age), limit.clone()],
+                HISTORY,
+            ),
+        ];
+        if counts {
+            out.push((
+                "SELECT pool, id FROM fleetfoot_job_history ORDER BY finished_at DESC LIMIT ? OFFSET ?".to_owned(),
+                vec![limit, Value::Int(Some(i64::from(retention.closed_max)))],
+                HISTORY,
+            ));
+        }
+        let closed = i64::try_from(self.names.len()).unwrap_or(i64::MAX);
+        let surplus = closed - i64::from(retention.closed_max);
+        if surplus > 0 {
+            out.push((
+                "SELECT name FROM fleetfoot_instances WHERE closed_at IS NOT NULL ORDER BY closed_at LIMIT ?".to_owned(),
+                vec![Value::Int(Some(surplus.min(step)))],
+                INSTANCE,
+            ));
+        }
+        out
+    }
+}
