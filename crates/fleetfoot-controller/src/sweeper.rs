@@ -33,6 +33,8 @@ use stray::Seen;
 
 /// Exits in one commit.
 const EXITS_MAX: usize = 256;
+/// A careful pass is over after so many looks, whatever goes on to come.
+const CAREFUL_LOOKS_MAX: u32 = 5;
 /// Pauses between attempts to follow exits; what is missed meanwhile the sweep finds.
 const WATCH_WAITS: Backoff = Backoff { first: Span::seconds(1), longest: Span::seconds(5) };
 
@@ -52,7 +54,8 @@ pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>) {
         others: Vec::new(),
         others_seen: None,
         unserved: Ledger::default(),
-        first: true,
+        careful_looks: 0,
+        seen_once: 0,
     };
     loop {
         let pause = tokio::select! {
@@ -175,7 +178,10 @@ struct Sweep {
     others_seen: Option<Instant>,
     /// What is disagreed about that belongs to no pool that is served.
     unserved: Ledger,
-    first: bool,
+    /// Looks of the careful pass so far.
+    careful_looks: u32,
+    /// Strays of served pools that the last list was the first to show.
+    seen_once: usize,
 }
 
 impl Sweep {
@@ -230,8 +236,7 @@ impl Sweep {
         self.look_for_others().await;
         self.disagreements(Some(&listing), began);
         let settled = self.compare(&listing, began).await;
-        let careful = self.first && self.shared.settings.careful && self.strays.len() > 0;
-        self.first = false;
+        let careful = self.is_careful();
         if careful {
             tracing::warn!(
                 strays = self.strays.len(),
@@ -265,6 +270,17 @@ impl Sweep {
             }
         }
         Ok(found)
+    }
+
+    /// After a lost store the first look is no pass: what it shows is looked at twice, and so is what lands meanwhile,
+    /// or it would be counted by nobody (seed 323).
+    fn is_careful(&mut self) -> bool {
+        let first = self.careful_looks == 0 && self.strays.len() > 0;
+        let careful = self.careful_looks < CAREFUL_LOOKS_MAX
+            && self.shared.settings.careful
+            && (first || self.seen_once > 0);
+        self.careful_looks = if careful { self.careful_looks + 1 } else { CAREFUL_LOOKS_MAX };
+        careful
     }
 
     fn swept(&self, number: u64) {

@@ -72,6 +72,8 @@ pub(crate) struct PoolBook {
     pub(crate) waiting: VecDeque<(u64, u64)>,
     /// Machines of it that ended lately: GitHub may count their jobs for a while.
     pub(crate) ended: VecDeque<u64>,
+    /// GitHub lied about its level, and has not stated it anew since.
+    pub(crate) lied: bool,
     /// What is told of it may be wrong until then.
     pub(crate) muddled_until: u64,
 }

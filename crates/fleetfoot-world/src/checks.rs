@@ -9,7 +9,7 @@ use fleetfoot_sim::{Endpoint, GithubBox, Seen};
 use fleetfoot_store::Pools;
 
 use crate::books::{Books, Inner, Machine, NameBook};
-use crate::levels::created_for_a_reason;
+use crate::levels::{created_for_a_reason, stated_anew};
 use crate::manners;
 use crate::whole;
 use crate::world::Violation;
@@ -280,6 +280,7 @@ fn answered(
                 ..book
             },
         );
+        stated_anew(&mut books.lock(), github, pool);
     }
     if endpoint == Endpoint::GenerateJitConfig
         && let (Some(scope), Some(runner)) = (scope, runner)
@@ -322,8 +323,10 @@ pub(crate) fn committed(
             let limit = inner.pools.get(pool).map_or(0, |book| book.limit);
             if let (Some(book), Some(last)) =
                 (inner.pools.get_mut(pool), state.pool.demand.last_message_id)
+                && last > book.message
             {
-                book.message = book.message.max(last);
+                book.message = last;
+                stated_anew(&mut inner, github, pool);
             }
             for (name, row) in &state.instances {
                 let was = old.and_then(|old| old.instances.get(name));

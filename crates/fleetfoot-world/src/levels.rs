@@ -3,7 +3,7 @@
 use fleetfoot_core::PoolName;
 use fleetfoot_sim::{GithubBox, JobState};
 
-use crate::books::Books;
+use crate::books::{Books, Inner};
 use crate::checks::found;
 use crate::world::Violation;
 
@@ -51,6 +51,7 @@ pub(crate) fn created_for_a_reason(
         + unknown;
     if unused > wanted
         && book.muddled_until < now
+        && !book.lied
         && unused > wanted + taken_back(github, &book.scope, pool)
     {
         let text =
@@ -58,6 +59,18 @@ pub(crate) fn created_for_a_reason(
         return Some(found(5, vec![pool.to_string()], text));
     }
     None
+}
+
+/// GitHub states the pool's level once more: what it lied before holds no longer, once it says what is so.
+pub(crate) fn stated_anew(inner: &mut Inner, github: &GithubBox, pool: &PoolName) {
+    let now = inner.now_ms();
+    let Some(book) = inner.pools.get_mut(pool).filter(|book| book.lied) else { return };
+    let stated = github.stated(&book.scope, pool.as_str());
+    let so = github.scale_set(&book.scope, pool.as_str()).map(|set| set.statistics);
+    if stated.map(|it| it.total_assigned_jobs) == so.map(|it| it.total_assigned_jobs) {
+        book.lied = false;
+        book.muddled_until = book.muddled_until.max(now + WAITED_MS);
+    }
 }
 
 /// Jobs whose assignment GitHub took back because nobody served it: the message of it may still wait for the next

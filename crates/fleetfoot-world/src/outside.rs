@@ -194,6 +194,9 @@ impl Stage {
             }
             Outside::Lie { pool, assigned, lasts } => {
                 self.muddled(lasts);
+                if let Some(book) = self.books.lock().pools.get_mut(&pool) {
+                    book.lied = true;
+                }
                 self.github.change(|settings| {
                     settings.stated_assigned_jobs.insert(pool.to_string(), assigned);
                 });

@@ -49,9 +49,12 @@ impl Sweep {
     pub(super) async fn take_up(&mut self, strays: Vec<EnvironmentInfo>, identity: &str) -> bool {
         let twice = self.strays.again(strays.iter().map(|stray| &stray.name));
         let (mut rows, mut settled) = (Vec::new(), true);
+        self.seen_once = 0;
         for stray in &strays {
             if !twice.contains(&stray.name) {
                 settled = false;
+                let is_served = stray.pool.as_ref().is_some_and(|it| self.pools.contains_key(it));
+                self.seen_once += usize::from(is_served);
                 continue;
             }
             let pool = stray.pool.clone().filter(|pool| self.pools.contains_key(pool));
