@@ -265,7 +265,7 @@ async fn try_once(
     let booted = trial_boot(engine, pool, &machine, &record).await;
     let ended = talk.destroy(&machine::domain(&record)).await;
     let removed =
-        absent_is_fine(std::fs::remove_file(&overlay)).and_then(|()| seed::remove(&overlay));
+        absent_is_fine(std::fs::remove_file(&overlay)).and_then(|()| seed::remove_of(&overlay));
     if let Err(error) = ended {
         tracing::warn!(name = %name, %error, "trial machine could not be removed");
     }
@@ -311,7 +311,7 @@ async fn clear_abandoned(engine: &LibvirtEngine, talk: &Connection) -> Result<()
             talk.destroy(&domain).await?;
             if let Some(overlay) = evidence.overlay {
                 let _ = std::fs::remove_file(&overlay);
-                let _ = seed::remove(Path::new(&overlay));
+                let _ = seed::remove_of(Path::new(&overlay));
             }
         }
     }

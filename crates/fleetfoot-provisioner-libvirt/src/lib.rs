@@ -28,6 +28,7 @@ mod overlay;
 mod pool;
 mod provisioner;
 mod record;
+mod remove;
 mod reseed;
 pub mod rpc;
 mod saved;

@@ -7,13 +7,11 @@
 //!
 //! What was asked of libvirt lands whether or not somebody waits for it; the name stays locked until it has.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fleetfoot_provisioner::{
-    BackendError, Deletion, EnvironmentSpec, ErrorKind, InstanceName, JitConfig,
-};
+use fleetfoot_provisioner::{BackendError, EnvironmentSpec, ErrorKind, InstanceName, JitConfig};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -21,12 +19,11 @@ use crate::agent::{self, AgentError};
 use crate::domain::{Machine, domain_xml};
 use crate::engine::{Lane, LibvirtEngine};
 use crate::failure;
-use crate::locks::Guard;
 use crate::overlay;
 use crate::pool::{LibvirtPool, WarmMode};
-use crate::record::{Record, Stage, absent_is_fine};
+use crate::record::{Record, Stage};
+use crate::remove;
 use crate::rpc::{CallError, Connection};
-use crate::seed;
 use crate::snapshot;
 use crate::tasks;
 use crate::template::{Template, Templates};
@@ -34,7 +31,6 @@ use crate::wire::Domain;
 
 pub(crate) const CREATE: &str = "create domain";
 const LAUNCH: &str = "launch runner";
-const DELETE: &str = "remove domain";
 /// Between two looks at an agent that is not there yet.
 const PING_FIRST: Duration = Duration::from_millis(100);
 const PING_AGAIN_MAX: Duration = Duration::from_millis(150);
@@ -102,7 +98,7 @@ pub(crate) async fn create(
         let error = error.about(name);
         // It never ran a job, and why it failed is in the error: it goes at once, unless it may still come.
         if error.kind != ErrorKind::Unanswered && error.kind != ErrorKind::Backend {
-            finish_removal(engine, record, guard).await;
+            remove::finish_removal(engine, record, guard).await;
         }
         return Err(error);
     }
@@ -114,7 +110,11 @@ pub(crate) async fn create(
     // As it was written last: a clone's record names its template.
     let record = engine.records.read(name).map_err(failure::file(CREATE, name))?.unwrap_or(record);
     let record = Record { stage: Stage::Made, ..record };
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.made.before");
     engine.records.write(&record).map_err(failure::file(CREATE, name))?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.made.after");
     drop(guard);
     Ok(uuid)
 }
@@ -141,7 +141,7 @@ async fn from_memory(
     tracing::warn!(instance = %machine.name, %error, "machine could not be made from memory, booting it");
     templates.failed(template).await;
     talk.destroy(&domain(record)).await.map_err(failure::call(CREATE, true))?;
-    remove_file(machine.overlay).map_err(&noting)?;
+    remove::remove_file(machine.overlay).map_err(&noting)?;
     engine.records.write(record).map_err(&noting)?;
     Ok(false)
 }
@@ -173,7 +173,11 @@ pub(crate) async fn claim(
         wrapped: agent::is_wrapped(pool),
         stage: Stage::Making,
     };
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.record.before");
     engine.records.write(&record).map_err(failure::file(CREATE, name))?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.record.after");
     Ok(record)
 }
 
@@ -199,8 +203,14 @@ pub(crate) async fn make_from(
     xml: &str,
 ) -> Result<(), BackendError> {
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(CREATE, false))?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.overlay.before");
     make_overlay(base, machine.overlay).await?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.create.before");
     let made = talk.create(xml).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.create.after");
     made.map_err(failure::call(CREATE, true))?;
     Ok(())
 }
@@ -271,15 +281,23 @@ pub(crate) async fn launch(
     let is_suspended = pool.warm_mode == WarmMode::Suspended && record.stage == Stage::Made;
     let clock = if is_suspended { wake(pool, &talk, &record).await? } else { None };
     let launching = Record { stage: Stage::Launching, ..record };
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.launching.before");
     engine.records.write(&launching).map_err(failure::file(LAUNCH, name))?;
     let command = agent::runner_command(pool, jit, clock);
     let (engine, name) = (Arc::clone(engine), name.clone());
     let work = tasks::start(async move {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("libvirt.exec.before");
         let pid = agent::exec(&talk, &domain(&launching), &command).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("libvirt.exec.after");
         match pid {
             Ok(pid) => {
                 let launched = Record { stage: Stage::Launched { pid }, ..launching };
                 engine.records.write(&launched).map_err(failure::file(LAUNCH, &name))?;
+                #[cfg(feature = "faults")]
+                fleetfoot_faults::point("libvirt.launched.after");
                 drop(guard);
                 Ok(pid)
             }
@@ -288,7 +306,7 @@ pub(crate) async fn launch(
                 let mut failed = failure::agent(LAUNCH, true)(error).about(&name);
                 if failed.kind != ErrorKind::Unanswered {
                     failed.message = words;
-                    finish_removal(&engine, launching, guard).await;
+                    remove::finish_removal(&engine, launching, guard).await;
                 }
                 Err(failed)
             }
@@ -313,86 +331,4 @@ async fn wake(
         tracing::warn!(instance = record.name, %error, "clock of a machine could not be set");
     }
     Ok(None)
-}
-
-/// Ends the machine and removes all of it.
-pub(crate) async fn delete(
-    engine: &Arc<LibvirtEngine>,
-    name: &InstanceName,
-) -> Result<Deletion, BackendError> {
-    let guard = engine.locks.lock(name).await;
-    let record = engine.records.read(name).map_err(failure::file(DELETE, name))?;
-    let record = match record {
-        Some(record) => record,
-        None => match unrecorded(engine, name).await? {
-            Some(record) => record,
-            None => return Ok(Deletion::WasAbsent),
-        },
-    };
-    let (engine, name) = (Arc::clone(engine), name.clone());
-    let work = tasks::start(async move {
-        let removed = remove(&engine, &record).await;
-        drop(guard);
-        removed
-    });
-    work.await.map_err(lost_task(DELETE))?.map_err(|error| error.about(&name))?;
-    Ok(Deletion::Removed)
-}
-
-/// A machine whose record is lost, by what its domain says of itself.
-async fn unrecorded(
-    engine: &LibvirtEngine,
-    name: &InstanceName,
-) -> Result<Option<Record>, BackendError> {
-    let failed = failure::call(DELETE, false);
-    let talk = engine.talk(Lane::Calls).await.map_err(&failed)?;
-    let Some(domain) = talk.domain_named(name.as_str()).await.map_err(&failed)? else {
-        return Ok(None);
-    };
-    let evidence = engine.evidence(&talk, &domain).await.map_err(&failed)?;
-    let ours =
-        evidence.filter(|it| it.installation == engine.installation().as_str() && it.name == *name);
-    Ok(ours.map(|evidence| {
-        let expected = format!("{name}.qcow2");
-        let overlay = evidence.overlay.map(PathBuf::from);
-        let overlay = overlay.filter(|path| path.file_name().is_some_and(|it| *it == *expected));
-        Record {
-            name: name.as_str().to_owned(),
-            pool: evidence.pool.map(|pool| pool.as_str().to_owned()).unwrap_or_default(),
-            uuid: domain.uuid,
-            overlay: overlay.unwrap_or_default(),
-            template: None,
-            wrapped: false,
-            stage: Stage::Launching,
-        }
-    }))
-}
-
-/// Domain, disk, record: in this order, so that what is left has a record.
-async fn remove(engine: &LibvirtEngine, record: &Record) -> Result<(), BackendError> {
-    let talk = engine.talk(Lane::Calls).await.map_err(failure::call(DELETE, true))?;
-    let destroyed = talk.destroy(&domain(record)).await;
-    destroyed.map_err(failure::call(DELETE, true))?;
-    let file = |error: std::io::Error| {
-        BackendError::new("remove overlay", ErrorKind::Backend, error.to_string())
-    };
-    remove_file(&record.overlay).map_err(file)?;
-    seed::remove(&record.overlay).map_err(file)?;
-    let Some(name) = record.instance() else { return Ok(()) };
-    engine.records.remove(&name).map_err(file)
-}
-
-fn remove_file(path: &Path) -> std::io::Result<()> {
-    if path.as_os_str().is_empty() {
-        return Ok(());
-    }
-    absent_is_fine(std::fs::remove_file(path))
-}
-
-/// Removes what is of no use any more; what cannot be removed now is listed and removed later.
-pub(crate) async fn finish_removal(engine: &LibvirtEngine, record: Record, guard: Guard) {
-    if let Err(error) = remove(engine, &record).await {
-        tracing::warn!(instance = record.name, %error, "machine that failed could not be removed");
-    }
-    drop(guard);
 }

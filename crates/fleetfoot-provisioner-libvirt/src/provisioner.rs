@@ -21,6 +21,7 @@ use crate::legacy;
 use crate::machine;
 use crate::pool::{JitDelivery, LibvirtPool};
 use crate::record::{Record, Stage};
+use crate::remove;
 use crate::rpc::ListFlags;
 use crate::seed;
 use crate::template::Templates;
@@ -187,7 +188,7 @@ impl Provisioner for LibvirtProvisioner {
         if !self.pool.mounts.is_empty() && !self.pool.is_windows() {
             flush::flush(&self.engine, name).await;
         }
-        let deletion = machine::delete(&self.engine, name).await?;
+        let deletion = remove::delete(&self.engine, name).await?;
         tracing::debug!(instance = %name, ?deletion, "machine removed");
         Ok(deletion)
     }

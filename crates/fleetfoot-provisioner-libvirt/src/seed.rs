@@ -22,6 +22,7 @@ use crate::iso::{IsoFile, image};
 use crate::machine::{self, CREATE};
 use crate::pool::LibvirtPool;
 use crate::record::{Record, Stage, absent_is_fine};
+use crate::remove;
 use crate::tasks;
 
 /// The volume's name by which guests look for it.
@@ -116,7 +117,7 @@ pub(crate) async fn create(
                 Err(error) => {
                     let error = error.about(&name);
                     if error.kind != ErrorKind::Unanswered && error.kind != ErrorKind::Backend {
-                        machine::finish_removal(&engine, record, guard).await;
+                        remove::finish_removal(&engine, record, guard).await;
                     }
                     Err(error)
                 }
@@ -150,7 +151,7 @@ pub(crate) fn is_seeded(record: &Record) -> bool {
 }
 
 /// Removes the seed beside a disk, if there is one.
-pub(crate) fn remove(overlay: &Path) -> io::Result<()> {
+pub(crate) fn remove_of(overlay: &Path) -> io::Result<()> {
     absent_is_fine(std::fs::remove_file(path(overlay)))
 }
 

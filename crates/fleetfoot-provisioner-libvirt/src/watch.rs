@@ -9,14 +9,16 @@
 //! One follower a daemon, for as long as somebody holds the hub. The agent tells an exit status once, so it is
 //! written down before anybody is told.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fleetfoot_provisioner::{Event, EventStream, Exit, InstanceName};
 use futures_util::StreamExt as _;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::agent::{self, AgentError, ProcessStatus};
 use crate::engine::{Lane, LibvirtEngine};
@@ -30,6 +32,8 @@ const EVENTS_MAX: usize = 4096;
 const POLL_EACH: Duration = Duration::from_secs(1);
 /// Agents asked at one time: one that hangs takes its five seconds.
 const POLLS_MAX: usize = 4;
+/// An order to an agent has landed or failed by then.
+const LAUNCH_LANDS: Duration = agent::EXEC_MAX.saturating_add(Duration::from_secs(5));
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// Of a runner that ended badly, so much of its output is told.
@@ -48,6 +52,24 @@ struct Inner {
     events: broadcast::Sender<Event>,
     /// Whether the daemon was asked to tell, and the connection is there.
     listening: watch::Sender<bool>,
+    /// Machines whose launch was begun by a process that is gone, and that have no runner: since when.
+    not_started: Mutex<HashMap<Uuid, Instant>>,
+}
+
+impl Inner {
+    /// Whether a launch whose answer nobody waits for any more can be given up: what was sent has landed by now.
+    fn never_started(&self, record: &Record, name: &InstanceName) -> bool {
+        if self.engine.locks.is_held(name) {
+            return false;
+        }
+        let mut all = self.not_started.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *all.entry(record.uuid).or_insert_with(Instant::now);
+        let is_over = since.elapsed() > LAUNCH_LANDS;
+        if is_over {
+            all.remove(&record.uuid);
+        }
+        is_over
+    }
 }
 
 impl std::fmt::Debug for Hub {
@@ -59,7 +81,8 @@ impl std::fmt::Debug for Hub {
 impl Hub {
     pub(crate) fn new(engine: Arc<LibvirtEngine>) -> Arc<Self> {
         let (events, _) = broadcast::channel(EVENTS_MAX);
-        let inner = Inner { engine, events, listening: watch::channel(false).0 };
+        let listening = watch::channel(false).0;
+        let inner = Inner { engine, events, listening, not_started: Mutex::default() };
         Arc::new(Self { inner: Arc::new(inner), follower: OnceLock::new() })
     }
 
@@ -213,8 +236,11 @@ async fn ask(inner: &Inner, record: &Record) -> Result<(), AgentError> {
         },
         // The answer to the launch was lost: the wrapper's files tell.
         Stage::Launching if record.wrapped => match agent::look(&talk, &domain).await? {
-            ProcessStatus::Unknown => ProcessStatus::Running,
-            known @ (ProcessStatus::Running | ProcessStatus::Exited { .. }) => known,
+            // It may still be on its way to the guest.
+            ProcessStatus::Unknown if !inner.never_started(record, &name) => ProcessStatus::Running,
+            known @ (ProcessStatus::Running
+            | ProcessStatus::Exited { .. }
+            | ProcessStatus::Unknown) => known,
         },
         Stage::Launching | Stage::Making | Stage::Made | Stage::Ended { .. } => return Ok(()),
     };

@@ -13,9 +13,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Backend;
+use super::backend::plain;
 use super::case::{self, SHIMS};
 use super::engine::{Engine, IMAGE, RUNNER};
 use super::github::Github;
+use super::hypervisor::Hypervisor;
 use super::mac;
 use super::scenario::Scenario;
 use crate::process::{end, is_interrupted, processes_naming, run_quiet};
@@ -32,6 +34,8 @@ pub(super) struct Ground {
     pub(super) engine: Option<Engine>,
     /// The stand-in for `tart`.
     pub(super) tart: Option<PathBuf>,
+    /// The stand-in for libvirt's daemon.
+    pub(super) hypervisor: Option<Hypervisor>,
     /// A mistake that every daemon makes, by its name.
     pub(super) defect: Option<String>,
 }
@@ -71,6 +75,9 @@ impl Bed {
         if let Some(tart) = &ground.tart {
             mac::set_up(tart, &dir)?;
         }
+        if ground.hypervisor.is_some() {
+            std::fs::create_dir(dir.join("overlays"))?;
+        }
         let github = Github::start(plain(ground, &dir), &scenario.settings(&ground.dir)?)?;
         std::fs::write(dir.join("token"), &github.token)?;
         std::fs::write(dir.join("token.other"), &github.token)?;
@@ -106,6 +113,10 @@ impl Bed {
         self.ground.engine.as_ref()
     }
 
+    pub(super) fn hypervisor(&self) -> Option<&Hypervisor> {
+        self.ground.hypervisor.as_ref()
+    }
+
     pub(super) fn state_dir(&self) -> PathBuf {
         self.dir.join("state")
     }
@@ -136,6 +147,9 @@ impl Bed {
         let dir = self.dir.display();
         if self.ground.tart.is_some() {
             return mac::lines(&self.dir);
+        }
+        if let Some(hypervisor) = &self.ground.hypervisor {
+            return hypervisor.lines(&self.dir);
         }
         match (&self.ground.engine, second) {
             (Some(engine), _) => format!(
@@ -359,19 +373,6 @@ pub(super) fn directories(instances: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(instances) else { return Vec::new() };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| !name.starts_with('.')).collect()
-}
-
-/// The binary with nothing of our environment but what every program needs.
-fn plain(ground: &Ground, home: &Path) -> Command {
-    let mut command = Command::new(&ground.binary);
-    command.env_clear().current_dir(home).env("HOME", home).env("TMPDIR", home);
-    let path = std::env::var("PATH").unwrap_or_default();
-    match &ground.tart {
-        Some(_) => mac::surround(&mut command, home, &path),
-        None => drop(command.env("PATH", path)),
-    }
-    command.stderr(Stdio::null());
-    command
 }
 
 impl Drop for Bed {

@@ -10,10 +10,12 @@
 //! [`run`]; what is played is in [`scenario`] and [`story`].
 
 mod audit;
+mod backend;
 mod bed;
 mod case;
 mod engine;
 mod github;
+mod hypervisor;
 mod mac;
 mod page;
 mod planted;
@@ -33,6 +35,7 @@ use crate::components::{Kind, Set};
 use crate::process::{is_interrupted, run_loud};
 use crate::tidy;
 
+pub(crate) use backend::Backend;
 use bed::Ground;
 use scenario::Scenario;
 
@@ -72,14 +75,6 @@ pub(crate) struct Args {
     binary: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Backend {
-    Process,
-    Docker,
-    /// Machines of Tart, by its stand-in.
-    Tart,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Pass {
     #[value(name = "1")]
@@ -93,26 +88,6 @@ pub(crate) enum Pass {
 enum Output {
     Text,
     Json,
-}
-
-impl Backend {
-    const ALL: [Self; 3] = [Self::Process, Self::Docker, Self::Tart];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Docker => "docker",
-            Self::Tart => "tart",
-        }
-    }
-
-    /// What is played on it: what is not the backend's business is played on the others.
-    fn scenarios(self) -> &'static [Scenario] {
-        match self {
-            Self::Process | Self::Docker => &Scenario::ALL,
-            Self::Tart => &[Scenario::Load, Scenario::LostStore],
-        }
-    }
 }
 
 /// A crash at one pass of one point.
@@ -177,7 +152,7 @@ impl Outcome {
 }
 
 impl Args {
-    /// What the gate asks for: every point on processes, a third of those on Docker, those around Tart, first pass.
+    /// What the gate asks for: every point on processes, a third of those on Docker, those around machines, first pass.
     pub(crate) fn for_ci() -> Self {
         let head = crate::process::run_quiet(Command::new("git").args(["rev-parse", "HEAD"]));
         Self {
@@ -203,11 +178,17 @@ impl Args {
         let asked = |name: &&String| {
             self.points.as_ref().is_none_or(|pattern| points::matches(pattern, name))
         };
+        let of_others = |name: &str| {
+            let others = Backend::ALL.into_iter().filter(|other| *other != backend);
+            others.map(Backend::word).any(|word| name.starts_with(&format!("{word}.")))
+        };
         let of_backend = |name: &&String| match backend {
-            Backend::Process => !name.starts_with("docker.") && !name.starts_with("tart."),
-            Backend::Docker => !name.starts_with("process.") && !name.starts_with("tart."),
-            // Its own, and those around its calls.
-            Backend::Tart => name.starts_with("tart.") || name.starts_with("controller.backend."),
+            Backend::Process | Backend::Docker => !of_others(name),
+            // Their own, and those around their calls.
+            Backend::Tart | Backend::Libvirt => {
+                !of_others(name)
+                    && (name.starts_with(backend.word()) || name.starts_with("controller.backend."))
+            }
         };
         let names: Vec<String> = points.keys().filter(asked).filter(of_backend).cloned().collect();
         match (&self.third, backend) {
@@ -295,7 +276,7 @@ fn ground(
     let dir = set.tests_dir().join(backend.word());
     std::fs::create_dir(&dir)?;
     let engine = match backend {
-        Backend::Process | Backend::Tart => None,
+        Backend::Process | Backend::Tart | Backend::Libvirt => None,
         Backend::Docker => {
             set.start(Kind::Docker);
             let Some(socket) = set.env.get("FLEETFOOT_TEST_DOCKER_SOCKET") else {
@@ -305,8 +286,22 @@ fn ground(
             Some(engine::Engine::prepare(Path::new(socket), binary, &dir)?)
         }
     };
-    let tart = if backend == Backend::Tart { Some(build_tart(&tidy::root())?) } else { None };
-    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine, tart, defect }))
+    let root = tidy::root();
+    let tart = match backend {
+        Backend::Tart => Some(build_stand_in(&root, "tart")?),
+        Backend::Process | Backend::Docker | Backend::Libvirt => None,
+    };
+    let hypervisor = match backend {
+        Backend::Libvirt if crate::process::find_program("qemu-img").is_none() => {
+            println!("SKIPPED: needs qemu-img");
+            return Ok(None);
+        }
+        Backend::Libvirt => {
+            Some(hypervisor::Hypervisor::start(&build_stand_in(&root, "libvirt")?, &dir)?)
+        }
+        Backend::Process | Backend::Docker | Backend::Tart => None,
+    };
+    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine, tart, hypervisor, defect }))
 }
 
 /// Every scenario once, without a crash.
@@ -337,12 +332,12 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     Ok(binary.canonicalize()?)
 }
 
-/// The stand-in for the `tart` program.
-fn build_tart(root: &Path) -> Result<PathBuf> {
+/// The stand-in of a backend's room.
+fn build_stand_in(root: &Path, room: &str) -> Result<PathBuf> {
+    let (package, name) =
+        (format!("fleetfoot-provisioner-{room}"), format!("fleetfoot-{room}-stand-in"));
     let mut cargo = Command::new("cargo");
-    let name = "fleetfoot-tart-stand-in";
-    let words = ["build", "--package", "fleetfoot-provisioner-tart", "--bin", name];
-    run_loud(cargo.args(words).current_dir(root))?;
+    run_loud(cargo.args(["build", "--package", &package, "--bin", &name]).current_dir(root))?;
     Ok(target(root).join("debug").join(name).canonicalize()?)
 }
 

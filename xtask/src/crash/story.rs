@@ -8,7 +8,7 @@ use serde_json::json;
 use super::bed::Bed;
 
 /// Everything that is waited for comes within this.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(90);
 
 /// A scenario that is being played.
 pub(super) struct Story<'a> {
