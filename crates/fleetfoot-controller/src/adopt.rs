@@ -88,6 +88,9 @@ pub(crate) async fn record_pools(
 ) -> Result<(), UpdateError> {
     let now = clock.now();
     let rows: Vec<Row> = pools.iter().filter(|pool| !pool.removed).map(Row::of).collect();
+    // Their scale sets are still to be deleted.
+    let owing: Vec<PoolName> =
+        pools.iter().filter(|pool| pool.deletes_scale_set).map(|pool| pool.name.clone()).collect();
     let ended_with_host: Vec<PoolName> =
         pools.iter().filter(|pool| ends_with_host(pool)).map(|pool| pool.name.clone()).collect();
     let boot = settings.boot_id.clone();
@@ -102,7 +105,7 @@ pub(crate) async fn record_pools(
                     txn.distrust_pool(&name, now);
                 }
                 let gone = !rows.iter().any(|row| row.name == name);
-                if gone && txn.remove_pool(&name).is_ok() {
+                if gone && !owing.contains(&name) && txn.remove_pool(&name).is_ok() {
                     continue;
                 }
                 let forget = boot.as_deref().filter(|_| ended_with_host.contains(&name));
@@ -193,6 +196,7 @@ fn configure(txn: &mut Txn<'_>, wanted: Row, now: fleetfoot_core::Timestamp) {
     }
     if row.config_url != wanted.url || row.runner_group != wanted.group {
         row.scale_set_id = None;
+        row.scale_set_is_ours = false;
         row.session_id = None;
     }
     row.config_url = wanted.url;

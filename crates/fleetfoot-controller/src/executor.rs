@@ -153,12 +153,13 @@ fn points_after(follow_ups: &[FollowUp]) {
 /// So many names that were never used. Only this pool's one reconciler asks, one commit after the other.
 fn new_names(pool: &PoolContext, count: u32, last: &mut Option<i64>) -> Vec<InstanceName> {
     let (store, now) = (&pool.shared.store, pool.now());
+    let naming = pool.settings().naming;
     let mut number =
         last.or_else(|| Some(store.pool(pool.name())?.pool.last_name)).unwrap_or_default();
     let mut names = Vec::new();
     for _ in 0..count {
         number = naming::next_number(number, store.name_floor(), now);
-        names.push(naming::numbered(store.installation(), pool.name(), number));
+        names.push(naming::named(naming, store.installation(), pool.name(), number));
     }
     *last = Some(number);
     names

@@ -175,6 +175,9 @@ pub(crate) async fn finish(pool: &Arc<PoolContext>) -> bool {
     if pool.stopping() {
         return true;
     }
+    if !scale_set_is_gone(pool).await {
+        return false;
+    }
     let name = pool.name().clone();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.pool_gone.before");
@@ -206,6 +209,25 @@ pub(crate) async fn finish(pool: &Arc<PoolContext>) -> bool {
     true
 }
 
+/// Deletes the scale set of a pool whose settings want that, if we made it. False if it is to be tried again.
+async fn scale_set_is_gone(pool: &Arc<PoolContext>) -> bool {
+    let settings = pool.settings();
+    let Some(row) = pool.state().map(|state| state.pool.clone()) else { return true };
+    let ours = row.scale_set_id.filter(|_| settings.deletes_scale_set && row.scale_set_is_ours);
+    let Some(set) = ours else { return true };
+    match tokio::time::timeout(STOP_BOUND, settings.connection.delete_scale_set(set.0)).await {
+        Ok(Ok(())) => {
+            tracing::info!(pool = %pool.name(), scale_set_id = set.0, "scale set deleted");
+            true
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(pool = %pool.name(), scale_set_id = set.0, error = error.chain(), "scale set could not be deleted, trying again");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
 fn begin_anew(shared: Arc<Shared>, settings: PoolSettings) {
     let tasks = shared.tasks.clone();
     tasks.spawn("move pool", async move {
@@ -227,6 +249,7 @@ fn moves(old: &PoolSettings, new: &PoolSettings) -> bool {
 /// A session opened with `old` goes on serving with `new`.
 pub(crate) fn same_session(old: &PoolSettings, new: &PoolSettings) -> bool {
     old.labels == new.labels
+        && old.scale_set_name == new.scale_set_name
         && old.runner_group == new.runner_group
         && old.connection.is(&new.connection)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fleetfoot_core::host::Footprint;
 use fleetfoot_core::pool::PoolSpec;
-use fleetfoot_core::{PoolName, RunnerRelease, Span};
-use fleetfoot_github::Connection;
+use fleetfoot_core::{Naming, PoolName, RunnerRelease, Span};
+use fleetfoot_github::{Connection, LabelKind};
 use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::Provisioner;
 
@@ -20,8 +20,14 @@ pub struct PoolSettings {
     pub name: PoolName,
     /// Its sizing and limits.
     pub spec: PoolSpec,
+    /// Its scale set's name at GitHub, where it is not the pool's.
+    pub scale_set_name: Option<String>,
+    /// How its instances are named.
+    pub naming: Naming,
     /// The labels jobs ask for.
     pub labels: Vec<String>,
+    /// Whose labels they are said to be.
+    pub label_kind: LabelKind,
     /// The runner group's name; the default group when absent.
     pub runner_group: Option<String>,
     /// The way to GitHub; pools with one credential share one.
@@ -36,6 +42,8 @@ pub struct PoolSettings {
     pub footprint: Footprint,
     /// Not in the configuration any more: it only lives on until its last instance closes (11.8).
     pub removed: bool,
+    /// Once it is removed, its scale set goes with it, if we made it.
+    pub deletes_scale_set: bool,
     /// Take up what the original program left under this pool's name (design, 7.2).
     pub takeover: bool,
     /// A digest of how it would be served: controllers that share a store compare theirs. Empty where there
@@ -55,7 +63,10 @@ impl PoolSettings {
         provisioner: Arc<dyn Provisioner>,
     ) -> Self {
         Self {
+            scale_set_name: None,
+            naming: Naming::OfPool,
             labels: vec![name.as_str().to_owned()],
+            label_kind: LabelKind::User,
             name,
             spec: PoolSpec { max_runners, ..PoolSpec::default() },
             runner_group: None,
@@ -65,10 +76,17 @@ impl PoolSettings {
             backend_concurrency: 4,
             footprint: Footprint::default(),
             removed: false,
+            deletes_scale_set: false,
             takeover: false,
             digest: String::new(),
             runner: None,
         }
+    }
+
+    /// Its scale set's name at GitHub.
+    #[must_use]
+    pub fn scale_set_name(&self) -> &str {
+        self.scale_set_name.as_deref().unwrap_or(self.name.as_str())
     }
 
     /// What is known of the runner's release.
@@ -80,7 +98,10 @@ impl PoolSettings {
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.name == other.name
             && self.spec == other.spec
+            && self.scale_set_name == other.scale_set_name
+            && self.naming == other.naming
             && self.labels == other.labels
+            && self.label_kind == other.label_kind
             && self.runner_group == other.runner_group
             && self.connection.is(&other.connection)
             && self.credential_reference == other.credential_reference
@@ -88,6 +109,7 @@ impl PoolSettings {
             && self.backend_concurrency == other.backend_concurrency
             && self.footprint == other.footprint
             && self.removed == other.removed
+            && self.deletes_scale_set == other.deletes_scale_set
             && self.takeover == other.takeover
             && self.digest == other.digest
             && match (&self.runner, &other.runner) {

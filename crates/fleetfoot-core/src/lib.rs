@@ -43,6 +43,7 @@ pub use fleet::{Candidacy, Fleet, Ownership, Peer, Wish, WishWord};
 pub use health::{Health, ListenerState, PoolHealth};
 pub use instance::{Environment, Instance, Registration};
 pub use names::{InstallationId, InstanceName, JobId, NameError, PoolName, RunnerId, ScaleSetId};
+pub use naming::Naming;
 pub use outcome::{Exit, FailureKind, Outcome};
 pub use phase::{Observation, Phase, Refused, apply};
 

@@ -82,6 +82,14 @@ impl InstanceName {
     pub fn of_pool(pool: &PoolName, suffix: u32) -> Self {
         Self(Arc::from(format!("{pool}-{suffix:08x}")))
     }
+
+    /// The name with a uuid of these bits, in the form `myshoes-<uuid>`.
+    #[must_use]
+    pub fn of_uuid(bits: u128) -> Self {
+        let hex = format!("{bits:032x}");
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        Self(Arc::from(format!("myshoes-{}", parts.join("-"))))
+    }
 }
 
 /// GitHub's identifier of a job (`jobId` in messages; opaque text).

@@ -38,6 +38,53 @@ pub fn numbered(installation: &InstallationId, pool: &PoolName, number: i64) -> 
     InstanceName::of_pool(pool, shuffle(low, key))
 }
 
+/// How a pool's instances are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Naming {
+    /// `<pool>-<8 hex digits>`.
+    #[default]
+    OfPool,
+    /// `myshoes-<uuid>`: shoes plugins read it.
+    Myshoes,
+}
+
+/// The name with this number, in the pool's way of naming.
+#[must_use]
+pub fn named(
+    naming: Naming,
+    installation: &InstallationId,
+    pool: &PoolName,
+    number: i64,
+) -> InstanceName {
+    match naming {
+        Naming::OfPool => numbered(installation, pool, number),
+        Naming::Myshoes => InstanceName::of_uuid(uuid(installation, pool, number)),
+    }
+}
+
+/// The bits of a random uuid, which it is not: the shuffled number stands in it, so that no two numbers of a
+/// pool share one; the other bits are a digest of installation, pool and number.
+fn uuid(installation: &InstallationId, pool: &PoolName, number: i64) -> u128 {
+    const VERSION: u128 = 0x4 << 76;
+    const VARIANT: u128 = 0x2 << 62;
+    const FREE: u128 = !((0xf << 76) | (0x3 << 62));
+    let key = key(installation, pool);
+    let low = u32::try_from(number & 0xffff_ffff).unwrap_or_default();
+    let digest = |salt: u64| {
+        let mut word =
+            key ^ number.cast_unsigned().wrapping_add(salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..3 {
+            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        }
+        word ^ (word >> 31)
+    };
+    let bits = (u128::from(digest(1)) << 64) | u128::from(digest(2));
+    // The first 32 bits hold neither version nor variant.
+    let bits = (bits & (u128::MAX >> 32)) | (u128::from(shuffle(low, key)) << 96);
+    (bits & FREE) | VERSION | VARIANT
+}
+
 /// FNV-1a over both names.
 fn key(installation: &InstallationId, pool: &PoolName) -> u64 {
     let bytes = installation.as_str().bytes().chain([0]).chain(pool.as_str().bytes());
@@ -96,6 +143,25 @@ mod tests {
             let numbers: BTreeSet<u32> = whole.chain(stretch).collect();
             let names: BTreeSet<u32> = numbers.iter().map(|one| shuffle(*one, key)).collect();
             assert_eq!(names.len(), numbers.len());
+        }
+    }
+
+    #[test]
+    fn names_with_uuids_are_of_their_form_and_never_twice() {
+        let name = |of: &str, number| {
+            named(Naming::Myshoes, &installation("a"), &pool(of), number).as_str().to_owned()
+        };
+        let mut names = BTreeSet::new();
+        for number in (1..5_000).chain(0xffff_ff00..0x1_0000_0100) {
+            for of in ["one", "other"] {
+                let name = name(of, number);
+                let uuid = name.strip_prefix("myshoes-").unwrap();
+                let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
+                assert_eq!(lengths, [8, 4, 4, 4, 12], "{name}");
+                assert!(uuid.chars().all(|it| it == '-' || it.is_ascii_hexdigit()), "{name}");
+                assert_eq!((&uuid[14..15], "89ab".contains(&uuid[19..20])), ("4", true), "{name}");
+                assert!(names.insert(name));
+            }
         }
     }
 

@@ -99,6 +99,8 @@ pub struct Pool {
     pub runner_group: String,
     /// GitHub's number of its scale set, once known.
     pub scale_set_id: Option<ScaleSetId>,
+    /// The scale set was made by us; one that was there before is never deleted.
+    pub scale_set_is_ours: bool,
     /// The message session that is or was open (11.9). No secret.
     pub session_id: Option<String>,
     /// Where its credential comes from: a reference, never the credential.
@@ -125,6 +127,7 @@ impl Pool {
             config_url: String::new(),
             runner_group: String::new(),
             scale_set_id: None,
+            scale_set_is_ours: false,
             session_id: None,
             credential_reference: String::new(),
             backend_connection: String::new(),

@@ -14,7 +14,7 @@ use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
 use crate::http::{Answer, Http};
 use crate::message::Statistics;
-use crate::nouns::{Jit, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, user_labels};
+use crate::nouns::{Jit, LabelKind, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels};
 use crate::opening;
 use crate::wire;
 
@@ -123,16 +123,16 @@ impl Connection {
         Ok(only_one(OPERATION, sets)?.map(Into::into))
     }
 
-    /// Creates a scale set, with labels of type `User` and runner updates disabled. If another was
+    /// Creates a scale set, with its labels and runner updates disabled. If another was
     /// faster, that one is returned.
     pub async fn create_scale_set(&self, spec: &ScaleSetSpec) -> Result<ScaleSet> {
         const OPERATION: &str = "create the scale set";
         let name_as_label = std::slice::from_ref(&spec.name);
-        let labels = if spec.labels.is_empty() { name_as_label } else { &spec.labels };
+        let names = if spec.labels.is_empty() { name_as_label } else { &spec.labels };
         let body = wire::NewScaleSet {
             name: &spec.name,
             runner_group_id: spec.group_id,
-            labels: user_labels(labels),
+            labels: labels(names, spec.label_kind),
             runner_setting: wire::RunnerSetting { disable_update: true },
         };
         let body = wire::write(OPERATION, &body)?;
@@ -152,13 +152,18 @@ impl Connection {
     }
 
     /// Replaces the labels of a scale set and sends everything else back as received.
-    pub async fn update_scale_set_labels(&self, id: i64, labels: &[String]) -> Result<ScaleSet> {
+    pub async fn update_scale_set_labels(
+        &self,
+        id: i64,
+        names: &[String],
+        kind: LabelKind,
+    ) -> Result<ScaleSet> {
         const OPERATION: &str = "update the scale set's labels";
         let path = format!("{SETS}/{id}");
         let answer = self.get(OPERATION, &path, &[]).await?;
         let mut set: serde_json::Value =
             wire::read(OPERATION, &success(OPERATION, answer, Subject::ScaleSet)?)?;
-        set["labels"] = serde_json::json!(user_labels(labels));
+        set["labels"] = serde_json::json!(labels(names, kind));
         let body = wire::write(OPERATION, &set)?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.scale_set.update.before");

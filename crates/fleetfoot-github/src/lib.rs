@@ -48,6 +48,7 @@ mod connection;
 mod credentials;
 mod error;
 mod http;
+mod installations;
 mod message;
 mod news;
 mod nouns;
@@ -68,8 +69,11 @@ pub use connection::Connection;
 pub use credentials::{Credentials, TokenSource};
 pub use error::{Advice, ErrorKind, GithubError, Result};
 pub use http::{Http, HttpSettings, Roots};
+pub use installations::{App, Installation};
 pub use message::{JobCompleted, JobInfo, JobStarted, Message, Statistics};
-pub use nouns::{Jit, Label, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels_differ};
+pub use nouns::{
+    Jit, Label, LabelKind, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels_differ,
+};
 pub use releases::{RunnerArchive, RunnerDownload, RunnerNotes, RunnerPlatform};
 pub use rest::RunnerStatus;
 pub use session::Session;

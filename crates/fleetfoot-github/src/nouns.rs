@@ -52,6 +52,27 @@ pub struct ScaleSetSpec {
     pub group_id: i64,
     /// The labels that jobs can ask for; without any the name is the label.
     pub labels: Vec<String>,
+    /// Whose labels they are said to be.
+    pub label_kind: LabelKind,
+}
+
+/// Whose label it is, in GitHub's word. Jobs find either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LabelKind {
+    /// `User`
+    #[default]
+    User,
+    /// `System`
+    System,
+}
+
+impl LabelKind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::User => "User",
+            Self::System => "System",
+        }
+    }
 }
 
 /// A JIT config: the one-use credential that starts one runner.
@@ -91,8 +112,9 @@ pub fn labels_differ(wanted: &[String], actual: &[Label]) -> bool {
     wanted != actual
 }
 
-pub(crate) fn user_labels(names: &[String]) -> Vec<wire::LabelBody> {
-    let label = |name: &String| wire::LabelBody { name: name.clone(), kind: "User".to_owned() };
+pub(crate) fn labels(names: &[String], kind: LabelKind) -> Vec<wire::LabelBody> {
+    let label =
+        |name: &String| wire::LabelBody { name: name.clone(), kind: kind.word().to_owned() };
     names.iter().map(label).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,43 @@ pub struct Dsn {
     pub database: String,
     /// What follows the question mark, in order, decoded.
     pub parameters: Vec<(String, String)>,
+}
+
+impl Dsn {
+    /// The same as the URL that databases are named by elsewhere. It holds the password.
+    #[must_use]
+    pub fn url(&self) -> SecretString {
+        let place = match &self.address {
+            // A port of its own keeps a host that is an IPv6 address apart.
+            Address::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Address::Tcp(host, port) => format!("{host}:{port}"),
+            Address::Unix(_) => "localhost".to_owned(),
+        };
+        let mut text = format!(
+            "mysql://{}:{}@{place}/{}",
+            encoded(&self.user),
+            encoded(self.password.expose_secret()),
+            encoded(&self.database)
+        );
+        if let Address::Unix(path) = &self.address {
+            text.push_str("?socket=");
+            text.push_str(&encoded(path));
+        }
+        text.into()
+    }
+}
+
+/// Every byte that is not plain as a number.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 impl fmt::Debug for Dsn {
@@ -132,9 +169,18 @@ fn decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
+
+    #[test]
+    fn an_address_is_a_url_elsewhere() {
+        for (dsn, url) in [
+            ("u:p@tcp(db:3306)/myshoes", "mysql://u:p@db:3306/myshoes"),
+            ("u:a@b/c?:d@tcp([::1])/x", "mysql://u:a%40b%2Fc%3F%3Ad@[::1]:3306/x"),
+            ("u@unix(/run/my.sock)/x", "mysql://u:@localhost/x?socket=%2Frun%2Fmy.sock"),
+        ] {
+            assert_eq!(parse(dsn).unwrap().url().expose_secret(), url);
+        }
+    }
 
     #[test]
     fn addresses_are_read_as_the_driver_reads_them() {

@@ -5,6 +5,8 @@
 //!                └──▶ Mistake: the first, in the original's order, naming its variable
 //! ```
 
+pub mod own;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -25,8 +27,8 @@ pub struct Settings {
     pub port: u16,
     /// The GitHub App.
     pub app: App,
-    /// `MYSQL_URL`, or the five variables.
-    pub database: Dsn,
+    /// `MYSQL_URL`, or the five variables; without them the store is where ours is.
+    pub database: Option<Dsn>,
     /// `PLUGIN`.
     pub plugin: Plugin,
     /// `PLUGIN_OUTPUT`: where a downloaded plugin is written.
@@ -361,7 +363,7 @@ fn plugin(text: Option<String>, is_file: impl Fn(&str) -> bool) -> Result<Plugin
 fn database<G: Fn(&str) -> Option<String>>(
     reader: &Reader<G>,
     notes: &mut Vec<Note>,
-) -> Result<Dsn, Mistake> {
+) -> Result<Option<Dsn>, Mistake> {
     const NAMES: [&str; 5] =
         ["MYSQL_HOST", "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE"];
     let present: Vec<String> = NAMES.iter().filter_map(|name| (reader.get)(name)).collect();
@@ -372,13 +374,10 @@ fn database<G: Fn(&str) -> Option<String>>(
         }
         _ => match reader.text("MYSQL_URL") {
             Some(text) => ("MYSQL_URL", text),
-            None => {
-                let message = "is not set: use one like user:password@tcp(localhost:3306)/myshoes";
-                return Err(mistake("MYSQL_URL", message));
-            }
+            None => return Ok(None),
         },
     };
-    dsn::parse(&text).map_err(|error| mistake(variable, error.to_string()))
+    dsn::parse(&text).map(Some).map_err(|error| mistake(variable, error.to_string()))
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn is_own_page(headers: &HeaderMap) -> bool {
     literal && origin
 }
 
-fn carries(header: Option<&HeaderValue>, token: &SecretString) -> bool {
+pub(crate) fn carries(header: Option<&HeaderValue>, token: &SecretString) -> bool {
     let Some(given) = header.and_then(|value| bearer(value.as_bytes())) else { return false };
     verify_slices_are_equal(given, token.expose_secret().as_bytes()).is_ok()
 }

@@ -16,6 +16,7 @@ mod error;
 mod handlers;
 pub mod listen;
 pub mod metrics;
+pub mod myshoes;
 pub mod record;
 mod router;
 mod state;

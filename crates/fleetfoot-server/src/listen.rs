@@ -111,6 +111,33 @@ where
         let _ = stopping.send(());
     };
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop).into_future();
+    until_overdue(serving, stopped).await
+}
+
+/// As [`serve`], and handlers are told who asks.
+///
+/// # Errors
+/// None in practice: a failed accept is retried.
+pub async fn serve_known(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stop = async move {
+        stop.await;
+        // The receiver lives as long as this function.
+        let _ = stopping.send(());
+    };
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop).into_future();
+    until_overdue(serving, stopped).await
+}
+
+async fn until_overdue(
+    serving: impl Future<Output = io::Result<()>>,
+    stopped: tokio::sync::oneshot::Receiver<()>,
+) -> io::Result<()> {
     let overdue = async {
         // An error means that serving ended by itself, and then so does the select below.
         if stopped.await.is_err() {

@@ -53,6 +53,12 @@ pub fn wall_clock() -> Timestamp {
 }
 
 impl ServerState {
+    /// The numbers as `GET /metrics` shows them.
+    #[must_use]
+    pub fn render_metrics(&self) -> String {
+        self.metrics.render(&self.snapshot())
+    }
+
     /// Everything that can be shown of this moment.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let health = Some(self.health.borrow().clone());

@@ -266,13 +266,29 @@ pub struct Installation {
     /// What it may do; `None` is everything fleetfoot needs.
     #[serde(default)]
     pub permissions: Option<BTreeMap<String, String>>,
+    /// The repositories it is installed at, by their full names; `None` is all of them.
+    #[serde(default)]
+    pub repositories: Option<Vec<String>>,
+    /// Its account is a person, who is no organization.
+    #[serde(default)]
+    pub is_user: bool,
+    /// Somebody suspended it.
+    #[serde(default)]
+    pub is_suspended: bool,
 }
 
 impl Installation {
     /// An installation with all permissions that are needed.
     #[must_use]
     pub fn new(id: i64, account: impl Into<String>) -> Self {
-        Self { id, account: account.into(), permissions: None }
+        Self {
+            id,
+            account: account.into(),
+            permissions: None,
+            repositories: None,
+            is_user: false,
+            is_suspended: false,
+        }
     }
 
     pub(crate) fn granted(&self) -> BTreeMap<String, String> {

@@ -38,6 +38,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, min_version: 1, sql: include_str!("migrations/0001-tables.sql") },
     // A program that knows no owners would write into pools of others.
     Migration { version: 2, min_version: 2, sql: include_str!("migrations/0002-controllers.sql") },
+    Migration { version: 3, min_version: 2, sql: include_str!("migrations/0003-targets.sql") },
 ];
 
 /// This version of the program, as the schema's row names it.

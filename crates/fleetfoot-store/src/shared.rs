@@ -12,6 +12,7 @@ use crate::behind::Behind;
 use crate::fleet::Membership;
 use crate::lease::{self, Fence};
 use crate::member::{Member, Owned};
+use crate::runner_rows::AllRows;
 use crate::sql::Sql;
 
 /// The present of every pool, by name.
@@ -33,6 +34,10 @@ pub(crate) struct Shared {
     pub(crate) place: Arc<str>,
     pools: RwLock<Arc<Pools>>,
     all: watch::Sender<u64>,
+    /// What is written into the original's tables besides, if it is there.
+    pub(crate) runner_rows: Mutex<Option<Arc<AllRows>>>,
+    /// Ticks with each change of a target.
+    pub(crate) targets: watch::Sender<u64>,
     watchers: Mutex<BTreeMap<PoolName, watch::Sender<u64>>>,
     /// This controller's part among several; nothing if it is alone.
     pub(crate) member: Option<Member>,
@@ -58,6 +63,8 @@ impl Shared {
             place: Arc::from(place),
             pools: RwLock::new(Arc::new(pools)),
             all: watch::Sender::new(0),
+            runner_rows: Mutex::default(),
+            targets: watch::Sender::new(0),
             watchers: Mutex::default(),
             member: member.map(Member::new),
             behind: Mutex::new(behind),

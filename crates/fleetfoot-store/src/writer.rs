@@ -19,9 +19,10 @@ use crate::fault::DriverError;
 use crate::mark::Mark;
 use crate::names::Names;
 use crate::options::Retention;
+use crate::runner_rows;
 use crate::schema;
 use crate::script::{Fate, Scripted};
-use crate::shared::Shared;
+use crate::shared::{Shared, locked};
 use crate::sql::Sql;
 use crate::txn::Txn;
 
@@ -181,7 +182,10 @@ impl Writer {
     /// Commits what the batch changed; closures whose pool is another one's by now are refused on the way.
     async fn write(&mut self, batch: &mut Batch) -> Result<(), UpdateError> {
         loop {
-            let statements = batch.working.statements(&self.sql);
+            let mut statements = batch.working.statements(&self.sql);
+            if let Some(rows) = locked(&self.shared.runner_rows).clone() {
+                statements.extend(runner_rows::statements(&rows, &batch.working));
+            }
             if statements.is_empty() {
                 return Ok(());
             }

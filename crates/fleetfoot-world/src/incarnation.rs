@@ -252,6 +252,9 @@ impl Wiring {
             let pool = PoolSettings {
                 name: plan.name.clone(),
                 spec: plan.spec.clone(),
+                scale_set_name: None,
+                naming: fleetfoot_core::Naming::OfPool,
+                label_kind: fleetfoot_github::LabelKind::User,
                 labels: vec![plan.name.to_string()],
                 runner_group: None,
                 connection,
@@ -260,6 +263,7 @@ impl Wiring {
                 backend_concurrency: 20,
                 footprint: Footprint::default(),
                 removed: false,
+                deletes_scale_set: false,
                 takeover: false,
                 digest: String::new(),
                 runner: None,

@@ -11,6 +11,7 @@ pub mod hosts;
 pub mod import;
 pub mod locate;
 pub mod logs;
+pub mod myshoes;
 pub mod output;
 pub mod outrunner;
 pub mod resume;

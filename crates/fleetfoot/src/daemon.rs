@@ -3,7 +3,7 @@
 mod limits;
 mod notify;
 mod reload;
-mod signals;
+pub(crate) mod signals;
 mod store;
 
 use std::collections::BTreeSet;
@@ -341,7 +341,7 @@ fn prepare(pool: &fleetfoot_controller::PoolSettings) {
 }
 
 /// The host's name; a random one if it has none.
-fn session_owner() -> String {
+pub(crate) fn session_owner() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if host.is_empty() { uuid::Uuid::new_v4().to_string() } else { host }
 }

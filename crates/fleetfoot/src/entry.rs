@@ -29,7 +29,11 @@ pub fn main() -> ExitCode {
     if called == "outrunner" {
         return commands::outrunner::main(words.get(1..).unwrap_or_default());
     }
+    if called == "myshoes" {
+        return commands::myshoes::main(words.get(1..).unwrap_or_default());
+    }
     match words.get(1).and_then(|word| word.to_str()) {
+        Some("myshoes") => commands::myshoes::main(words.get(2..).unwrap_or_default()),
         Some("outrunner") => commands::outrunner::main(words.get(2..).unwrap_or_default()),
         Some(_) | None => commands::call(words),
     }

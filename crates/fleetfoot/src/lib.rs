@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod entry;
 pub mod exit;
 pub mod logging;
+pub mod myshoes;
 pub mod outrunner;
 mod takeover;
 pub mod wiring;

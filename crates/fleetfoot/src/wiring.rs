@@ -145,6 +145,9 @@ impl Wiring {
             pools.push(PoolSettings {
                 name,
                 spec: spec(runner, self.flavor),
+                scale_set_name: None,
+                naming: fleetfoot_core::Naming::OfPool,
+                label_kind: fleetfoot_github::LabelKind::User,
                 labels: runner.labels.clone(),
                 runner_group: runner.runner_group.clone(),
                 connection,
@@ -153,6 +156,7 @@ impl Wiring {
                 backend_concurrency: concurrency,
                 footprint: footprint(&runner.backend),
                 removed: false,
+                deletes_scale_set: false,
                 takeover: config.takeover,
                 digest: digest(runner, &resolved.url),
                 runner: release,

@@ -26,7 +26,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-provisioner-tart", &["core", "provisioner", "faults"]),
     ("fleetfoot-controller", &["core", "github", "store", "provisioner", "ordered", "faults"]),
     ("fleetfoot-releases", &["core", "github", "ordered"]),
-    ("fleetfoot-server", &["api", "core", "store", "faults"]),
+    // Bodies and refusals of myshoes are pure rules; the server serves them.
+    ("fleetfoot-server", &["api", "core", "store", "myshoes", "faults"]),
     ("fleetfoot-sim", &["core", "ordered"]),
     ("fleetfoot-world", &["core", "github", "store", "provisioner", "controller", "sim", "faults"]),
     (
@@ -40,7 +41,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "provisioner-docker",
             "provisioner-libvirt",
             "provisioner-process",
+            "provisioner-shoes",
             "provisioner-tart",
+            "myshoes",
             "releases",
             "controller",
             "server",

@@ -109,16 +109,22 @@ async fn ensure_scale_set(
         },
     };
     let labels = &settings.labels;
-    let set = match connection.scale_set(group_id, name.as_str()).await? {
+    let mut is_ours = pool.state().is_some_and(|state| state.pool.scale_set_is_ours);
+    let set = match connection.scale_set(group_id, settings.scale_set_name()).await? {
         Some(set) if labels_differ(labels, &set.labels) => {
             tracing::info!(pool = %name, "updating scale set labels");
-            connection.update_scale_set_labels(set.id, labels).await?
+            connection.update_scale_set_labels(set.id, labels, settings.label_kind).await?
         }
         Some(set) => set,
         None => {
             tracing::info!(pool = %name, "creating scale set");
-            let spec =
-                ScaleSetSpec { name: name.as_str().to_owned(), group_id, labels: labels.clone() };
+            let spec = ScaleSetSpec {
+                name: settings.scale_set_name().to_owned(),
+                group_id,
+                labels: labels.clone(),
+                label_kind: settings.label_kind,
+            };
+            is_ours = true;
             connection.create_scale_set(&spec).await?
         }
     };
@@ -135,6 +141,7 @@ async fn ensure_scale_set(
             .update(move |txn| {
                 if let Some(row) = txn.pool_mut(&pool_name) {
                     row.scale_set_id = Some(id);
+                    row.scale_set_is_ours = is_ours;
                     // A session of another set is none of this one's.
                     row.session_id = None;
                 }
@@ -192,6 +199,7 @@ pub(super) async fn forget_scale_set(pool: &PoolContext) {
         .update(move |txn| {
             if let Some(row) = txn.pool_mut(&name) {
                 row.scale_set_id = None;
+                row.scale_set_is_ours = false;
                 row.session_id = None;
                 row.demand.session_lost();
             }

@@ -250,6 +250,9 @@ impl Bed {
         PoolSettings {
             name: named(plan.name),
             spec: plan.spec.clone(),
+            scale_set_name: None,
+            naming: fleetfoot_core::Naming::OfPool,
+            label_kind: fleetfoot_github::LabelKind::User,
             labels: plan.labels.iter().map(|&label| label.to_owned()).collect(),
             runner_group: None,
             connection: connection.clone(),
@@ -258,6 +261,7 @@ impl Bed {
             backend_concurrency: 200,
             footprint: Footprint::default(),
             removed: plan.removed,
+            deletes_scale_set: false,
             takeover: false,
             digest: String::new(),
             runner: None,

@@ -59,7 +59,12 @@ async fn everything_of_the_rest_api_goes_by_the_stated_address() {
     let http = Http::new(HttpSettings::default()).unwrap();
     let connection = Connection::new(&http, &url, &Credentials::Token(token)).unwrap();
 
-    let spec = ScaleSetSpec { name: "linux".into(), group_id: 1, labels: vec!["linux".into()] };
+    let spec = ScaleSetSpec {
+        name: "linux".into(),
+        group_id: 1,
+        labels: vec!["linux".into()],
+        label_kind: fleetfoot_github::LabelKind::User,
+    };
     let set = connection.create_scale_set(&spec).await.unwrap();
     let session = connection.open_session(set.id, "here").await.unwrap();
     github.queue_jobs(&QueueJobs::for_scale_set("acme", "linux", 1, 50));

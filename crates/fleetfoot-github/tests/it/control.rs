@@ -13,7 +13,12 @@ use crate::stub::{Reply, Stub, exception, now_seconds, reply, scale_set, token};
 async fn a_scale_set_is_created_as_the_original_does() {
     let stub = Stub::good().await;
     let labels = vec!["linux".into(), "gpu".into()];
-    let spec = ScaleSetSpec { name: "my set".into(), group_id: 1, labels };
+    let spec = ScaleSetSpec {
+        name: "my set".into(),
+        group_id: 1,
+        labels,
+        label_kind: fleetfoot_github::LabelKind::User,
+    };
     assert_eq!(stub.connection().create_scale_set(&spec).await.unwrap().id, 7);
     let asked = &stub.asked("POST", "/runnerscalesets")[0];
     let user = |name: &str| json!({"name": name, "type": "User"});
@@ -37,7 +42,11 @@ async fn a_scale_set_is_created_as_the_original_does() {
 #[tokio::test]
 async fn labels_are_replaced_and_the_rest_goes_back_as_received() {
     let stub = Stub::good().await;
-    let set = stub.connection().update_scale_set_labels(7, &["new".into()]).await.unwrap();
+    let set = stub
+        .connection()
+        .update_scale_set_labels(7, &["new".into()], fleetfoot_github::LabelKind::User)
+        .await
+        .unwrap();
     assert_eq!((set.labels.len(), set.labels[0].kind.as_str()), (1, "User"));
     let mut expected = scale_set();
     expected["labels"] = json!([{"name": "new", "type": "User"}]);
@@ -63,7 +72,12 @@ async fn if_another_was_faster_its_scale_set_is_taken() {
             _ => None,
         })
         .await;
-        let spec = ScaleSetSpec { name: "linux".into(), group_id: 1, labels: Vec::new() };
+        let spec = ScaleSetSpec {
+            name: "linux".into(),
+            group_id: 1,
+            labels: Vec::new(),
+            label_kind: fleetfoot_github::LabelKind::User,
+        };
         assert_eq!(stub.connection().create_scale_set(&spec).await.unwrap().id, 7);
     }
 }

@@ -31,15 +31,22 @@ async fn a_job_from_offer_to_removal() {
     assert_eq!(connection.runner_group("none").await.unwrap(), None);
 
     assert_eq!(connection.scale_set(group.id, "linux").await.unwrap(), None);
-    let spec =
-        ScaleSetSpec { name: "linux".into(), group_id: group.id, labels: vec!["linux".into()] };
+    let spec = ScaleSetSpec {
+        name: "linux".into(),
+        group_id: group.id,
+        labels: vec!["linux".into()],
+        label_kind: fleetfoot_github::LabelKind::User,
+    };
     let set = connection.create_scale_set(&spec).await.unwrap();
     assert_eq!(connection.create_scale_set(&spec).await.unwrap().id, set.id, "found, not doubled");
     let found = connection.scale_set(group.id, "linux").await.unwrap().unwrap();
     assert_eq!((found.id, found.group_id), (set.id, group.id));
     let wanted = vec!["LINUX".into(), "big".into()];
     assert!(labels_differ(&wanted, &found.labels));
-    let set = connection.update_scale_set_labels(set.id, &wanted).await.unwrap();
+    let set = connection
+        .update_scale_set_labels(set.id, &wanted, fleetfoot_github::LabelKind::User)
+        .await
+        .unwrap();
     assert!(!labels_differ(&wanted, &set.labels));
 
     let session = connection.open_session(set.id, "here").await.unwrap();
@@ -91,7 +98,12 @@ async fn a_job_from_offer_to_removal() {
 async fn a_successor_deletes_the_session_that_a_crash_left() {
     let emulator = Emulator::builder().long_poll(Duration::from_millis(50)).start().await;
     let before = connection(&emulator, DEFAULT_PAT);
-    let spec = ScaleSetSpec { name: "linux".into(), group_id: 1, labels: Vec::new() };
+    let spec = ScaleSetSpec {
+        name: "linux".into(),
+        group_id: 1,
+        labels: Vec::new(),
+        label_kind: fleetfoot_github::LabelKind::User,
+    };
     let set = before.create_scale_set(&spec).await.unwrap();
     assert_eq!(set.labels[0].name, "linux", "the name is the label where there is none");
     let saved_id = before.open_session(set.id, "here").await.unwrap().id().to_owned();
@@ -109,7 +121,12 @@ async fn a_successor_deletes_the_session_that_a_crash_left() {
 async fn tokens_that_end_early_are_renewed() {
     let emulator = Emulator::builder().long_poll(Duration::from_millis(50)).start().await;
     let connection = connection(&emulator, DEFAULT_PAT);
-    let spec = ScaleSetSpec { name: "linux".into(), group_id: 1, labels: Vec::new() };
+    let spec = ScaleSetSpec {
+        name: "linux".into(),
+        group_id: 1,
+        labels: Vec::new(),
+        label_kind: fleetfoot_github::LabelKind::User,
+    };
     let set = connection.create_scale_set(&spec).await.unwrap();
     let session = connection.open_session(set.id, "here").await.unwrap();
     emulator.expire_admin_tokens();

@@ -247,7 +247,7 @@ async fn the_futures_of_calls_are_small() {
         size_of_val(&session.close()),
         size_of_val(&connection.open_session(7, "here")),
         size_of_val(&connection.jit_config(7, "r1")),
-        size_of_val(&connection.update_scale_set_labels(7, &[])),
+        size_of_val(&connection.update_scale_set_labels(7, &[], fleetfoot_github::LabelKind::User)),
     ] {
         assert!(size <= 2048, "{size}");
     }

@@ -27,7 +27,12 @@ fn connection(github: &GithubBox, scope: &str) -> Connection {
 }
 
 fn spec() -> ScaleSetSpec {
-    ScaleSetSpec { name: "linux".into(), group_id: 1, labels: vec!["linux".into()] }
+    ScaleSetSpec {
+        name: "linux".into(),
+        group_id: 1,
+        labels: vec!["linux".into()],
+        label_kind: fleetfoot_github::LabelKind::User,
+    }
 }
 
 /// Serves jobs as a controller would, until so many have completed.

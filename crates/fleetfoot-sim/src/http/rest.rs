@@ -56,6 +56,7 @@ fn announce(who: &Principal, response: &mut Response) {
 
 fn permitted(state: &mut State, scope: &str, route: &RestRoute, call: &Call) -> Response {
     match route {
+        RestRoute::About if state.is_missing(scope) => answer::message(404, "Not Found"),
         RestRoute::About | RestRoute::Installation => about(scope),
         RestRoute::RegistrationToken => {
             let (token, until) = state.registration_token(scope);
@@ -262,11 +263,32 @@ fn installation_json(app: &App, installation: &crate::config::Installation) -> V
         "id": installation.id,
         "app_id": app.id,
         "client_id": app.client_id,
-        "account": { "login": installation.account, "type": "Organization" },
-        "repository_selection": "all",
+        "account": { "login": installation.account, "type": account_type(installation) },
+        "target_type": account_type(installation),
+        "html_url": format!("https://github.com/organizations/{}/settings/installations/{}", installation.account, installation.id),
+        "repository_selection": if installation.repositories.is_some() { "selected" } else { "all" },
         "permissions": installation.granted(),
-        "suspended_at": null,
+        "suspended_at": installation.is_suspended.then_some("2026-01-02T03:04:05Z"),
     })
+}
+
+fn account_type(installation: &crate::config::Installation) -> &'static str {
+    if installation.is_user { "User" } else { "Organization" }
+}
+
+/// What an installation's own token is told of its repositories.
+fn installed_repositories(state: &State, call: &Call) -> Response {
+    let installation = match state.principal(call.authorization()) {
+        Ok(Principal::Installation(installation)) => installation,
+        Ok(Principal::Token(_)) => return answer::message(403, "this is no installation"),
+        Err(denied) => return answer::denied(&denied),
+    };
+    let names =
+        installation.repositories.unwrap_or_else(|| vec![format!("{}/repo", installation.account)]);
+    let (per_page, page) = page(call);
+    let shown = names.iter().skip((page - 1) * per_page).take(per_page);
+    let shown: Vec<Value> = shown.map(|name| json!({ "full_name": name })).collect();
+    answer::json(200, &json!({ "total_count": names.len(), "repositories": shown }))
 }
 
 fn installation_of(state: &State, scope: &str, call: &Call) -> Response {
@@ -300,6 +322,7 @@ pub(crate) fn api(shared: &Shared, route: &ApiRoute, call: &Call) -> Response {
         },
         ApiRoute::AdminConnection => admin_connection(&mut state, call),
         ApiRoute::Archive { name, moved } => releases::archive(&state.settings, name, *moved, call),
+        ApiRoute::Repositories => installed_repositories(&state, call),
         ApiRoute::App
         | ApiRoute::Installations
         | ApiRoute::Installation { .. }
@@ -308,17 +331,18 @@ pub(crate) fn api(shared: &Shared, route: &ApiRoute, call: &Call) -> Response {
                 Ok(app) => app,
                 Err(denied) => return answer::denied(&denied),
             };
-            as_app(&mut state, &app, route)
+            as_app(&mut state, &app, route, call)
         }
     }
 }
 
-fn as_app(state: &mut State, app: &App, route: &ApiRoute) -> Response {
+fn as_app(state: &mut State, app: &App, route: &ApiRoute, call: &Call) -> Response {
     let find = |id: i64| app.installations.iter().find(|known| known.id == id);
     match route {
         ApiRoute::Installations => {
-            let all: Vec<Value> =
-                app.installations.iter().map(|one| installation_json(app, one)).collect();
+            let (per_page, page) = page(call);
+            let shown = app.installations.iter().skip((page - 1) * per_page).take(per_page);
+            let all: Vec<Value> = shown.map(|one| installation_json(app, one)).collect();
             answer::json(200, &all)
         }
         ApiRoute::Installation { id } => match find(*id) {
@@ -341,6 +365,7 @@ fn as_app(state: &mut State, app: &App, route: &ApiRoute) -> Response {
             None => answer::message(404, "Not Found"),
         },
         ApiRoute::App
+        | ApiRoute::Repositories
         | ApiRoute::Meta
         | ApiRoute::RateLimit
         | ApiRoute::AdminConnection

@@ -69,6 +69,7 @@ pub(crate) enum ApiRoute {
     RateLimit,
     App,
     Installations,
+    Repositories,
     Installation {
         id: i64,
     },
@@ -282,6 +283,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["user"] => ApiRoute::User,
         ["app"] => ApiRoute::App,
         ["app", "installations"] => ApiRoute::Installations,
+        ["installation", "repositories"] => ApiRoute::Repositories,
         ["app", "installations", id] => ApiRoute::Installation { id: id.parse().ok()? },
         ["app", "installations", id, "access_tokens"] => {
             ApiRoute::AccessToken { id: id.parse().ok()? }

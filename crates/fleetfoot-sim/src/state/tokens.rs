@@ -112,6 +112,24 @@ impl State {
             .ok_or(RestDenied::Unauthorized("Bad credentials"))
     }
 
+    /// Whether nothing public has this name: a person is no organization, and of an App's selected repositories
+    /// those that are not among them are as good as absent.
+    pub(crate) fn is_missing(&self, scope: &str) -> bool {
+        let owner = scope.split('/').next().unwrap_or(scope);
+        let installations = self.settings.app.iter().flat_map(|app| &app.installations);
+        let mut of_owner = installations.filter(|it| it.account.eq_ignore_ascii_case(owner));
+        let is_repository = scope.contains('/');
+        of_owner.any(|it| {
+            let listed =
+                |known: &Vec<String>| known.iter().any(|it| it.eq_ignore_ascii_case(scope));
+            if is_repository {
+                it.repositories.as_ref().is_some_and(|it| !listed(it))
+            } else {
+                it.is_user
+            }
+        })
+    }
+
     /// Whether this caller may administer the runners of a scope.
     pub(crate) fn may_administer(&self, who: &Principal, scope: &str) -> Result<(), RestDenied> {
         match who {

@@ -31,7 +31,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Every table with the schema it came with, for copies before a migration.
-const TABLES: [(&str, i64); 10] = [
+const TABLES: [(&str, i64); 11] = [
     ("meta", 1),
     ("pools", 1),
     ("instances", 1),
@@ -42,6 +42,7 @@ const TABLES: [(&str, i64); 10] = [
     ("controllers", 2),
     ("owners", 2),
     ("wishes", 2),
+    ("targets", 3),
 ];
 
 /// Connections to a server, and how long an answer is waited for.

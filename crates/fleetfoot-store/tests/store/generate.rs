@@ -199,6 +199,7 @@ pub(crate) fn pool(name: PoolName) -> impl Strategy<Value = Pool> {
             config_url: texts.0,
             runner_group: texts.1,
             scale_set_id: scale_set.map(ScaleSetId),
+            scale_set_is_ours: last_name % 2 == 0,
             session_id: texts.2,
             credential_reference: texts.3,
             backend_connection: texts.4,

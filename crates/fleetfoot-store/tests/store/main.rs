@@ -15,5 +15,6 @@ mod random;
 mod round_trip;
 mod speed;
 mod state_dir;
+mod targets;
 mod updates;
 mod year;

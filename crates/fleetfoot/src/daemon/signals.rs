@@ -6,20 +6,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What an operator wants of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// Stop in order.
     Stop,
 }
 
 /// The signals as they come.
 #[derive(Debug)]
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     interrupt: Signal,
     terminate: Signal,
 }
 
 /// Begins to receive signals.
-pub(super) fn listen() -> io::Result<Wishes> {
+pub(crate) fn listen() -> io::Result<Wishes> {
     Ok(Wishes {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
@@ -27,13 +27,13 @@ pub(super) fn listen() -> io::Result<Wishes> {
 }
 
 /// Begins to receive SIGHUP: the wish to read the configuration again.
-pub(super) fn hangups() -> io::Result<Signal> {
+pub(crate) fn hangups() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
 impl Wishes {
     /// The next wish.
-    pub(super) async fn next(&mut self) -> Wish {
+    pub(crate) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.terminate.recv() => Wish::Stop,
@@ -41,7 +41,7 @@ impl Wishes {
     }
 
     /// From now on a signal ends the process at once.
-    pub(super) fn exit_on_the_next(mut self) {
+    pub(crate) fn exit_on_the_next(mut self) {
         fleetfoot_controller::Tasks::default().spawn("second signal", async move {
             let Wish::Stop = self.next().await;
             tracing::warn!("second signal, exiting at once");

@@ -277,7 +277,7 @@ async fn a_clock_that_is_off() {
     assert!(line.contains("clock is 60 min behind") && line.contains("set it right"), "{line}");
 }
 
-fn private_key() -> String {
+pub(crate) fn private_key() -> String {
     use aws_lc_rs::encoding::AsDer as _;
     use base64::Engine as _;
     let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();

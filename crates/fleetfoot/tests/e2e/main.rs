@@ -21,6 +21,7 @@ mod check;
 mod containers;
 mod lost_store;
 mod machines;
+mod myshoes;
 mod outrunner;
 mod process;
 mod releases;

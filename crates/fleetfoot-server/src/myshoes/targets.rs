@@ -1,0 +1,181 @@
+//! Targets: made, shown, changed, deleted.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use fleetfoot_myshoes::body::{self, TargetBody};
+use fleetfoot_myshoes::rules::{self, Change, Creation, Failure, ProviderUrl, Refusal};
+use fleetfoot_myshoes::target::{Status, Target, listed};
+use fleetfoot_store::{NewTarget, TargetKey, TargetRow, TargetWrite, TargetsError};
+use uuid::Uuid;
+
+use super::MyshoesState;
+use super::answer::{self, Answer};
+use crate::error::chain;
+
+/// The bytes of a body, if it came whole.
+pub(super) type Sent = Result<Bytes, BytesRejection>;
+
+type Answered = Result<Answer, Refusal>;
+
+fn sent(answered: Answered) -> Answer {
+    answered.unwrap_or_else(|refusal| answer::refused(&refusal))
+}
+
+/// `POST /target`
+pub(super) async fn create(State(state): State<MyshoesState>, body: Sent) -> Answer {
+    sent(created(&state, body).await)
+}
+
+/// `GET /target`
+pub(super) async fn list(State(state): State<MyshoesState>) -> Answer {
+    match state.store.targets().await {
+        Ok(rows) => {
+            let targets = listed(rows.iter().filter_map(target).collect());
+            answer::json(StatusCode::OK, body::of_targets(&targets))
+        }
+        Err(error) => answer::refused(&store_failed(Failure::Read, &error)),
+    }
+}
+
+/// `GET /target/:id`
+pub(super) async fn show(State(state): State<MyshoesState>, Path(id): Path<String>) -> Answer {
+    sent(shown(&state, &id).await)
+}
+
+/// `POST /target/:id`
+pub(super) async fn update(
+    State(state): State<MyshoesState>,
+    Path(id): Path<String>,
+    body: Sent,
+) -> Answer {
+    sent(updated(&state, &id, body).await)
+}
+
+/// `DELETE /target/:id`
+pub(super) async fn delete(State(state): State<MyshoesState>, Path(id): Path<String>) -> Answer {
+    sent(deleted(&state, &id).await)
+}
+
+async fn created(state: &MyshoesState, body: Sent) -> Answered {
+    let body = decoded(body)?;
+    rules::create(&body)?;
+    state.scopes.admit(&body.scope).await?;
+    let new = NewTarget {
+        id: Uuid::new_v4().to_string(),
+        scope: body.scope.clone(),
+        ghe_domain: state.ghe_domain.clone(),
+        resource_type: body.resource_type,
+        provider_url: body.provider_url.clone().filter(|url| !url.is_empty()),
+    };
+    let key = TargetKey::Scope(body.scope.clone());
+    let decided = state.store.change_target(key, move |row| {
+        let known = row.and_then(target);
+        match rules::creation(&body, known.as_ref()) {
+            Err(refusal) => (Vec::new(), Err(refusal)),
+            Ok(Creation::Insert) => {
+                let id = new.id.clone();
+                (vec![TargetWrite::Insert(new)], Ok(id))
+            }
+            Ok(Creation::Undelete(id, change)) => {
+                let id = id.to_string();
+                let active = TargetWrite::Status(id.clone(), "active", Some(String::new()));
+                let mut writes = vec![active];
+                writes.extend(changes(&id, change));
+                (writes, Ok(id))
+            }
+        }
+    });
+    let id = decided.await.map_err(|error| store_failed(Failure::Create, &error))??;
+    let target = read(state, &id, Failure::Get).await?.ok_or(Failure::Get)?;
+    Ok(answer::json(StatusCode::CREATED, body::of_target(&target)))
+}
+
+async fn shown(state: &MyshoesState, id: &str) -> Answered {
+    let id = rules::id(id)?.to_string();
+    let target = read(state, &id, Failure::Read).await?.ok_or(Failure::NotFound)?;
+    Ok(answer::json(StatusCode::OK, body::of_target(&target)))
+}
+
+async fn updated(state: &MyshoesState, id: &str, body: Sent) -> Answered {
+    let id = rules::id(id)?.to_string();
+    let body = decoded(body)?;
+    let key = TargetKey::Id(id.clone());
+    let at = id.clone();
+    let decided = state.store.change_target(key, move |row| {
+        let change = row
+            .and_then(target)
+            .ok_or_else(|| Refusal::from(Failure::IdNotFound))
+            .and_then(|target| rules::update(&body, &target));
+        match change {
+            Ok(change) => (changes(&at, change), Ok(())),
+            Err(refusal) => (Vec::new(), Err(refusal)),
+        }
+    });
+    decided.await.map_err(|error| store_failed(Failure::Update, &error))??;
+    let target = read(state, &id, Failure::Get).await?.ok_or(Failure::Get)?;
+    Ok(answer::json(StatusCode::OK, body::of_target(&target)))
+}
+
+async fn deleted(state: &MyshoesState, id: &str) -> Answered {
+    let id = rules::id(id)?.to_string();
+    let key = TargetKey::Id(id.clone());
+    let decided = state.store.change_target(key, move |row| {
+        let decision = row
+            .and_then(target)
+            .ok_or_else(|| Refusal::from(Failure::IdNotFound))
+            .and_then(|target| rules::delete(&target));
+        match decision {
+            Ok(()) => (vec![TargetWrite::StatusOnly(id, "deleted")], Ok(())),
+            Err(refusal) => (Vec::new(), Err(refusal)),
+        }
+    });
+    decided.await.map_err(|error| store_failed(Failure::Delete, &error))??;
+    Ok(answer::deleted())
+}
+
+/// A body that is too long is none.
+fn decoded(body: Sent) -> Result<TargetBody, Refusal> {
+    let bytes = body.map_err(|_| Failure::Decode)?;
+    body::target(&bytes).map_err(|_| Failure::Decode.into())
+}
+
+async fn read(state: &MyshoesState, id: &str, failure: Failure) -> Result<Option<Target>, Refusal> {
+    let row = state.store.target(TargetKey::Id(id.to_owned())).await;
+    let row = row.map_err(|error| store_failed(failure, &error))?;
+    Ok(row.as_ref().and_then(target))
+}
+
+fn changes(id: &str, change: Change) -> Vec<TargetWrite> {
+    let size = change.resource_type.map(|size| TargetWrite::ResourceType(id.to_owned(), size));
+    let url = match change.provider_url {
+        ProviderUrl::Keep => None,
+        ProviderUrl::Clear => Some(None),
+        ProviderUrl::Set(url) => Some(Some(url)),
+    };
+    let url = url.map(|url| TargetWrite::ProviderUrl(id.to_owned(), url));
+    size.into_iter().chain(url).collect()
+}
+
+/// A row as a target; one whose id is no uuid, which somebody made by hand, is none.
+#[must_use]
+fn target(row: &TargetRow) -> Option<Target> {
+    Some(Target {
+        id: row.id.parse().ok()?,
+        scope: row.scope.clone(),
+        token_expired_at: row.token_expired_at,
+        resource_type: row.resource_type,
+        provider_url: row.provider_url.clone(),
+        status: Status::of(&row.status),
+        status_description: row.status_description.clone(),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}
+
+/// The chain goes to the log, the client gets its words.
+fn store_failed(failure: Failure, error: &TargetsError) -> Refusal {
+    tracing::error!(error = %chain(error), "store failed a request");
+    failure.into()
+}

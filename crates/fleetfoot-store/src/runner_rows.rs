@@ -1,0 +1,139 @@
+//! Rows about runners as the original keeps them, beside ours and in the same transactions: so it can be put back
+//! and deletes the machines that we made.
+//!
+//! | We know | The original's row |
+//! | --- | --- |
+//! | a machine was made | `runners`, `runner_detail`, `runners_running` |
+//! | nothing of it is left | from `runners_running` to `runners_deleted` |
+
+use std::collections::BTreeMap;
+
+use fleetfoot_core::{Instance, PoolName, ResourceType};
+use serde_json::Value as Json;
+
+use crate::batch::Working;
+use crate::dialect::Dialect;
+use crate::driver::Driver;
+use crate::fault::DriverError;
+use crate::sql::{Kind, Query, Statement, Value};
+
+/// What the rows of a pool's runners say besides what each machine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerRows {
+    /// The target's uuid.
+    pub target: String,
+    /// How big machines are that do not say it.
+    pub resource_type: ResourceType,
+    /// Who runs the runner in a machine.
+    pub runner_user: String,
+    /// The target's.
+    pub provider_url: Option<String>,
+    /// The scope's page.
+    pub repository_url: String,
+    /// What its plugin was told; the original reads labels out of it.
+    pub labels: Vec<String>,
+}
+
+/// By pool.
+pub(crate) type AllRows = BTreeMap<PoolName, RunnerRows>;
+
+/// Whether the original's tables are here.
+pub(crate) async fn are_here(driver: &mut Driver) -> Result<bool, DriverError> {
+    if driver.dialect() != Dialect::Mysql {
+        return Ok(false);
+    }
+    let tables = Query {
+        sql: driver.dialect().text(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN \
+             ('targets', 'runners', 'runner_detail', 'runners_running', 'runners_deleted')",
+        ),
+        values: Vec::new(),
+        kinds: &[Kind::Text],
+    };
+    Ok(driver.query(&tables).await?.len() == 5)
+}
+
+/// What a batch means for the original's rows.
+pub(crate) fn statements(all: &AllRows, working: &Working) -> Vec<Statement> {
+    let mut out = Vec::new();
+    let before = |instance: &Instance| {
+        let pool = working.base.get(&instance.pool)?;
+        pool.instances.get(&instance.name).and_then(|old| old.handle.clone())
+    };
+    let made = |rows: &RunnerRows, instance: &Instance, out: &mut Vec<Statement>| {
+        if instance.handle.is_some() && before(instance).is_none() {
+            out.extend(begun(rows, instance));
+        }
+    };
+    for (name, state) in &working.pools {
+        let (Some(rows), Some(state)) = (all.get(name), state) else { continue };
+        for instance in state.instances.values() {
+            made(rows, instance, &mut out);
+        }
+    }
+    for instance in working.past.closed.values() {
+        let Some(rows) = all.get(&instance.pool) else { continue };
+        made(rows, instance, &mut out);
+        if instance.handle.is_some() {
+            out.extend(ended(instance));
+        }
+    }
+    out
+}
+
+fn uuid(instance: &Instance) -> Option<&str> {
+    instance.name.as_str().strip_prefix("myshoes-")
+}
+
+fn statement(sql: &'static str, values: Vec<Value>) -> Statement {
+    Statement { sql: sql.into(), values }
+}
+
+/// Each can be repeated: a commit whose answer was lost is made again.
+fn begun(rows: &RunnerRows, instance: &Instance) -> Vec<Statement> {
+    let (Some(id), Some(handle)) = (uuid(instance), &instance.handle) else { return Vec::new() };
+    let machine: Json = serde_json::from_str(handle).unwrap_or_default();
+    let said = |key: &str| machine[key].as_str().unwrap_or_default().to_owned();
+    let size = Some(said("resource_type")).filter(|size| !matches!(size.as_str(), "" | "unknown"));
+    let webhook = serde_json::json!({ "workflow_job": { "labels": rows.labels } });
+    let detail = vec![
+        Value::text(id),
+        Value::text(said("shoes_type")),
+        Value::text(said("ip_address")),
+        Value::text(&rows.target),
+        Value::text(said("cloud_id")),
+        Value::text(size.unwrap_or_else(|| rows.resource_type.word().to_owned())),
+        Value::text(&rows.runner_user),
+        Value::maybe_text(rows.provider_url.as_deref()),
+        Value::text(&rows.repository_url),
+        Value::text(webhook),
+        Value::text(id),
+    ];
+    vec![
+        statement("INSERT IGNORE INTO runners (uuid) VALUES (?)", vec![Value::text(id)]),
+        statement(
+            "INSERT INTO runner_detail (runner_id, shoes_type, ip_address, target_id, cloud_id, resource_type, \
+             runner_user, provider_url, repository_url, request_webhook) \
+             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM DUAL \
+             WHERE NOT EXISTS (SELECT 1 FROM runner_detail WHERE runner_id = ?)",
+            detail,
+        ),
+        statement(
+            "INSERT INTO runners_running (runner_id) SELECT ? FROM DUAL \
+             WHERE NOT EXISTS (SELECT 1 FROM runners_running WHERE runner_id = ?)",
+            vec![Value::text(id), Value::text(id)],
+        ),
+    ]
+}
+
+fn ended(instance: &Instance) -> Vec<Statement> {
+    let Some(id) = uuid(instance) else { return Vec::new() };
+    vec![
+        statement(
+            "INSERT INTO runners_deleted (runner_id, reason) SELECT runner_id, 'completed' FROM runners_running \
+             WHERE runner_id = ?",
+            vec![Value::text(id)],
+        ),
+        statement("DELETE FROM runners_running WHERE runner_id = ?", vec![Value::text(id)]),
+    ]
+}

@@ -1,0 +1,110 @@
+//! The database: waited for until it is there; in the original's own, its named lock is taken before anything else.
+
+use std::time::Duration;
+
+use fleetfoot_store::{
+    Fault, Location, Membership, NamedLock, OpenError, Options, StateDir, StateDirOpenError, Store,
+};
+use secrecy::ExposeSecret as _;
+
+use super::Environment;
+use super::daemon::MyshoesError;
+
+/// A line that says that the database is waited for comes this often.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Where the store is, and the lock that goes with it.
+#[derive(Debug)]
+pub struct Place {
+    location: Location,
+    /// The named lock of the original: the database's name.
+    lock: Option<(String, String)>,
+}
+
+impl Place {
+    /// What the environment says.
+    #[must_use]
+    pub fn of(environment: &Environment, state_dir: &StateDir) -> Self {
+        if let Some(dsn) = &environment.settings.database {
+            let url = dsn.url().expose_secret().to_owned();
+            let lock = (url.clone(), dsn.database.clone());
+            return Self { location: Location::Url(url), lock: Some(lock) };
+        }
+        match std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            Some(url) => Self { location: Location::Url(url), lock: None },
+            None => Self { location: Location::Sqlite(state_dir.store_file()), lock: None },
+        }
+    }
+
+    /// Waits for the named lock, where there is one.
+    ///
+    /// # Errors
+    /// What waiting does not help.
+    pub async fn lock(&self) -> Result<Option<NamedLock>, MyshoesError> {
+        let Some((url, name)) = &self.lock else { return Ok(None) };
+        tracing::info!("start getting lock...");
+        loop {
+            match NamedLock::take(url, name).await {
+                Ok(Some(lock)) => {
+                    tracing::info!("get lock successfully!");
+                    return Ok(Some(lock));
+                }
+                Ok(None) => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tracing::info!("start getting lock...");
+                }
+                Err(error) if error.fault() != Fault::Unreachable => {
+                    return Err(MyshoesError::Database(error));
+                }
+                Err(error) => {
+                    let place = &self.location;
+                    tracing::warn!("database {place} is not there yet: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Opens the store. A server that is not there yet is waited for; a file is not.
+    ///
+    /// # Errors
+    /// What waiting does not help.
+    pub async fn open(&self, state_dir: &StateDir) -> Result<Store, MyshoesError> {
+        loop {
+            let options = Options { member: self.member(state_dir)?, ..Options::default() };
+            let error = match state_dir.open_store(self.location.clone(), options).await {
+                Ok(store) => {
+                    if store.membership().is_some() {
+                        store.beat(&std::collections::BTreeMap::new()).await?;
+                    }
+                    return Ok(store);
+                }
+                Err(error) => error,
+            };
+            let is_away = matches!(
+                &error,
+                StateDirOpenError::Store(OpenError::Driver { fault: Fault::Unreachable, .. })
+            );
+            if !is_away {
+                return Err(error.into());
+            }
+            tracing::warn!("database {} is not there yet: {}", self.location, crate::chain(&error));
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Where others may share the store and no named lock keeps them away, leases do.
+    fn member(&self, state_dir: &StateDir) -> Result<Option<Membership>, MyshoesError> {
+        if self.lock.is_some() || matches!(self.location, Location::Sqlite(_)) {
+            return Ok(None);
+        }
+        let host_id = state_dir.host_id()?;
+        let controller = uuid::Uuid::new_v4().to_string();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(Some(Membership {
+            boot_id: fleetfoot_store::boot_id().unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Membership::new(&controller, &host_id, &host)
+        }))
+    }
+}

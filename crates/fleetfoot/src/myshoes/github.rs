@@ -1,0 +1,231 @@
+//! What GitHub is asked about scopes: where the App is installed, and whether a target may be made.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fleetfoot_github::{
+    App, ConfigUrl, Connection, Credentials, ErrorKind, GithubError, Http, HttpSettings,
+    Installation, Scope,
+};
+use fleetfoot_myshoes::environment;
+use fleetfoot_myshoes::rules::Failure;
+use fleetfoot_server::myshoes::Scopes;
+use fleetfoot_server::myshoes::numbers::ShownInstallation;
+
+/// Where the App is installed is known for so long.
+const KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// Each call of a creation is over within this.
+const CALL_BOUND: Duration = Duration::from_secs(10);
+
+/// Any address at the same GitHub will do for calls that are about no scope.
+const ANY_SCOPE: &str = "myshoes";
+
+/// GitHub was not asked, or did not say.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It is no address of an organization or a repository.
+    #[error("`{0}` is no organization and no repository")]
+    Scope(String),
+    /// GitHub.
+    #[error("{}", .0.chain())]
+    Github(#[from] GithubError),
+}
+
+/// The GitHub of this daemon: one App, many installations. What is asked often is kept for a while.
+#[derive(Debug)]
+pub struct Github {
+    http: Http,
+    url: String,
+    app: environment::App,
+    caller: App,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    installations: Option<(Instant, Arc<Vec<Installation>>)>,
+    /// By installation: the repositories it reaches.
+    repositories: BTreeMap<i64, (Instant, Arc<Vec<String>>)>,
+    connections: BTreeMap<(String, i64), Connection>,
+}
+
+impl Github {
+    /// Asks nobody yet.
+    ///
+    /// # Errors
+    /// If the address or the App's key cannot be used.
+    pub fn new(url: &str, app: &environment::App) -> Result<Self, AskError> {
+        let http = Http::new(HttpSettings::default())?;
+        let any = config_url(url, ANY_SCOPE).ok_or_else(|| AskError::Scope(url.to_owned()))?;
+        let caller = App::new(&http, &any, &app.id.to_string(), &app.private_key)?;
+        let (url, app) = (url.to_owned(), app.clone());
+        Ok(Self { http, url, app, caller, known: Mutex::default() })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everywhere the App is installed, as it was asked within the hour.
+    ///
+    /// # Errors
+    /// If GitHub does not say.
+    pub async fn installations(&self) -> Result<Arc<Vec<Installation>>, AskError> {
+        let known = self.known().installations.clone();
+        match known.filter(|(at, _)| at.elapsed() < KNOWN_FOR) {
+            Some((_, installations)) => Ok(installations),
+            None => self.ask_installations().await,
+        }
+    }
+
+    async fn ask_installations(&self) -> Result<Arc<Vec<Installation>>, AskError> {
+        let asked = Arc::new(self.caller.installations().await?);
+        let mut known = self.known();
+        known.installations = Some((Instant::now(), asked.clone()));
+        known.repositories.clear();
+        Ok(asked)
+    }
+
+    /// The installation that reaches the scope; none if the App is not installed there.
+    ///
+    /// # Errors
+    /// If GitHub does not say.
+    pub async fn installation(&self, scope: &str) -> Result<Option<Installation>, AskError> {
+        let Some(url) = config_url(&self.url, scope) else { return Ok(None) };
+        let installations = self.installations().await?;
+        let of_scope = |it: &&Installation| !it.is_suspended && it.is_of(url.scope());
+        let Some(found) = installations.iter().find(of_scope) else { return Ok(None) };
+        if found.all_repositories {
+            return Ok(Some(found.clone()));
+        }
+        let repositories = self.repositories(scope, found.id).await?;
+        let reaches = match url.scope() {
+            Scope::Repository { .. } => {
+                repositories.iter().any(|name| name.eq_ignore_ascii_case(scope))
+            }
+            Scope::Organization { .. } | Scope::Enterprise { .. } => !repositories.is_empty(),
+        };
+        Ok(reaches.then(|| found.clone()))
+    }
+
+    async fn repositories(
+        &self,
+        scope: &str,
+        installation: i64,
+    ) -> Result<Arc<Vec<String>>, AskError> {
+        let known = self.known().repositories.get(&installation).cloned();
+        if let Some((_, names)) = known.filter(|(at, _)| at.elapsed() < KNOWN_FOR) {
+            return Ok(names);
+        }
+        let connection = self.connection(scope, installation)?;
+        let names = Arc::new(connection.installed_repositories().await?);
+        self.known().repositories.insert(installation, (Instant::now(), names.clone()));
+        Ok(names)
+    }
+
+    /// The way to a scope, always the same one.
+    ///
+    /// # Errors
+    /// If the scope is none.
+    pub fn connection(&self, scope: &str, installation: i64) -> Result<Connection, AskError> {
+        let key = (scope.to_owned(), installation);
+        if let Some(connection) = self.known().connections.get(&key) {
+            return Ok(connection.clone());
+        }
+        let url = config_url(&self.url, scope).ok_or_else(|| AskError::Scope(scope.to_owned()))?;
+        let credentials = Credentials::App {
+            app_id_or_client_id: self.app.id.to_string(),
+            installation_id: installation,
+            private_key_pem: self.app.private_key.clone(),
+        };
+        let connection = Connection::new(&self.http, &url, &credentials)?;
+        self.known().connections.insert(key, connection.clone());
+        Ok(connection)
+    }
+
+    /// Forgets ways that nobody needs any more.
+    pub fn keep(&self, scopes: &[&str]) {
+        self.known().connections.retain(|(scope, _), _| scopes.contains(&scope.as_str()));
+    }
+
+    async fn may_register(&self, scope: &str) -> Result<(), Failure> {
+        if let Err(error) = self.ask_installations().await {
+            tracing::error!(%error, "failed to list installations");
+            let is_known = self.known().installations.is_some();
+            return Err(if is_known { Failure::NotInstalled } else { Failure::Purge });
+        }
+        let owner = scope.split('/').next().unwrap_or_default();
+        let is_scope = scope.matches('/').count() < 2 && config_url(&self.url, scope).is_some();
+        let asked = if is_scope { scope } else { owner };
+        let found = self.installation(asked).await.map_err(|error| {
+            tracing::error!(scope, %error, "failed to look for the installation");
+            Failure::NotInstalled
+        })?;
+        let Some(installation) = found else {
+            tracing::error!("{}/{scope} is not installed configured GitHub Apps", self.url);
+            return Err(Failure::NotInstalled);
+        };
+        if !is_scope {
+            return Err(Failure::Scope);
+        }
+        let connection = self.connection(scope, installation.id).map_err(|error| {
+            tracing::error!(scope, %error, "failed to make a client");
+            Failure::Client
+        })?;
+        let looked = tokio::time::timeout(CALL_BOUND, connection.scope_exists()).await;
+        match looked {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) | Err(_) => return Err(Failure::Scope),
+            Ok(Err(error)) => {
+                tracing::error!(scope, error = error.chain(), "failed to look at the scope");
+                let is_token = *error.kind() == ErrorKind::Unauthorized;
+                return Err(if is_token { Failure::Token } else { Failure::Scope });
+            }
+        }
+        if let Some(permission) = installation.missing_permission(connection.url().scope()) {
+            tracing::error!(
+                scope,
+                permission,
+                "the App's installation lacks a permission: grant it read and write in the App's settings, and accept it in the installation"
+            );
+            return Err(Failure::Runners);
+        }
+        match tokio::time::timeout(CALL_BOUND, connection.list_runners()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(scope, error = error.chain(), "failed to list runners");
+                Err(Failure::Runners)
+            }
+            Err(_) => Err(Failure::Runners),
+        }
+    }
+}
+
+impl Scopes for Github {
+    fn admit<'a>(
+        &'a self,
+        scope: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>> {
+        Box::pin(self.may_register(scope))
+    }
+}
+
+/// An installation as metrics name it.
+pub(super) fn shown(installation: &Installation) -> ShownInstallation {
+    ShownInstallation {
+        id: installation.id,
+        account_login: installation.account.clone(),
+        account_type: installation.account_type.clone(),
+        target_type: installation.target_type.clone(),
+        repository_selection: if installation.all_repositories { "all" } else { "selected" },
+        html_url: installation.html_url.clone(),
+    }
+}
+
+fn config_url(base: &str, scope: &str) -> Option<ConfigUrl> {
+    ConfigUrl::parse(&format!("{base}/{scope}")).ok()
+}

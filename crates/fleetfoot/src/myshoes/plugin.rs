@@ -1,0 +1,116 @@
+//! Where the shoes plugin is: a path of this host, or a download that is checked and put into its place whole.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fleetfoot_myshoes::environment::{Plugin, Settings};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use super::Environment;
+
+/// A download is over within this.
+const DOWNLOAD_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// The plugin cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// It cannot be downloaded.
+    #[error("PLUGIN: failed to download {url}: {reason}")]
+    Download {
+        /// From where.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It cannot be read or written here.
+    #[error("PLUGIN: failed to use {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is another program.
+    #[error("PLUGIN_SHA256: {} has the checksum {found}, not {wanted}", path.display())]
+    Checksum {
+        /// The file, or its address.
+        path: PathBuf,
+        /// What it has.
+        found: String,
+        /// What it should have.
+        wanted: String,
+    },
+}
+
+/// The plugin's program, as an absolute path.
+///
+/// # Errors
+/// If there is none, or another one than the checksum says.
+pub async fn find(environment: &Environment) -> Result<PathBuf, PluginError> {
+    let Settings { plugin, plugin_output, .. } = &environment.settings;
+    let wanted = environment.own.plugin_sha256.as_deref();
+    let path = match plugin {
+        Plugin::Path(path) => {
+            if wanted.is_some() {
+                let bytes = std::fs::read(path).map_err(failed(path))?;
+                check(path, &bytes, wanted)?;
+            }
+            path.clone()
+        }
+        Plugin::Url(url) => download(url, plugin_output, wanted).await?,
+    };
+    let path = std::path::absolute(&path).map_err(failed(&path))?;
+    tracing::info!("use plugin path is {}", path.display());
+    Ok(path)
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> PluginError + use<> {
+    let path = path.to_owned();
+    move |source| PluginError::File { path: path.clone(), source }
+}
+
+fn check(path: &Path, bytes: &[u8], wanted: Option<&str>) -> Result<(), PluginError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == wanted {
+        return Ok(());
+    }
+    Err(PluginError::Checksum { path: path.to_owned(), found, wanted: wanted.to_owned() })
+}
+
+/// Under the last part of the address, in place of one that was there; a running one keeps its own file.
+async fn download(url: &Url, output: &Path, wanted: Option<&str>) -> Result<PathBuf, PluginError> {
+    let refused = |reason: String| PluginError::Download { url: url.to_string(), reason };
+    let name = url.path_segments().and_then(Iterator::last).unwrap_or_default();
+    if name.is_empty() {
+        return Err(refused("the address ends without a name".to_owned()));
+    }
+    let path = output.join(name);
+    let bytes = tokio::time::timeout(DOWNLOAD_MAX, fetch(url))
+        .await
+        .map_err(|_| refused("it takes too long".to_owned()))?
+        .map_err(refused)?;
+    check(&path, &bytes, wanted)?;
+    let mut file = tempfile::NamedTempFile::new_in(output).map_err(failed(output))?;
+    let written = file.write_all(&bytes).and_then(|()| {
+        file.as_file().set_permissions(PermissionsExt::from_mode(0o755))?;
+        file.as_file().sync_all()
+    });
+    written.map_err(failed(&path))?;
+    file.persist(&path).map_err(|error| failed(&path)(error.error))?;
+    Ok(path)
+}
+
+async fn fetch(url: &Url) -> Result<Vec<u8>, String> {
+    let client = reqwest::Client::builder().build().map_err(|error| error.to_string())?;
+    let answer = client.get(url.clone()).send().await.map_err(|error| crate::chain(&error))?;
+    if answer.status().as_u16() != 200 {
+        return Err(format!("the server answers {}", answer.status()));
+    }
+    let bytes = answer.bytes().await.map_err(|error| crate::chain(&error))?;
+    Ok(bytes.to_vec())
+}

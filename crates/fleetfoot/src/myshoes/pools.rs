@@ -1,0 +1,308 @@
+//! What a target becomes: a pool whose provisioner is the shoes plugin.
+//!
+//! | Target | Pool |
+//! | --- | --- |
+//! | gets jobs | served |
+//! | `suspend`, or `SCALESET_MAX_RUNNERS=0` | drained, its session closed; the scale set stays |
+//! | `deleted` | drained; then its scale set is deleted, if we made it |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleetfoot_controller::PoolSettings;
+use fleetfoot_core::host::Footprint;
+use fleetfoot_core::{Naming, PoolName, PoolSpec, PoolState, ResourceType, Span};
+use fleetfoot_github::{Connection, LabelKind};
+use fleetfoot_myshoes::environment::ScaleSet;
+use fleetfoot_myshoes::names;
+use fleetfoot_myshoes::target::Status;
+use fleetfoot_provisioner_shoes::script::ScriptSettings;
+use fleetfoot_provisioner_shoes::{PluginHost, ShoesPool, ShoesProvisioner};
+use fleetfoot_store::{RunnerRows, Store, TargetRow};
+use tokio::sync::watch;
+
+use super::Environment;
+use super::github::Github;
+
+/// Plugins wait for their clouds: three minutes for a machine, five for its end.
+const CREATE: Span = Span::minutes(10);
+const BOOT: Span = Span::minutes(10);
+const STOP: Span = Span::minutes(6);
+
+/// Longer names do not name a pool.
+const NAME_MAX: usize = 64;
+
+/// Makes pools of targets, again and again: what does not change is the very same provisioner.
+#[derive(Debug)]
+pub struct Pools {
+    github: Arc<Github>,
+    host: Arc<PluginHost>,
+    script: watch::Receiver<Option<ScriptSettings>>,
+    scale_set: ScaleSet,
+    extra_labels: Vec<String>,
+    runner_user: String,
+    github_url: String,
+    calls: usize,
+    made: BTreeMap<PoolName, (Recipe, Arc<ShoesProvisioner>)>,
+    /// Targets that could not be served at the last look: said once.
+    unserved: BTreeSet<String>,
+}
+
+/// Everything of a target that its provisioner is made from.
+type Recipe = (ResourceType, String);
+
+impl Pools {
+    /// No target is known yet.
+    #[must_use]
+    pub fn new(
+        environment: &Environment,
+        github: Arc<Github>,
+        host: Arc<PluginHost>,
+        script: watch::Receiver<Option<ScriptSettings>>,
+    ) -> Self {
+        Self {
+            github,
+            host,
+            script,
+            scale_set: environment.settings.scale_set.clone(),
+            extra_labels: environment.own.extra_labels.clone(),
+            runner_user: environment.settings.runner_user.clone(),
+            github_url: environment.settings.github_url.clone(),
+            calls: usize::try_from(environment.settings.max_connections).unwrap_or(usize::MAX),
+            made: BTreeMap::new(),
+            unserved: BTreeSet::new(),
+        }
+    }
+
+    /// The pools of these targets. One that cannot be put together is left as it is and tried at the next look.
+    pub async fn of(&mut self, targets: &[TargetRow], store: &Store) -> Vec<PoolSettings> {
+        let mut pools = Vec::new();
+        let mut rows = BTreeMap::new();
+        let present = store.pools();
+        let mut unserved = BTreeSet::new();
+        for (name, target) in named(targets, &self.scale_set.name_prefix) {
+            let state = present.get(&name).map(Arc::as_ref);
+            let is_served =
+                Status::of(&target.status).can_receive() && self.scale_set.max_runners > 0;
+            if !is_served && state.is_none() {
+                continue;
+            }
+            match self.connection(target, state).await {
+                Ok((connection, reference)) => {
+                    rows.insert(name.clone(), self.rows(target));
+                    pools.push(self.pool(name, target, connection, reference, !is_served));
+                }
+                Err(reason) => {
+                    if !self.unserved.contains(&target.id) {
+                        let scope = &target.scope;
+                        tracing::error!(
+                            "[scaleset] failed to start listener for target {scope}: {reason}"
+                        );
+                    }
+                    unserved.insert(target.id.clone());
+                }
+            }
+        }
+        self.unserved = unserved;
+        if let Err(error) = store.keep_runner_rows(rows).await {
+            tracing::error!(error = %crate::chain(&error), "runner rows are as they were");
+        }
+        let kept: BTreeSet<&PoolName> = pools.iter().map(|pool| &pool.name).collect();
+        self.made.retain(|name, _| kept.contains(name));
+        let scopes: Vec<&str> = targets.iter().map(|target| target.scope.as_str()).collect();
+        self.github.keep(&scopes);
+        pools
+    }
+
+    /// Each target with its pool's name.
+    #[must_use]
+    pub fn named(&self, targets: &[TargetRow]) -> Vec<(PoolName, TargetRow)> {
+        let named = named(targets, &self.scale_set.name_prefix);
+        named.into_iter().map(|(name, target)| (name, target.clone())).collect()
+    }
+
+    /// The way to a target's scope, and where its credential comes from. While GitHub does not say where the App is
+    /// installed, a pool that is known goes on with what it had.
+    async fn connection(
+        &self,
+        target: &TargetRow,
+        state: Option<&PoolState>,
+    ) -> Result<(Connection, String), String> {
+        let scope = target.scope.as_str();
+        let last = state.and_then(|state| installation_of(&state.pool.credential_reference));
+        let installation = match (self.github.installation(scope).await, last) {
+            (Ok(Some(found)), _) => found.id,
+            (Ok(None) | Err(_), Some(last)) => last,
+            (Ok(None), None) => {
+                return Err("it is not installed configured GitHub Apps".to_owned());
+            }
+            (Err(error), None) => return Err(error.to_string()),
+        };
+        let connection =
+            self.github.connection(scope, installation).map_err(|error| error.to_string())?;
+        Ok((connection, reference(installation)))
+    }
+
+    fn pool(
+        &mut self,
+        name: PoolName,
+        target: &TargetRow,
+        connection: Connection,
+        credential_reference: String,
+        removed: bool,
+    ) -> PoolSettings {
+        let set = names::scale_set(&self.scale_set.name_prefix, &target.scope);
+        let mut labels = vec!["self-hosted".to_owned(), set.clone()];
+        labels.extend(self.extra_labels.iter().cloned());
+        let provisioner = self.provisioner(&name, target);
+        let group = &self.scale_set.runner_group;
+        let is_default_group = group.eq_ignore_ascii_case("default");
+        let max_runners = if removed { 0 } else { self.scale_set.max_runners };
+        PoolSettings {
+            provisioner,
+            scale_set_name: Some(set),
+            naming: Naming::Myshoes,
+            spec: spec(max_runners),
+            labels,
+            label_kind: LabelKind::System,
+            runner_group: (!is_default_group).then(|| group.clone()),
+            connection,
+            credential_reference,
+            backend_concurrency: self.calls,
+            footprint: Footprint::default(),
+            removed,
+            deletes_scale_set: Status::of(&target.status) == Status::Deleted,
+            takeover: false,
+            digest: format!("{} {}", target.resource_type, max_runners),
+            runner: None,
+            name,
+        }
+    }
+
+    /// What the plugin is told, besides sizes.
+    fn plugin_labels(&self, target: &TargetRow) -> Vec<String> {
+        let two = ["scaleset".to_owned(), target.scope.clone()];
+        two.into_iter().chain(self.extra_labels.iter().cloned()).collect()
+    }
+
+    fn rows(&self, target: &TargetRow) -> RunnerRows {
+        RunnerRows {
+            target: target.id.clone(),
+            resource_type: target.resource_type,
+            runner_user: self.runner_user.clone(),
+            provider_url: target.provider_url.clone(),
+            repository_url: format!("{}/{}", self.github_url, target.scope),
+            labels: self.plugin_labels(target),
+        }
+    }
+
+    fn provisioner(&mut self, name: &PoolName, target: &TargetRow) -> Arc<ShoesProvisioner> {
+        let recipe = (target.resource_type, target.scope.clone());
+        if let Some((of, made)) = self.made.get(name)
+            && *of == recipe
+        {
+            return made.clone();
+        }
+        let labels = self.plugin_labels(target);
+        let pool =
+            ShoesPool { resource_type: target.resource_type, labels, script: self.script.clone() };
+        let made = Arc::new(ShoesProvisioner::new(self.host.clone(), pool));
+        self.made.insert(name.clone(), (recipe, made.clone()));
+        made
+    }
+}
+
+fn spec(max_runners: u32) -> PoolSpec {
+    PoolSpec {
+        max_runners,
+        create_timeout: CREATE,
+        start_timeout: CREATE,
+        boot_timeout: BOOT,
+        stop_timeout: STOP,
+        // As the original tells GitHub.
+        advertise_limit: true,
+        ..PoolSpec::default()
+    }
+}
+
+const REFERENCE: &str = "installation ";
+
+/// Where a credential comes from, in words that lead back to it.
+fn reference(installation: i64) -> String {
+    format!("{REFERENCE}{installation}")
+}
+
+fn installation_of(reference: &str) -> Option<i64> {
+    reference.strip_prefix(REFERENCE)?.parse().ok()
+}
+
+/// Each target with its pool's name, which is its scale set's; of two that share one (`a/b-c` and `a-b/c`) the
+/// younger has a name of its own, as has one whose name is too long. No target's row ever goes, so a name stays.
+fn named<'a>(targets: &'a [TargetRow], prefix: &str) -> Vec<(PoolName, &'a TargetRow)> {
+    let mut oldest: Vec<&TargetRow> = targets.iter().collect();
+    oldest.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+    let mut taken = BTreeSet::new();
+    let mut out = Vec::new();
+    for target in oldest {
+        let set = names::scale_set(prefix, &target.scope);
+        let plain = PoolName::new(&set).ok().filter(|name| !taken.contains(name));
+        let id = target.id.split('-').next().unwrap_or_default();
+        let own = || {
+            let room = NAME_MAX - id.len() - 1;
+            let plain = |it: &char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+            let begin: String = set.chars().filter(plain).take(room).collect();
+            PoolName::new(&format!("{begin}-{id}")).ok()
+        };
+        let Some(name) = plain.or_else(own) else {
+            tracing::error!(scope = target.scope, "scope cannot name a scale set");
+            continue;
+        };
+        taken.insert(name.clone());
+        out.push((name, target));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetfoot_core::Timestamp;
+
+    use super::*;
+
+    fn target(id: &str, scope: &str, at: i64) -> TargetRow {
+        TargetRow {
+            id: format!("{id}-98d8-4d2b-8a1c-0d2b44b2b0a1"),
+            scope: scope.to_owned(),
+            token_expired_at: Timestamp(0),
+            resource_type: ResourceType::Nano,
+            provider_url: None,
+            status: "active".to_owned(),
+            status_description: None,
+            created_at: Timestamp(at),
+            updated_at: Timestamp(at),
+        }
+    }
+
+    #[test]
+    fn pools_are_named_by_their_scale_sets_and_never_twice() {
+        let long = "o".repeat(80);
+        let targets = [
+            target("3d3ab4cd", "a-b/c", 2),
+            target("4d3ab4cd", "a/b-c", 1),
+            target("5d3ab4cd", &long, 3),
+        ];
+        let named = named(&targets, "myshoes");
+        let names: Vec<_> =
+            named.iter().map(|(name, of)| (name.as_str(), of.scope.as_str())).collect();
+        assert_eq!(names[0], ("myshoes-a-b-c", "a/b-c"));
+        assert_eq!(names[1], ("myshoes-a-b-c-3d3ab4cd", "a-b/c"));
+        assert_eq!(names[2].0.len(), 64);
+        assert!(names[2].0.ends_with("o-5d3ab4cd"), "{}", names[2].0);
+    }
+
+    #[test]
+    fn a_reference_leads_back_to_its_installation() {
+        assert_eq!(installation_of(&reference(77)), Some(77));
+        assert_eq!(installation_of("--token"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Which release of the runner machines get.
+
+use std::time::{Duration, Instant};
+
+use fleetfoot_controller::PoolSettings;
+use fleetfoot_github::RunnerPlatform;
+use fleetfoot_myshoes::version::RunnerVersion;
+use fleetfoot_provisioner_shoes::script::{DOWNLOADS, ScriptSettings};
+use tokio::sync::watch;
+
+use super::Environment;
+
+/// The newest release is asked for this often.
+const FRESH: Duration = Duration::from_secs(15 * 60);
+
+/// A look at the releases is over within this.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// What machines may be.
+const PLATFORMS: [RunnerPlatform; 3] = [
+    RunnerPlatform { os: "linux", architecture: "x64" },
+    RunnerPlatform { os: "linux", architecture: "arm64" },
+    RunnerPlatform { os: "osx", architecture: "arm64" },
+];
+
+/// Keeps what machines are told up to date.
+#[derive(Debug)]
+pub(super) struct Releases {
+    wanted: RunnerVersion,
+    base: ScriptSettings,
+    told: watch::Sender<Option<ScriptSettings>>,
+    looked: Option<Instant>,
+}
+
+impl Releases {
+    /// A release that was named is known at once.
+    pub(super) fn new(environment: &Environment) -> Self {
+        let settings = &environment.settings;
+        let base = ScriptSettings {
+            version: String::new(),
+            checksums: String::new(),
+            user: settings.runner_user.clone(),
+            base_directory: settings.runner_base_directory.clone(),
+            downloads: environment
+                .own
+                .runner_downloads
+                .clone()
+                .unwrap_or_else(|| DOWNLOADS.to_owned()),
+        };
+        let known = match &settings.runner_version {
+            RunnerVersion::Latest => None,
+            RunnerVersion::Exact(version) => {
+                Some(ScriptSettings { version: version.clone(), ..base.clone() })
+            }
+        };
+        let wanted = settings.runner_version.clone();
+        Self { wanted, base, told: watch::Sender::new(known), looked: None }
+    }
+
+    /// What machines are told.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<ScriptSettings>> {
+        self.told.subscribe()
+    }
+
+    /// Looks for a newer one, if it is time and some pool has a way to GitHub.
+    pub(super) async fn look(&mut self, pools: &[PoolSettings]) {
+        let is_fresh = self.looked.is_some_and(|at| at.elapsed() < FRESH);
+        if self.wanted != RunnerVersion::Latest || is_fresh {
+            return;
+        }
+        for pool in pools.iter().filter(|pool| !pool.removed) {
+            match tokio::time::timeout(BOUND, newest(pool)).await {
+                Ok(Ok(Some((version, checksums)))) => {
+                    let told = ScriptSettings { version, checksums, ..self.base.clone() };
+                    self.looked = Some(Instant::now());
+                    let is_news = self.told.send_if_modified(|known| {
+                        let is_news = known.as_ref() != Some(&told);
+                        *known = Some(told.clone());
+                        is_news
+                    });
+                    if is_news {
+                        tracing::info!(version = told.version, "runner release");
+                    }
+                    return;
+                }
+                Ok(Ok(None)) => {
+                    tracing::warn!(pool = %pool.name, "GitHub offers no runner for linux x64")
+                }
+                Ok(Err(reason)) => {
+                    tracing::warn!(pool = %pool.name, reason, "releases of the runner cannot be looked at")
+                }
+                Err(_) => {
+                    tracing::warn!(pool = %pool.name, "no answer about releases of the runner")
+                }
+            }
+        }
+    }
+}
+
+/// The newest version, and the checksums of its archives.
+async fn newest(pool: &PoolSettings) -> Result<Option<(String, String)>, String> {
+    let mut newest = None;
+    let mut checksums = String::new();
+    for platform in PLATFORMS {
+        let archive = pool.connection.newest_runner(platform).await.map_err(|it| it.chain())?;
+        let Some(archive) = archive else { continue };
+        let RunnerPlatform { os, architecture } = platform;
+        let version = newest.get_or_insert_with(|| archive.version.clone());
+        if *version == archive.version {
+            checksums.push_str(&format!("{os}-{architecture} {}\n", archive.sha256));
+        }
+    }
+    Ok(newest.map(|version| (format!("v{version}"), checksums)))
+}
