@@ -9,7 +9,6 @@ use std::process::Command;
     clippy::disallowed_methods,
     reason = "this test runs the real program under a real systemd"
 )]
-#[expect(clippy::print_stderr, reason = "a test says why it skips")]
 fn a_real_systemd_starts_restarts_and_reloads_the_packaged_unit() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/try-systemd.sh");
     if !script.is_file() {
