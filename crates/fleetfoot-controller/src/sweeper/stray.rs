@@ -80,13 +80,18 @@ impl Sweep {
         }
         self.left_alone.retain(|name| self.strays.contains(name));
         if !rows.is_empty() {
-            self.insert(rows).await;
+            let count = rows.len();
+            if !self.insert(rows).await {
+                // They are seen for the first time once more (seed 1247).
+                self.seen_once += count;
+            }
             settled = false;
         }
         settled
     }
 
-    async fn insert(&self, rows: Vec<Instance>) {
+    /// False if the store refused them.
+    async fn insert(&self, rows: Vec<Instance>) -> bool {
         let pools: BTreeSet<PoolName> = rows.iter().map(|row| row.pool.clone()).collect();
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.commit.stray.before");
@@ -103,13 +108,14 @@ impl Sweep {
             .await;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.commit.stray.after");
-        if let Err(error) = taken {
-            tracing::error!(error = %chain(&error), "store refused a stray");
+        if let Err(error) = &taken {
+            tracing::error!(error = %chain(error), "store refused a stray");
         }
         for pool in pools {
             let occupying = self.shared.store.pool(&pool).map_or(0, |state| state.occupying());
             self.shared.host.holds(&pool, occupying);
         }
+        taken.is_ok()
     }
 
     /// A stray of a pool that nobody serves: its remains may go, a living one is left and told once.
