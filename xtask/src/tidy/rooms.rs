@@ -24,6 +24,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fleetfoot-provisioner-process", &["core", "provisioner", "faults"]),
     ("fleetfoot-provisioner-shoes", &["core", "provisioner"]),
     ("fleetfoot-provisioner-tart", &["core", "provisioner", "faults"]),
+    // The other end of the wire: only its tests know the host.
+    ("fleetfoot-shoes-plugin", &["core", "provisioner-shoes"]),
     ("fleetfoot-controller", &["core", "github", "store", "provisioner", "ordered", "faults"]),
     ("fleetfoot-releases", &["core", "github", "ordered"]),
     // Bodies and refusals of myshoes are pure rules; the server serves them.

@@ -9,6 +9,8 @@
 //	TEST_MODES      words with commas: what is wrong with it (see modes below)
 //	TEST_START_MS   how long it takes to its handshake
 //	TEST_CALL_MS    how long a call takes
+//
+// With `host PROGRAM` it is the other end: it starts that plugin and calls it (host.go).
 package main
 
 import (
@@ -222,7 +224,23 @@ func milliseconds(name string) time.Duration {
 	return time.Duration(number) * time.Millisecond
 }
 
+const (
+	newName = "whywaita.myshoes.Shoes"
+	oldName = "myshoes.shoes.Shoes"
+)
+
+var handshake = plugin.HandshakeConfig{
+	ProtocolVersion: 1, MagicCookieKey: "SHOES_PLUGIN_MAGIC_COOKIE", MagicCookieValue: "are_you_a_shoes?",
+}
+
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "host" {
+		if err := host(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	modes := map[string]bool{}
 	for _, mode := range strings.Split(os.Getenv("TEST_MODES"), ",") {
 		modes[mode] = true
@@ -239,17 +257,15 @@ func main() {
 	}
 	directory := os.Getenv("TEST_DIR")
 	_ = os.MkdirAll(filepath.Join(directory, "machines"), 0o700)
-	name := "whywaita.myshoes.Shoes"
+	name := newName
 	if os.Getenv("TEST_PACKAGE") == "old" {
-		name = "myshoes.shoes.Shoes"
+		name = oldName
 	}
 	impl := &server{directory: directory, modes: modes, delay: milliseconds("TEST_CALL_MS")}
 	impl.note("start")
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: plugin.HandshakeConfig{
-			ProtocolVersion: 1, MagicCookieKey: "SHOES_PLUGIN_MAGIC_COOKIE", MagicCookieValue: "are_you_a_shoes?",
-		},
-		Plugins:    map[string]plugin.Plugin{"shoes_grpc": &shoes{name: name, impl: impl}},
-		GRPCServer: plugin.DefaultGRPCServer,
+		HandshakeConfig: handshake,
+		Plugins:         map[string]plugin.Plugin{"shoes_grpc": &shoes{name: name, impl: impl}},
+		GRPCServer:      plugin.DefaultGRPCServer,
 	})
 }
