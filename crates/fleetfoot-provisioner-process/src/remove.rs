@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -46,18 +46,25 @@ pub(crate) fn tree(parent: &Path, name: &str, last: &[&str]) -> io::Result<()> {
     outcome
 }
 
-/// Opens a directory only if it is one itself (no link) and no mount begins at it. On kernels before 5.6 the caller's
-/// comparison of devices is missing; those are older than pidfd polling with it and not supported.
+/// Opens a directory only if it is one itself (no link) and no mount begins at it. One call, `openat2`, would say both,
+/// but sandboxes refuse it that cannot look at its arguments (`RestrictSUIDSGID=` of systemd, older engines).
 fn open_beneath(parent: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let absolute = name.to_bytes().first() == Some(&b'/');
-    // The root directory itself may lie on another file system than `/`.
-    let resolve = if absolute {
-        ResolveFlags::empty()
-    } else {
-        ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS
-    };
-    rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    // The top itself may lie on a file system of its own.
+    if name.to_bytes().first() != Some(&b'/') && begins_a_mount(&directory)? {
+        return Err(Errno::XDEV);
+    }
+    Ok(directory)
+}
+
+/// Kernels before 5.8 do not say it: nothing is removed there rather than something of somebody else.
+fn begins_a_mount(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    let stat = rustix::fs::statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
+    if !stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err(Errno::NOSYS);
+    }
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn c_string(bytes: &[u8]) -> io::Result<CString> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use fleetfoot_world::{Family, Options, PoolSize, Report, Stop, World};
+use fleetfoot_world::{Family, Options, PoolSize, Report, Stop, Violation, World};
 use serde::Serialize;
 
 use super::output::{print, print_json, say};
@@ -22,7 +22,7 @@ use crate::exit::{CommandError, Exit};
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Ended by a signal, as a shell says it.
 const INTERRUPTED: u8 = 130;
-/// Failing seeds whose traces are printed; the others are only counted.
+/// Failing seeds whose traces are printed; of the others only what they broke.
 const TRACES_MAX: usize = 3;
 
 /// `simulate`.
@@ -252,6 +252,8 @@ fn count(tally: &mut Tally, report: &Report, args: &SimulateArgs, began: Instant
     }
     if args.trace || (report.violation.is_some() && tally.failing.len() <= TRACES_MAX) {
         say(&told(report, args.trace));
+    } else if let Some(violation) = &report.violation {
+        say(&broken(report.seed, violation));
     }
     if tally.told.unwrap_or(began).elapsed() >= TELL_EVERY {
         tally.told = Some(Instant::now());
@@ -277,11 +279,15 @@ fn told(report: &Report, all: bool) -> String {
         report.jobs, report.steps
     );
     if let Some(violation) = &report.violation {
-        let _ = write!(
-            text,
-            "seed {} broke invariant {}: {}\nreplay: fleetfoot simulate --seeds 1 --seed {} --trace",
-            report.seed, violation.invariant, violation.text, report.seed
-        );
+        text.push_str(&broken(report.seed, violation));
     }
     text
+}
+
+fn broken(seed: u64, violation: &Violation) -> String {
+    let Violation { invariant, text, .. } = violation;
+    format!(
+        "seed {seed} broke invariant {invariant}: {text}\n\
+         replay: fleetfoot simulate --seeds 1 --seed {seed} --trace"
+    )
 }
