@@ -43,6 +43,11 @@ impl Shared {
             if adopt::is_moved(&self.store, &settings) {
                 return Ok(());
             }
+            // It went while these settings were put together: nothing is left to be removed, and serving it
+            // would make its scale set anew.
+            if settings.removed && self.store.pool(&settings.name).is_none() {
+                return Ok(());
+            }
             adopt::record_pool(self, &settings, true).await?;
             self.enlist(vec![settings]);
             return Ok(());

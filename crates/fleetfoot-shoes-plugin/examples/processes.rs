@@ -10,6 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::{fs, io, io::Write as _};
 
 use fleetfoot_shoes_plugin::{AddInstance, DeleteInstance, Instance, Refusal, Shoes, exit, serve};
@@ -18,6 +19,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 struct Processes {
     directory: PathBuf,
     image: Option<PathBuf>,
+    /// One at a time: a process that is forked while another one's script is open for writing keeps it open, and
+    /// what is open for writing cannot be executed.
+    forks: Mutex<()>,
 }
 
 impl Processes {
@@ -39,6 +43,7 @@ impl Processes {
         if let Some(image) = &self.image {
             copy(image, machine)?;
         }
+        let _alone = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
         let program = machine.join("setup.sh");
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(0o700);
@@ -101,5 +106,6 @@ async fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "MACHINES_DIR: {}: {error}", directory.display()).is_ok();
         return ExitCode::FAILURE;
     }
-    exit(serve(Processes { directory, image: variable("MACHINES_IMAGE") }).await)
+    let image = variable("MACHINES_IMAGE");
+    exit(serve(Processes { directory, image, forks: Mutex::default() }).await)
 }

@@ -101,6 +101,25 @@ async fn a_removed_pool_that_is_put_back_goes_on_with_what_it_has() {
     assert!(is_served(&bed, "linux"));
 }
 
+/// Settings of a pool that is being removed may come when it is gone already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_pool_that_is_gone_is_not_begun_and_comes_back_whole() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 1)]).await;
+    let mut removed = pool("gone", 0);
+    removed.removed = true;
+    bed.apply(&[pool("linux", 1), removed]).await;
+    assert!(!is_served(&bed, "gone"));
+    bed.throughout("no scale set is made for it", Duration::from_millis(500), |bed| {
+        bed.github.state().scale_set("acme", "gone").is_none()
+    })
+    .await;
+    bed.apply(&[pool("linux", 1), pool("gone", 1)]).await;
+    bed.until("it is there", |bed| bed.github.state().scale_set("acme", "gone").is_some()).await;
+    bed.queue("gone", 1, 50);
+    all_is_well(&bed, 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renamed_pool_is_one_that_goes_and_one_that_comes() {
     let mut bed = Bed::new().await;

@@ -131,7 +131,11 @@ func (s *server) add(_ context.Context, request *addRequest) (*addResponse, erro
 		}
 	}
 	script := filepath.Join(machine, "script")
-	if err := os.WriteFile(script, []byte(request.SetupScript), 0o700); err != nil {
+	// A process that another call forks while the file is open would hold it open, and it could not be executed.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(script, []byte(request.SetupScript), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	log, err := os.Create(filepath.Join(machine, "log"))

@@ -78,7 +78,8 @@ impl Hypervisor {
                 {
                     let mut seen = record.lock().unwrap();
                     seen.most = seen.most.max(now.len());
-                    seen.starts.extend(now);
+                    // One that is defined and not started yet has no number.
+                    seen.starts.extend(now.into_iter().filter(|(_, id)| *id >= 0));
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
