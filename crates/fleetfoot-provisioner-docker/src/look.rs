@@ -188,24 +188,32 @@ pub(crate) async fn find(
     }))
 }
 
-/// Where a listed container is; one that ended is asked how, once.
+/// Where a listed container is; `None` if it is not there. One that ended is asked how, once. So is one that was only
+/// created: a start that meets its removal leaves it in dockerd's list for a moment, and nowhere else (20.10).
 pub(crate) async fn state_of(
     engine: &DockerEngine,
     talk: &mut Talk<'_>,
     listed: &Listed,
 ) -> Result<Option<EnvironmentState>, CallError> {
     match listed.life() {
-        Life::Created => return Ok(Some(EnvironmentState::Created)),
         Life::Running => return Ok(Some(EnvironmentState::Running)),
-        Life::Ended => {}
-    }
-    if let Some(exit) = engine.known_exit(&listed.id) {
-        return Ok(Some(EnvironmentState::Ended(exit)));
+        Life::Created => {}
+        Life::Ended => {
+            if let Some(exit) = engine.known_exit(&listed.id) {
+                return Ok(Some(EnvironmentState::Ended(exit)));
+            }
+        }
     }
     let Some(inspected) = inspect(talk, &listed.id).await? else { return Ok(None) };
-    let exit = exit_of(talk, &inspected).await;
-    engine.remember_exit(&listed.id, &exit);
-    Ok(Some(EnvironmentState::Ended(exit)))
+    Ok(Some(match inspected.life() {
+        Life::Created => EnvironmentState::Created,
+        Life::Running => EnvironmentState::Running,
+        Life::Ended => {
+            let exit = exit_of(talk, &inspected).await;
+            engine.remember_exit(&listed.id, &exit);
+            EnvironmentState::Ended(exit)
+        }
+    }))
 }
 
 /// How a container ended; the last lines it printed are kept when it ended badly.
