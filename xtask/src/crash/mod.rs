@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Only points whose names contain this, or match it if it has a `*`
     #[arg(long, value_name = "PATTERN")]
     points: Option<String>,
-    /// Of the points on Docker only the third that this commit chooses
+    /// Of the points on anything but processes only the third that this commit chooses
     #[arg(long, value_name = "COMMIT")]
     third: Option<String>,
     /// The first pass of each point, a later one, or both
@@ -152,7 +152,7 @@ impl Outcome {
 }
 
 impl Args {
-    /// What the gate asks for: every point on processes, a third of those on Docker, those around machines, first pass.
+    /// What the gate asks for: every point on processes, a third of those on Docker and around machines, first pass.
     pub(crate) fn for_ci() -> Self {
         let head = crate::process::run_quiet(Command::new("git").args(["rev-parse", "HEAD"]));
         Self {
@@ -192,8 +192,10 @@ impl Args {
         };
         let names: Vec<String> = points.keys().filter(asked).filter(of_backend).cloned().collect();
         match (&self.third, backend) {
-            (Some(commit), Backend::Docker) => third(names, commit),
-            (Some(_) | None, _) => names,
+            (Some(commit), Backend::Docker | Backend::Tart | Backend::Libvirt) => {
+                third(names, commit)
+            }
+            (Some(_), Backend::Process) | (None, _) => names,
         }
     }
 }
