@@ -116,11 +116,17 @@ struct Message {
     package_id: Option<String>,
     target: Option<Target>,
     executable: Option<String>,
+    profile: Option<Profile>,
 }
 
 #[derive(Deserialize)]
 struct Target {
     name: String,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
 }
 
 /// Every test of the workspace, under each spelling that a table may use.
@@ -139,7 +145,9 @@ fn list_tests() -> Result<BTreeSet<String>> {
         else {
             continue;
         };
-        if message.reason != "compiler-artifact" {
+        // A program that tests start is built as well, and would not end by itself.
+        let is_test = message.profile.is_some_and(|profile| profile.test);
+        if message.reason != "compiler-artifact" || !is_test {
             continue;
         }
         let package = package_name(&package);

@@ -77,9 +77,10 @@ impl Hypervisor {
                 let now = of_pools(&talk, &[&pool]).await;
                 {
                     let mut seen = record.lock().unwrap();
-                    seen.most = seen.most.max(now.len());
-                    // One that is defined and not started yet has no number.
-                    seen.starts.extend(now.into_iter().filter(|(_, id)| *id >= 0));
+                    // One that is not started yet, or has ended and is being removed, has no number.
+                    let alive: Vec<_> = now.into_iter().filter(|(_, id)| *id >= 0).collect();
+                    seen.most = seen.most.max(alive.len());
+                    seen.starts.extend(alive);
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
