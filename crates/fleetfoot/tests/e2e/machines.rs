@@ -35,6 +35,10 @@ impl Stage {
         self.bed.write(&text.replace("boot_timeout: 30s", "boot_timeout: 90s"));
     }
 
+    fn records(&self) -> std::path::PathBuf {
+        self.bed.state_dir().join("libvirt")
+    }
+
     async fn running(&self, count: u64) {
         let running = |state: &fleetfoot_sim::BoxState| state.summary.jobs_running >= count;
         let waited = self.bed.github.wait_until(BOOT_BOUND, running).await;
@@ -51,8 +55,7 @@ impl Stage {
     async fn nothing_left(&self, kept: impl Fn(&str) -> bool) {
         self.hypervisor.no_domains(&[&self.pool]).await;
         self.bed.nothing_left().await;
-        let records = self.bed.state_dir().join("libvirt");
-        for directory in [self.bed.path("overlays"), records] {
+        for directory in [self.bed.path("overlays"), self.records()] {
             for entry in std::fs::read_dir(&directory).unwrap().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let is_file = entry.path().is_file();
@@ -67,7 +70,7 @@ impl Stage {
 async fn killed_while_jobs_run_in_machines() {
     let Some(stage) = Stage::new("", "").await else { return };
     let daemon = stage.bed.start_ready().await;
-    let domains = stage.hypervisor.record(&stage.pool).await;
+    let domains = stage.hypervisor.record(&stage.pool, stage.records()).await;
     stage.bed.queue(&stage.pool, 2, 12_000);
     stage.running(2).await;
     let before = stage.hypervisor.domains(&[&stage.pool]).await;
@@ -89,7 +92,7 @@ async fn killed_while_machines_are_made_from_memory() {
     let Some(stage) = Stage::new(snapshot, "    warm: 1\n").await else { return };
     let daemon = stage.bed.start().await_template(&stage).await;
     let daemon = stage.restart(daemon).await;
-    let domains = stage.hypervisor.record(&stage.pool).await;
+    let domains = stage.hypervisor.record(&stage.pool, stage.records()).await;
     stage.bed.queue(&stage.pool, 2, 8000);
     stage.running(2).await;
     stage.bed.queue(&stage.pool, 3, 100);
