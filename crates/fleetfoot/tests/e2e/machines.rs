@@ -36,7 +36,9 @@ impl Stage {
     }
 
     fn records(&self) -> std::path::PathBuf {
-        self.bed.state_dir().join("libvirt")
+        // A directory for each daemon of libvirt, and this is the only one.
+        let mut all = std::fs::read_dir(self.bed.state_dir().join("libvirt")).unwrap().flatten();
+        all.next().expect("records of one libvirt daemon").path()
     }
 
     async fn running(&self, count: u64) {
@@ -71,7 +73,7 @@ async fn killed_while_jobs_run_in_machines() {
     let Some(stage) = Stage::new("", "").await else { return };
     let daemon = stage.bed.start_ready().await;
     let domains = stage.hypervisor.record(&stage.pool, stage.records()).await;
-    stage.bed.queue(&stage.pool, 2, 12_000);
+    stage.bed.queue(&stage.pool, 2, 20_000);
     stage.running(2).await;
     let before = stage.hypervisor.domains(&[&stage.pool]).await;
     assert_eq!(before.len(), 2);
@@ -93,7 +95,7 @@ async fn killed_while_machines_are_made_from_memory() {
     let daemon = stage.bed.start().await_template(&stage).await;
     let daemon = stage.restart(daemon).await;
     let domains = stage.hypervisor.record(&stage.pool, stage.records()).await;
-    stage.bed.queue(&stage.pool, 2, 8000);
+    stage.bed.queue(&stage.pool, 2, 20_000);
     stage.running(2).await;
     stage.bed.queue(&stage.pool, 3, 100);
     let mut daemon = stage.restart(daemon).await;
