@@ -133,8 +133,9 @@ for _ in $(seq 900); do
     [ ! -e "$dir/said/end" ] && kill -0 $manager 2>/dev/null || break
     sleep 0.2
 done
-kill -KILL $manager 2>/dev/null || true
+# Its child first: once its parent is gone nobody finds it by that.
 pkill -KILL -P $manager 2>/dev/null || true
+kill -KILL $manager 2>/dev/null || true
 wait $manager 2>/dev/null || true
 cat "$dir/said/trial" 2>/dev/null || tail -n 20 "$dir/systemd.log"
 passed=$(grep -c PASSED "$dir/said/trial" 2>/dev/null || true)
