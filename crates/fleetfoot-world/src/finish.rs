@@ -107,6 +107,7 @@ fn put_back(stage: &mut Stage) -> bool {
             any = true;
         }
     }
+    stage.note_unserved();
     any
 }
 
@@ -212,6 +213,13 @@ fn left(stage: &Stage) -> Option<Wrong> {
     };
     for runner in &state.runners {
         let ours = !forgotten(&runner.name) && !foreign.contains(runner.name.as_str());
+        // Nobody could ask GitHub about it, and nobody serves its pool to this day.
+        let unverified = inner.manners.unverified.iter().any(|name| {
+            let of_pool = inner.names.get(name).and_then(|book| book.pool.as_ref());
+            name.as_str() == runner.name
+                && of_pool.is_some_and(|pool| inner.manners.unserved.contains(pool))
+        });
+        let ours = ours && !unverified;
         if ours && !rows(&runner.name) {
             let text = format!("{}: its runner is left at GitHub and no row names it", runner.name);
             return Some(wrong(7, &runner.name, text));

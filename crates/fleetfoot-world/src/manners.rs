@@ -50,6 +50,10 @@ pub(crate) struct Manners {
     pub(crate) members: BTreeMap<String, Instant>,
     /// Environments of pools that nobody serves: they live, so they are left.
     pub(crate) left_alone: BTreeSet<InstanceName>,
+    /// Pools out of the configuration whose scope no configured pool has: nobody may ask GitHub about them.
+    pub(crate) unserved: BTreeSet<PoolName>,
+    /// Rows of theirs that were closed with a registration that nobody could ask for (11.8).
+    pub(crate) unverified: BTreeSet<InstanceName>,
     /// No fault of this world lets an instance fail.
     pub(crate) instances_are_well: bool,
     /// Nothing in this world keeps what is due from being done.

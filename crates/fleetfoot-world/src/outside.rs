@@ -308,6 +308,17 @@ impl Stage {
             // Calm pools stay at the end.
             self.pools.push(plan);
         }
+        self.note_unserved();
+    }
+
+    /// Which pools no credential is left for: as the binary, the world has one for each scope that is configured.
+    pub(crate) fn note_unserved(&self) {
+        let has_credential = |plan: &PoolPlan| {
+            self.pools.iter().any(|other| other.configured && other.scope == plan.scope)
+        };
+        let unserved = self.pools.iter().filter(|plan| !plan.configured && !has_credential(plan));
+        let unserved = unserved.map(|plan| plan.name.clone()).collect();
+        self.books.lock().manners.unserved = unserved;
     }
 
     pub(crate) fn lose(&mut self, restore: bool) -> Result<(), String> {

@@ -41,7 +41,7 @@ pub(crate) fn owner(inner: &Inner, pool: &PoolName) -> Option<String> {
 impl Stage {
     /// Ends a controller from one moment to the next.
     pub(crate) async fn end_life(&mut self, life: Incarnation) {
-        self.forget_member(&life);
+        self.forget_member(&life.store);
         life.gate.end();
         drop(life);
         for _ in 0..4 {
@@ -52,9 +52,10 @@ impl Stage {
     /// Stops a controller in order.
     pub(crate) async fn stop_life(&mut self, life: Incarnation) {
         life.gate.thaw();
-        self.forget_member(&life);
         let Incarnation { gate, controller, store, .. } = life;
         let stopped = controller.stop().await;
+        // What it knows of its own pools counts for as long as it writes to them (seed 1285).
+        self.forget_member(&store);
         store.close().await;
         gate.end();
         let text =
@@ -63,8 +64,8 @@ impl Stage {
         tokio::task::yield_now().await;
     }
 
-    fn forget_member(&self, life: &Incarnation) {
-        if let Some(me) = life.store.membership() {
+    fn forget_member(&self, store: &fleetfoot_store::Store) {
+        if let Some(me) = store.membership() {
             self.books.lock().members.remove(&me.controller);
         }
     }

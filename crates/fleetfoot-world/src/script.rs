@@ -35,6 +35,10 @@ pub(crate) const CALM_TOKEN: &str = "ghp_fleetfootcalm";
 const SPAN_MAX_S: f64 = 400.0 * 24.0 * 3600.0;
 /// How long a job takes on an average.
 const JOB_S: f64 = 366.0;
+/// Instances of the pool that no fault touches, at least.
+const CALM_LIMIT: u32 = 8;
+/// How long one of its jobs has a machine on an average, with its start and its end.
+const CALM_JOB_S: f64 = 180.0;
 
 /// A whole world.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ impl Script {
             // What two controllers share is not lost, nor do they share a host.
             families.retain(|it| !matches!(it, Family::Store | Family::Reboot));
         }
-        let (mut pools, engines) = pools(rng, options, count, &families);
+        let (mut pools, engines) = pools(rng, options, count, &families, span);
         let host_max = host_max(later, &pools, &families);
         warm(latest, &mut pools);
         let scopes = pools.iter().map(|pool| pool.scope.clone());
@@ -230,6 +234,7 @@ fn pools(
     options: &Options,
     count: usize,
     families: &[Family],
+    span: Duration,
 ) -> (Vec<PoolPlan>, usize) {
     let count = if options.sizes.is_empty() { count } else { options.sizes.len() };
     let mut engines = 0;
@@ -264,7 +269,8 @@ fn pools(
         });
     }
     if !families.is_empty() && options.sizes.is_empty() && rng.u8(..3) > 0 {
-        let spec = PoolSpec { boot_timeout: Span::minutes(5), ..spec(rng, 8, 0) };
+        let limit = calm_limit(options, pools.len() + 1, span);
+        let spec = PoolSpec { boot_timeout: Span::minutes(5), ..spec(rng, limit, 0) };
         if let Ok(name) = PoolName::new("calm") {
             // With faults of single pools only it shares their way to GitHub.
             let shares = families.iter().all(|family| family.is_private());
@@ -283,6 +289,15 @@ fn pools(
         }
     }
     (pools, engines)
+}
+
+/// The pool that no fault touches has room for its share of the jobs that were asked for, or it waits for itself.
+fn calm_limit(options: &Options, pools: usize, span: Duration) -> u32 {
+    let Some(jobs) = options.jobs else { return CALM_LIMIT };
+    let share = jobs as f64 / pools as f64;
+    let at_once = share * CALM_JOB_S / span.as_secs_f64();
+    // Three times what it has on an average besides: bursts, and machines that are on their way in or out.
+    (CALM_LIMIT + (at_once * 3.0).ceil() as u32).min(1000)
 }
 
 fn spec(rng: &mut Rng, max_runners: u32, min_idle: u32) -> PoolSpec {
@@ -340,4 +355,23 @@ fn jobs(
         left -= count;
     }
     happenings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_calm_pool_has_room_for_the_jobs_that_were_asked_for() {
+        let limit = |jobs, hours: u64| {
+            let options = Options { jobs, ..Options::default() };
+            calm_limit(&options, 3, Duration::from_secs(hours * 3600))
+        };
+        // What the seed chooses is as it was: seeds are kept for ever.
+        assert_eq!(limit(None, 1), 8);
+        assert_eq!(limit(Some(60), 6), 9);
+        // 500 jobs of three minutes in an hour are 25 at once.
+        assert_eq!(limit(Some(1500), 1), 83);
+        assert_eq!(limit(Some(1_000_000), 1), 1000);
+    }
 }

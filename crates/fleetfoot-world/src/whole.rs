@@ -153,10 +153,11 @@ pub(crate) fn closed_clean(
     pool: &PoolName,
     name: &InstanceName,
 ) -> Option<Violation> {
-    let (machine, scope) = {
+    let (machine, scope, is_unserved) = {
         let inner = books.lock();
         let scope = inner.pools.get(pool).map(|book| book.scope.clone());
-        (inner.names.get(name).map(|book| book.machine), scope)
+        let is_unserved = inner.manners.unserved.contains(pool);
+        (inner.names.get(name).map(|book| book.machine), scope, is_unserved)
     };
     if matches!(machine, Some(Machine::Made | Machine::Running | Machine::Ended)) {
         let text =
@@ -165,6 +166,11 @@ pub(crate) fn closed_clean(
     }
     let scope = scope.filter(|scope| github.runner(scope, name.as_str()).is_some())?;
     if landed_late(books, github, &scope, name) {
+        return None;
+    }
+    if is_unserved {
+        // Its environment ended, and there is no credential to ask GitHub with (11.8).
+        books.lock().manners.unverified.insert(name.clone());
         return None;
     }
     let text = format!("{name}: its row was closed while GitHub holds its runner");
