@@ -246,9 +246,11 @@ fn begin_anew(shared: Arc<Shared>, settings: PoolSettings) {
 /// What a pool has at the old place cannot be reached with the new settings.
 fn moves(old: &PoolSettings, new: &PoolSettings) -> bool {
     let shape = |of: &PoolSettings| of.provisioner.capabilities().late_binding;
+    // A container is the same whether it waits for its job or not.
+    let begins_to_wait = (old.spec.warm > 0) != (new.spec.warm > 0);
     old.connection.url().as_str() != new.connection.url().as_str()
         || old.provisioner.connection() != new.provisioner.connection()
-        || shape(old) != shape(new)
+        || (shape(old) != shape(new) && !begins_to_wait)
 }
 
 /// A session opened with `old` goes on serving with `new`.

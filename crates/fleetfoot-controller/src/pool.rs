@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fleetfoot_core::host::Claim;
 use fleetfoot_core::{
-    Dependency, Health, InstallationId, Instance, InstanceName, PoolHealth, PoolName, PoolState,
-    Span, Timestamp,
+    Dependency, Exit, Health, InstallationId, Instance, InstanceName, PoolHealth, PoolName,
+    PoolState, Span, Timestamp,
 };
 use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::{EnvironmentSpec, Provisioner};
@@ -68,6 +68,13 @@ impl Shared {
         if stood_ms > STOOD_STILL_MS {
             self.ages_count_from.fetch_max(now, Ordering::SeqCst);
             tracing::warn!(stood_ms, "this process stood still, deadlines count from now");
+        }
+    }
+
+    /// An environment ended so.
+    pub(crate) fn saw(&self, exit: &Exit) {
+        if exit.is_of_old_runner() {
+            self.settings.runner_refused.notify_one();
         }
     }
 

@@ -9,6 +9,7 @@ use fleetfoot_core::{Naming, PoolName, RunnerRelease, Span};
 use fleetfoot_github::{Connection, LabelKind};
 use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::Provisioner;
+use tokio::sync::Notify;
 
 use crate::gate::Gate;
 use crate::host::HostLimits;
@@ -131,6 +132,8 @@ pub struct ControllerSettings {
     pub boot_id: Option<String>,
     /// The store is younger than what carries our evidence may be (11.4): look before touching anything.
     pub careful: bool,
+    /// Told when a runner ended because GitHub takes no runner of its version any more: whoever keeps releases looks.
+    pub runner_refused: Arc<Notify>,
     /// Lets a simulated world stop the controller between any two polls.
     pub gate: Gate,
 }

@@ -130,6 +130,7 @@ async fn ended(shared: &Shared, exits: Vec<(InstanceName, Exit)>) {
     for (name, exit) in exits {
         let Some(pool) = owner(shared, &name) else { continue };
         tracing::debug!(%pool, instance = %name, code = exit.code, "environment ended");
+        shared.saw(&exit);
         known.push((pool, name, exit));
     }
     if known.is_empty() {
@@ -362,6 +363,7 @@ impl Sweep {
 
     async fn record(&self, findings: Vec<Finding>, identity: String) {
         let now = self.shared.clock.now();
+        findings.iter().filter_map(Finding::exit).for_each(|exit| self.shared.saw(exit));
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.commit.sweep.before");
         let recorded = self

@@ -13,6 +13,18 @@ pub struct Exit {
     pub message: Option<String>,
 }
 
+/// The runner's exit code when GitHub takes no runner of its version any more (actions/runner, `run.sh` with
+/// `ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE`, which every backend sets).
+const RUNNER_TOO_OLD: i32 = 7;
+
+impl Exit {
+    /// GitHub takes no runner of this version any more, as far as the exit code tells.
+    #[must_use]
+    pub fn is_of_old_runner(&self) -> bool {
+        self.code == Some(RUNNER_TOO_OLD)
+    }
+}
+
 /// What failed, for the pool's circuit: only failures of the instance itself count there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailureKind {

@@ -6,7 +6,7 @@
 
 use crate::demand::Demand;
 use crate::instance::{Environment, Instance, Registration};
-use crate::outcome::{FailureKind, Outcome};
+use crate::outcome::{Exit, FailureKind, Outcome};
 use crate::time::{Span, Timestamp};
 
 /// An ended environment of which nobody knows whether a job ran counts as serving this long at most (11.5).
@@ -78,9 +78,6 @@ fn ended_in_job(instance: &Instance) -> bool {
     bad && instance.had_job() && instance.reason.is_none() && !succeeded
 }
 
-/// The runner's exit code when GitHub takes no runner of its version any more (actions/runner, `run.sh` with
-/// `ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE`, which every backend sets).
-const RUNNER_TOO_OLD: i32 = 7;
 const RUNNER_TOO_OLD_MEANS: &str = ": GitHub takes no runner of this version any more, put the current one into the image or directory, or let it be kept (runner_release)";
 
 /// How the life of an instance ended, from the facts of its row.
@@ -118,8 +115,11 @@ pub fn outcome(instance: &Instance) -> Outcome {
     match instance.reason {
         Some(reason) => Outcome::Removed(reason),
         None => {
-            let code = instance.exit.as_ref().and_then(|exit| exit.code);
-            let why = if code == Some(RUNNER_TOO_OLD) { RUNNER_TOO_OLD_MEANS } else { "" };
+            let why = if instance.exit.as_ref().is_some_and(Exit::is_of_old_runner) {
+                RUNNER_TOO_OLD_MEANS
+            } else {
+                ""
+            };
             let detail = format!("{}{why}", exit_line());
             Outcome::Failed { kind: FailureKind::EarlyExit, detail }
         }

@@ -151,7 +151,12 @@ async fn is_there(engine: &DockerEngine, path: String) -> Result<bool, CallError
 }
 
 pub(crate) async fn image_is_there(engine: &DockerEngine, image: &str) -> Result<bool, CallError> {
+    is_there(engine, image_path(image)).await
+}
+
+/// Where the engine describes an image.
+pub(crate) fn image_path(image: &str) -> String {
     // Slashes of a reference stay in the path.
     let path = image.split('/').map(encoded).collect::<Vec<_>>().join("/");
-    is_there(engine, format!("/images/{path}/json")).await
+    format!("/images/{path}/json")
 }

@@ -19,7 +19,7 @@ pub const LABEL_POOL: &str = "fleetfoot.pool";
 
 /// The runner gets 30 s to cancel a job; whoever stops a container by hand should give it that.
 const STOP_TIMEOUT_S: u32 = 40;
-const JIT_VARIABLE: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
+pub(crate) const JIT_VARIABLE: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
 /// Where the CA file appears: the place that `update-ca-certificates` reads.
 const CA_TARGET: &str = "/usr/local/share/ca-certificates/fleetfoot.crt";
 /// Where a kept runner appears.
@@ -124,6 +124,9 @@ pub struct DockerPool {
     /// An unpacked runner of the host, or a link to one, for images without a runner. It is mounted to be read only;
     /// each container copies it, for a runner writes into its own directory.
     pub kept_runner: Option<PathBuf>,
+    /// Containers are created before there is a job, wait without a credential, and are started for one. Their image
+    /// needs `/bin/sh`.
+    pub waits: bool,
 }
 
 impl DockerPool {
@@ -154,19 +157,24 @@ impl DockerPool {
             proxy: None,
             ca_file: None,
             kept_runner: None,
+            waits: false,
         }
     }
 
-    /// The body of `POST /containers/create`. It holds the JIT config: not for logs.
+    /// The body of `POST /containers/create`. With a JIT config in it, it is not for logs.
     pub(crate) fn body(
         &self,
         spec: &EnvironmentSpec,
         installation: &InstallationId,
-        jit: &JitConfig,
+        jit: Option<&JitConfig>,
     ) -> Value {
-        let command = match self.jit {
-            JitDelivery::Environment => json!([self.runner_cmd]),
-            JitDelivery::Argument => json!([self.runner_cmd, "--jitconfig", jit.expose()]),
+        let command = match (self.jit, jit) {
+            (JitDelivery::Argument, Some(jit)) => {
+                json!([self.runner_cmd, "--jitconfig", jit.expose()])
+            }
+            (JitDelivery::Environment, _) | (JitDelivery::Argument, None) => {
+                json!([self.runner_cmd])
+            }
         };
         let mut body = json!({
             "Image": self.image,
@@ -191,7 +199,7 @@ impl DockerPool {
         body
     }
 
-    fn variables(&self, jit: &JitConfig) -> Vec<String> {
+    fn variables(&self, jit: Option<&JitConfig>) -> Vec<String> {
         let mut variables = BTreeMap::new();
         let mut set = |name: &str, value: &str| {
             variables.insert(name.to_owned(), value.to_owned());
@@ -221,7 +229,7 @@ impl DockerPool {
         for (name, value) in &self.env {
             set(name, value);
         }
-        if self.jit == JitDelivery::Environment {
+        if let (JitDelivery::Environment, Some(jit)) = (self.jit, jit) {
             set(JIT_VARIABLE, jit.expose());
         }
         variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
@@ -283,7 +291,7 @@ mod tests {
             pool: PoolName::new("linux").unwrap(),
             installation: installation.clone(),
         };
-        pool.body(&spec, &installation, &JitConfig::new("J".to_owned().into()))
+        pool.body(&spec, &installation, Some(&JitConfig::new("J".to_owned().into())))
     }
 
     #[test]

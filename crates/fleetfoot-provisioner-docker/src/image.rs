@@ -301,7 +301,7 @@ fn digest(
     Ok(hex(context.finish().as_ref()))
 }
 
-fn pack(files: &[ImageFile]) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn pack(files: &[ImageFile]) -> Result<Vec<u8>, ImageError> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut made = BTreeSet::new();
     let mut packed = BTreeSet::new();

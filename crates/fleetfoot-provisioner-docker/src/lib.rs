@@ -30,6 +30,7 @@ mod provisioner;
 mod pull;
 mod resolve;
 mod tasks;
+mod waiting;
 mod watch;
 
 pub use container::{

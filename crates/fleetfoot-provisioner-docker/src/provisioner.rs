@@ -5,6 +5,8 @@
 //!        ├▶ 404 no such image ─▶ pull ─▶ create again
 //!        └▶ 409 (Podman: 500) ─▶ ours? adopt : name taken
 //! ```
+//!
+//! Containers that wait (`waiting`) stop after the first arrow, and `launch` goes on from there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::engine::{DockerEngine, Info, Talk};
 use crate::http::{Call, CallError, encoded};
 use crate::look::{self, Life};
 use crate::pull;
+use crate::waiting;
 use crate::watch::Hub;
 
 /// While another call of the same name is under way, its outcome is looked for this often and this long.
@@ -122,6 +125,29 @@ impl DockerProvisioner {
         }
         let message = "the name is in use, but there is no such container";
         Err(BackendError::new("create container", ErrorKind::Unanswered, message).about(&spec.name))
+    }
+
+    /// Starts a container and is there when it ends.
+    async fn run(&self, spec: &EnvironmentSpec, id: &str) -> Result<(), BackendError> {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.expect.before");
+        self.hub.expect(&spec.name, id).await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("docker.expect.after");
+        self.start(spec, id).await
+    }
+
+    /// What the pool's image starts before any command; an image that is missing is pulled.
+    async fn entry_point(&self) -> Result<Vec<String>, BackendError> {
+        let failed = |error: CallError| error.of("inspect image", None, false);
+        let path = check::image_path(&self.pool.image);
+        let known = waiting::entry_point(&self.engine, path.clone()).await.map_err(failed)?;
+        if known.is_none() && self.pool.pull != PullPolicy::Never {
+            self.pull().await?;
+            let now = waiting::entry_point(&self.engine, path).await.map_err(failed)?;
+            return Ok(now.unwrap_or_default());
+        }
+        Ok(known.unwrap_or_default())
     }
 
     async fn start(&self, spec: &EnvironmentSpec, id: &str) -> Result<(), BackendError> {
@@ -223,7 +249,7 @@ impl Provisioner for DockerProvisioner {
             list: true,
             watch: true,
             logs: true,
-            late_binding: false,
+            late_binding: self.pool.waits,
             reach: Reach::Host,
             ends_with_host: false,
         }
@@ -238,18 +264,23 @@ impl Provisioner for DockerProvisioner {
         spec: &EnvironmentSpec,
         jit: Option<&JitConfig>,
     ) -> Result<Handle, BackendError> {
-        let Some(jit) = jit else {
-            let message = "a container is created with its JIT config";
-            return Err(BackendError::new("create container", ErrorKind::Instance, message)
-                .about(&spec.name));
+        let refused = |message| {
+            Err(BackendError::new("create container", ErrorKind::Instance, message)
+                .about(&spec.name))
         };
-        let id = self.make(spec, &self.pool.body(spec, &self.installation, jit)).await?;
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("docker.expect.before");
-        self.hub.expect(&spec.name, &id).await;
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("docker.expect.after");
-        self.start(spec, &id).await?;
+        let body = self.pool.body(spec, &self.installation, jit);
+        let id = match (self.pool.waits, jit) {
+            (true, None) => {
+                let image = self.entry_point().await.map_err(|error| error.about(&spec.name))?;
+                let id = self.make(spec, &waiting::taking(&self.pool, body, &image)).await?;
+                tracing::debug!(pool = %spec.pool, instance = %spec.name, "container waits");
+                return Ok(Handle(id));
+            }
+            (true, Some(_)) => return refused("a container that waits takes the JIT config later"),
+            (false, None) => return refused("a container is created with its JIT config"),
+            (false, Some(_)) => self.make(spec, &body).await?,
+        };
+        self.run(spec, &id).await?;
         let short: String = id.chars().take(12).collect();
         tracing::info!(pool = %spec.pool, instance = %spec.name, image = self.pool.image, container = short, "container started");
         Ok(Handle(id))
@@ -259,10 +290,26 @@ impl Provisioner for DockerProvisioner {
         &self,
         spec: &EnvironmentSpec,
         _: &Handle,
-        _: &JitConfig,
+        jit: &JitConfig,
     ) -> Result<(), BackendError> {
-        let message = "a container is launched by its creation";
-        Err(BackendError::new("launch runner", ErrorKind::Instance, message).about(&spec.name))
+        const OPERATION: &str = "launch runner";
+        let name = &spec.name;
+        let failed = |error: CallError| error.of(OPERATION, Some(name), false);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        let found = look::find(&mut talk, &self.installation, name).await.map_err(failed)?;
+        drop(talk);
+        let refused =
+            |message| Err(BackendError::new(OPERATION, ErrorKind::Instance, message).about(name));
+        let id = match found {
+            Some((id, Life::Created)) => id,
+            Some((_, Life::Running)) => return refused("it was launched before"),
+            Some((_, Life::Ended)) => return refused("the container has ended"),
+            None => return refused("there is no such container of ours"),
+        };
+        waiting::hand_over(&self.engine, name, &id, jit).await?;
+        self.run(spec, &id).await?;
+        tracing::info!(pool = %spec.pool, instance = %name, "container that waited started");
+        Ok(())
     }
 
     async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError> {

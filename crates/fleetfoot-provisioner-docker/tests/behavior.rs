@@ -492,3 +492,49 @@ async fn an_engine_may_freeze_and_restart() {
     assert_eq!(provisioner.list().await.unwrap().environments, vec![]);
     own.end().await;
 }
+
+/// A container that waits has no credential and was never started; launched, it becomes what it would have been, with
+/// the JIT config from a file that is empty by then.
+#[tokio::test]
+async fn what_waits_takes_its_jit_config_at_its_start() {
+    let Some(socket) = support::socket("docker") else { return };
+    let engine = support::engine(&socket).await;
+    support::import(&engine).await;
+    let text = "IFS= read -r l </.fleetfoot/jit || echo \"empty: $l\"\necho second line";
+    // The second one's program understands the argument only.
+    for (at, jit, command) in [
+        (41, JitDelivery::Environment, "./run.sh"),
+        (42, JitDelivery::Argument, "/runner/argument.sh"),
+    ] {
+        // Another user than root, as runners' images have it.
+        let settings = DockerPool {
+            waits: true,
+            jit,
+            runner_cmd: command.to_owned(),
+            user: Some("65534".to_owned()),
+            ..pool()
+        };
+        let waits = provisioner(&engine, settings.clone());
+        assert!(waits.capabilities().late_binding);
+        let spec = spec(at);
+        let refused = waits.create(&spec, Some(&script(text))).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Instance);
+        let handle = waits.create(&spec, None).await.unwrap();
+        assert_eq!(waits.create(&spec, None).await.unwrap(), handle);
+        let (_, it) = inspect(&socket, &spec.name).await;
+        assert_eq!(it["State"]["Status"], "created");
+        // Whoever comes later finds it as it is, also when its pool's containers wait no longer.
+        let later = provisioner(&engine, DockerPool { waits: false, ..settings });
+        later.launch(&spec, &handle, &script(text)).await.unwrap();
+        let (_, it) = inspect(&socket, &spec.name).await;
+        assert!(!it.to_string().contains("second line"), "the JIT config is shown: {it}");
+        eventually("it says that the file is empty", || async {
+            let said = later.logs(&spec.name, 10).await.unwrap();
+            said.trim() == "empty: \nsecond line"
+        })
+        .await;
+        let again = later.launch(&spec, &handle, &script(text)).await.unwrap_err();
+        assert_eq!(again.kind, ErrorKind::Instance, "{again}");
+        later.delete(&spec.name).await.unwrap();
+    }
+}

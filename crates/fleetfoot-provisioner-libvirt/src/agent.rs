@@ -16,6 +16,8 @@ use crate::wire::Domain;
 pub(crate) const PING_MAX: Duration = Duration::from_secs(5);
 pub(crate) const EXEC_MAX: Duration = Duration::from_secs(30);
 const STATUS_MAX: Duration = Duration::from_secs(5);
+/// So much of a runner's output is kept when its machine is switched off, in bytes.
+const OUTPUT_MAX: u32 = 256 * 1024;
 
 /// Where the wrapper keeps its files in the guest. A machine has one runner in its life.
 const PREPARE: &str =
@@ -212,6 +214,23 @@ pub(crate) async fn tail(
     lines: usize,
 ) -> Result<String, AgentError> {
     let script = format!("{FIND}; [ ! -f $d/log ] || tail -n {lines} $d/log");
+    shell(talk, domain, &script).await.map(|(_, output)| output)
+}
+
+/// What a wrapped runner printed, the end of it if it is much; and, if asked for, caches of shared directories are
+/// written out.
+pub(crate) async fn output(
+    talk: &Connection,
+    domain: &Domain,
+    wrapped: bool,
+    sync: bool,
+) -> Result<String, AgentError> {
+    let read = format!("{FIND}; [ ! -f $d/log ] || tail -c {OUTPUT_MAX} $d/log");
+    let script = match (wrapped, sync) {
+        (true, true) => format!("{read}; sync"),
+        (true, false) => read,
+        (false, _) => "sync".to_owned(),
+    };
     shell(talk, domain, &script).await.map(|(_, output)| output)
 }
 

@@ -260,6 +260,7 @@ async fn try_once(
         overlay: overlay.clone(),
         template: None,
         wrapped: false,
+        shares: false,
         stage: Stage::Making,
     };
     let booted = trial_boot(engine, pool, &machine, &record).await;

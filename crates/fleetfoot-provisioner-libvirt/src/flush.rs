@@ -14,10 +14,10 @@ use crate::record::Stage;
 /// A guest that hangs holds up its own removal no longer than this.
 const FLUSH_MAX: Duration = Duration::from_secs(3);
 
-/// Asks the guest of a launched machine for it. Whether it did changes nothing of the removal.
+/// Asks the guest of a launched machine with shares for it. Whether it did changes nothing of the removal.
 pub(crate) async fn flush(engine: &LibvirtEngine, name: &InstanceName) {
     let Ok(Some(record)) = engine.records.read(name) else { return };
-    if !matches!(record.stage, Stage::Launched { .. }) {
+    if !record.shares || !matches!(record.stage, Stage::Launched { .. } | Stage::Ending { .. }) {
         return;
     }
     let asked = async {

@@ -17,6 +17,7 @@
 mod agent;
 mod check;
 mod domain;
+mod ending;
 mod engine;
 mod failure;
 mod flush;

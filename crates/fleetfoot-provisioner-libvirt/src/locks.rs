@@ -22,12 +22,18 @@ impl Locks {
         locks.get(name).is_some_and(|lock| lock.try_lock().is_err())
     }
 
+    /// The name's lock, if nobody is at it.
+    pub(crate) fn try_lock(&self, name: &InstanceName) -> Option<Guard> {
+        self.of(name).try_lock_owned().ok()
+    }
+
     pub(crate) async fn lock(&self, name: &InstanceName) -> Guard {
-        let lock = {
-            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(name.clone()).or_default())
-        };
-        lock.lock_owned().await
+        self.of(name).lock_owned().await
+    }
+
+    fn of(&self, name: &InstanceName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(name.clone()).or_default())
     }
 }

@@ -34,6 +34,7 @@ const LAUNCH: &str = "launch runner";
 /// Between two looks at an agent that is not there yet.
 const PING_FIRST: Duration = Duration::from_millis(100);
 const PING_AGAIN_MAX: Duration = Duration::from_millis(150);
+const PING_SLOW_MAX: Duration = Duration::from_secs(1);
 
 /// The domain of a record, as calls name it.
 pub(crate) fn domain(record: &Record) -> Domain {
@@ -171,6 +172,7 @@ pub(crate) async fn claim(
         overlay,
         template: None,
         wrapped: agent::is_wrapped(pool),
+        shares: !pool.mounts.is_empty() && !pool.is_windows(),
         stage: Stage::Making,
     };
     #[cfg(feature = "faults")]
@@ -233,6 +235,7 @@ pub(crate) async fn boot(
     let end = Instant::now() + pool.agent_max;
     let mut pause = PING_FIRST;
     loop {
+        let asked = Instant::now();
         match ping(engine, &domain).await {
             Ok(()) => return Ok(()),
             Err(AgentError::Call(CallError::Refused(refused))) => {
@@ -246,7 +249,8 @@ pub(crate) async fn boot(
             }
             Err(error) => tracing::trace!(domain = domain.name, %error, "no agent yet"),
         }
-        tokio::time::sleep(pause).await;
+        // A daemon that is slow to answer, for many boot at once, is asked less often.
+        tokio::time::sleep(pause.max(asked.elapsed().min(PING_SLOW_MAX))).await;
         pause = (pause * 5 / 4).min(PING_AGAIN_MAX);
     }
 }
@@ -275,7 +279,9 @@ pub(crate) async fn launch(
         Stage::Launching | Stage::Launched { .. } => {
             return Err(refused("its runner was launched before"));
         }
-        Stage::Ended { .. } => return Err(refused("the machine has ended")),
+        Stage::Ending { .. } | Stage::Ended { .. } => {
+            return Err(refused("the machine has ended"));
+        }
     }
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(LAUNCH, false))?;
     let is_suspended = pool.warm_mode == WarmMode::Suspended && record.stage == Stage::Made;

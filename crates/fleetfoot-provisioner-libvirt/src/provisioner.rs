@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use crate::agent;
 use crate::check;
 use crate::domain::{Evidence, decided};
+use crate::ending;
 use crate::engine::{Lane, LibvirtEngine};
 use crate::failure;
 use crate::flush;
@@ -22,7 +23,7 @@ use crate::machine;
 use crate::pool::{JitDelivery, LibvirtPool};
 use crate::record::{Record, Stage};
 use crate::remove;
-use crate::rpc::ListFlags;
+use crate::rpc::{CallError, Connection, ListFlags};
 use crate::seed;
 use crate::template::Templates;
 use crate::watch::{Hub, names};
@@ -69,6 +70,28 @@ impl LibvirtProvisioner {
         read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
     }
 
+    /// Ends what lives although it is over, so that it is off before it is told: a clone whose making was cut off,
+    /// which will never be a whole machine, and one whose end was written down while it lived, as older versions did.
+    async fn switch_off(
+        &self,
+        talk: &Connection,
+        records: &[Record],
+        domains: &mut [(Domain, Option<Evidence>)],
+    ) -> Result<(), CallError> {
+        for (domain, _) in domains.iter_mut().filter(|(domain, _)| domain.is_active()) {
+            let record = records.iter().find(|it| it.uuid == domain.uuid && is_over(it));
+            let Some(name) = record.and_then(Record::instance) else { continue };
+            // Somebody who makes it has the lock, and had it when the stage was written.
+            let Some(_guard) = self.engine.locks.try_lock(&name) else { continue };
+            if self.engine.records.read(&name).ok().flatten().is_some_and(|now| is_over(&now)) {
+                talk.destroy(domain).await?;
+                tracing::info!(instance = %name, "machine that was over is switched off");
+                domain.id = -1;
+            }
+        }
+        Ok(())
+    }
+
     /// Where a recorded machine is.
     fn info(
         &self,
@@ -80,17 +103,24 @@ impl LibvirtProvisioner {
         let cut_off =
             |record: &Record| record.stage == Stage::Making && !self.engine.locks.is_held(&name);
         let state = match (&record.stage, lives) {
-            // Whoever began to make it is gone, and what there is of it will never be a whole machine.
-            (Stage::Making, lives) if cut_off(record) && (!lives || record.template.is_some()) => {
-                EnvironmentState::Ended(Exit {
-                    code: None,
-                    out_of_memory: false,
-                    message: Some("the making of the machine was cut off".to_owned()),
-                })
-            }
+            // Whoever began to make it is gone.
+            (Stage::Making, false) if cut_off(record) => EnvironmentState::Ended(Exit {
+                code: None,
+                out_of_memory: false,
+                message: Some("the making of the machine was cut off".to_owned()),
+            }),
             (Stage::Making, _) | (Stage::Made, true) => EnvironmentState::Created,
-            (Stage::Launching | Stage::Launched { .. }, true) => EnvironmentState::Running,
-            (Stage::Ended { .. }, _) => EnvironmentState::Ended(record.exit()?),
+            // One whose runner has ended is not over before it is off.
+            (
+                Stage::Launching
+                | Stage::Launched { .. }
+                | Stage::Ending { .. }
+                | Stage::Ended { .. },
+                true,
+            ) => EnvironmentState::Running,
+            (Stage::Ending { .. } | Stage::Ended { .. }, false) => {
+                EnvironmentState::Ended(record.exit()?)
+            }
             (Stage::Made | Stage::Launching | Stage::Launched { .. }, false) => {
                 // Read before the domains were listed: it may have been removed, or its end seen, since.
                 let now = self.engine.records.read(&name).ok()??;
@@ -103,6 +133,15 @@ impl LibvirtProvisioner {
         };
         let handle = Handle(record.uuid.to_string());
         Some(EnvironmentInfo { name, pool: record.pool(), handle, state })
+    }
+}
+
+/// No job will ever run in it, as far as its record knows.
+fn is_over(record: &Record) -> bool {
+    match record.stage {
+        Stage::Making => record.template.is_some(),
+        Stage::Ended { .. } => true,
+        Stage::Made | Stage::Launching | Stage::Launched { .. } | Stage::Ending { .. } => false,
     }
 }
 
@@ -185,9 +224,7 @@ impl Provisioner for LibvirtProvisioner {
     }
 
     async fn delete(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
-        if !self.pool.mounts.is_empty() && !self.pool.is_windows() {
-            flush::flush(&self.engine, name).await;
-        }
+        flush::flush(&self.engine, name).await;
         let deletion = remove::delete(&self.engine, name).await?;
         tracing::debug!(instance = %name, ?deletion, "machine removed");
         Ok(deletion)
@@ -200,7 +237,8 @@ impl Provisioner for LibvirtProvisioner {
         let records = self.records().await?;
         let talk = self.engine.talk(Lane::Calls).await.map_err(&failed)?;
         let identity = self.engine.identity(&talk).await.map_err(&failed)?;
-        let domains = self.engine.domains(&talk, ListFlags::ALL).await.map_err(&failed)?;
+        let mut domains = self.engine.domains(&talk, ListFlags::ALL).await.map_err(&failed)?;
+        self.switch_off(&talk, &records, &mut domains).await.map_err(&failed)?;
         let mut environments: Vec<_> =
             records.iter().filter_map(|record| self.info(record, &domains)).collect();
         let known = names(&records);
@@ -246,6 +284,10 @@ impl Provisioner for LibvirtProvisioner {
             let message =
                 "with `jit: argument` and in Windows guests nobody keeps the runner's output";
             return Err(failure::instance(LOGS, name, message));
+        }
+        let kept = self.engine.records.kept_output(name).map_err(failure::file(LOGS, name))?;
+        if let Some(output) = kept {
+            return Ok(ending::tail(&output, lines));
         }
         let talk = self.engine.talk(Lane::Calls).await.map_err(failure::call(LOGS, false))?;
         let tail = agent::tail(&talk, &machine::domain(&record), lines).await;

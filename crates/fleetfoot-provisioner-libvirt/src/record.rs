@@ -24,7 +24,9 @@ pub(crate) enum Stage {
     Launching,
     /// The agent started the runner as this process.
     Launched { pid: i64 },
-    /// The runner or the machine ended.
+    /// The runner ended so; its machine is still to be switched off.
+    Ending { code: Option<i32>, message: Option<String> },
+    /// The machine is off.
     Ended { code: Option<i32>, message: Option<String> },
 }
 
@@ -41,7 +43,15 @@ pub(crate) struct Record {
     pub(crate) template: Option<PathBuf>,
     /// The runner runs in our wrapper, which keeps its output and its exit status in the guest.
     pub(crate) wrapped: bool,
+    /// It shares directories with the host, which its guest caches.
+    #[serde(default = "unknown_shares")]
+    pub(crate) shares: bool,
     pub(crate) stage: Stage,
+}
+
+/// In a record of before: asking a guest without any costs a moment.
+fn unknown_shares() -> bool {
+    true
 }
 
 impl Record {
@@ -53,9 +63,10 @@ impl Record {
         PoolName::new(&self.pool).ok()
     }
 
+    /// How its runner ended, or the machine without one.
     pub(crate) fn exit(&self) -> Option<Exit> {
         match &self.stage {
-            Stage::Ended { code, message } => {
+            Stage::Ending { code, message } | Stage::Ended { code, message } => {
                 Some(Exit { code: *code, out_of_memory: false, message: message.clone() })
             }
             Stage::Making | Stage::Made | Stage::Launching | Stage::Launched { .. } => None,
@@ -103,7 +114,29 @@ impl Records {
         fs::rename(new, path)
     }
 
+    fn output(&self, name: &InstanceName) -> PathBuf {
+        self.directory.join(format!("{name}.log"))
+    }
+
+    /// Keeps what a runner printed, for as long as its record is there.
+    pub(crate) fn keep_output(&self, name: &InstanceName, output: &str) -> io::Result<()> {
+        let path = self.output(name);
+        let new = path.with_extension("log.new");
+        fs::write(&new, output)?;
+        fs::rename(new, path)
+    }
+
+    /// What was kept of it, if anything was.
+    pub(crate) fn kept_output(&self, name: &InstanceName) -> io::Result<Option<String>> {
+        match fs::read(self.output(name)) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(crate) fn remove(&self, name: &InstanceName) -> io::Result<()> {
+        absent_is_fine(fs::remove_file(self.output(name)))?;
         absent_is_fine(fs::remove_file(self.path(name.as_str())))
     }
 

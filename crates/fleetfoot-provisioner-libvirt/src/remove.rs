@@ -63,6 +63,7 @@ async fn unrecorded(
             overlay: overlay.unwrap_or_default(),
             template: None,
             wrapped: false,
+            shares: false,
             stage: Stage::Launching,
         }
     }))

@@ -283,6 +283,7 @@ pub(crate) fn record_of(template: &Template) -> Record {
         overlay: template.disk.clone(),
         template: None,
         wrapped: false,
+        shares: false,
         stage: Stage::Making,
     }
 }

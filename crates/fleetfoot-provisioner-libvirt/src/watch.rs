@@ -1,19 +1,19 @@
 //! Exits as they happen.
 //!
 //! ```text
-//! lifecycle event: stopped ─┐
-//! guest-exec-status, each s ┼──▶ settle: under the name's lock, into the record ──▶ Ended, once a machine
-//! records after a (re)connect┘                                                     Resynced after each break
+//! guest-exec-status, each s ───▶ end: Ending into the record, output kept, power off ─┐
+//! lifecycle event: stopped ──┬─▶ settle_gone: it is off ─────────────────────────────┴▶ Ended, once a machine
+//! records after a (re)connect┘                                                          Resynced after each break
 //! ```
 //!
 //! One follower a daemon, for as long as somebody holds the hub. The agent tells an exit status once, so it is
-//! written down before anybody is told.
+//! written down before anything else is done; the end is told when the machine is off (`ending`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use fleetfoot_provisioner::{Event, EventStream, Exit, InstanceName};
+use fleetfoot_provisioner::{Event, EventStream, InstanceName};
 use futures_util::StreamExt as _;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
@@ -21,10 +21,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::agent::{self, AgentError, ProcessStatus};
+use crate::ending;
 use crate::engine::{Lane, LibvirtEngine};
+use crate::locks::Guard;
 use crate::machine::domain;
 use crate::record::{Record, Stage};
-use crate::rpc::{CallError, Connection};
+use crate::rpc::CallError;
 use crate::seed;
 use crate::tasks::{self, Owned};
 
@@ -36,9 +38,6 @@ const POLLS_MAX: usize = 4;
 const LAUNCH_LANDS: Duration = agent::EXEC_MAX.saturating_add(Duration::from_secs(5));
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
-/// Of a runner that ended badly, so much of its output is told.
-const LAST_LINES: usize = 5;
-const MESSAGE_CHARS_MAX: usize = 500;
 const GONE: &str = "the machine is gone";
 
 /// The exits of one installation's machines at one daemon.
@@ -191,7 +190,9 @@ fn living(inner: &Inner) -> Vec<Record> {
         Ok(records) => records
             .into_iter()
             .filter(|record| match record.stage {
-                Stage::Made | Stage::Launching | Stage::Launched { .. } => true,
+                Stage::Made | Stage::Launching | Stage::Launched { .. } | Stage::Ending { .. } => {
+                    true
+                }
                 Stage::Making | Stage::Ended { .. } => false,
             })
             .collect(),
@@ -222,8 +223,12 @@ async fn poll(inner: &Arc<Inner>) {
         .await;
 }
 
-async fn ask(inner: &Inner, record: &Record) -> Result<(), AgentError> {
+async fn ask(inner: &Arc<Inner>, record: &Record) -> Result<(), AgentError> {
     let Some(name) = record.instance().filter(|_| !seed::is_seeded(record)) else { return Ok(()) };
+    if matches!(record.stage, Stage::Ending { .. }) {
+        end_again(inner, &name);
+        return Ok(());
+    }
     let talk = inner.engine.talk(Lane::Poll).await?;
     let domain = domain(record);
     let status = match record.stage {
@@ -242,16 +247,17 @@ async fn ask(inner: &Inner, record: &Record) -> Result<(), AgentError> {
             | ProcessStatus::Exited { .. }
             | ProcessStatus::Unknown) => known,
         },
-        Stage::Launching | Stage::Making | Stage::Made | Stage::Ended { .. } => return Ok(()),
+        Stage::Launching
+        | Stage::Making
+        | Stage::Made
+        | Stage::Ending { .. }
+        | Stage::Ended { .. } => return Ok(()),
     };
     match status {
         ProcessStatus::Running => {}
-        ProcessStatus::Exited { code, .. } => {
-            let message = if code == 0 { None } else { last_output(&talk, record).await };
-            settle(inner, &name, Some(code), message).await;
-        }
+        ProcessStatus::Exited { code, .. } => end(inner, &name, Some(code), None).await,
         ProcessStatus::Unknown if record.wrapped => {
-            settle(inner, &name, None, Some("the runner's process is gone".to_owned())).await;
+            end(inner, &name, None, Some("the runner's process is gone".to_owned())).await;
         }
         // Without the wrapper nobody knows. A runner that may still have its job is left alone; GitHub tells.
         ProcessStatus::Unknown => {}
@@ -259,45 +265,81 @@ async fn ask(inner: &Inner, record: &Record) -> Result<(), AgentError> {
     Ok(())
 }
 
-async fn last_output(talk: &Connection, record: &Record) -> Option<String> {
-    if !record.wrapped {
-        return None;
-    }
-    let tail = agent::tail(talk, &domain(record), LAST_LINES).await.ok()?;
-    let lines: Vec<_> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() {
-        return None;
-    }
-    Some(format!("last output: {}", lines.join(" | ")).chars().take(MESSAGE_CHARS_MAX).collect())
-}
-
-/// The machine is said to be gone: if it is, that is how it ended.
-async fn settle_gone(inner: &Inner, name: &InstanceName, words: &'static str) {
+/// Writes down how the runner ended, and ends its machine.
+async fn end(inner: &Arc<Inner>, name: &InstanceName, code: Option<i32>, message: Option<String>) {
     let guard = inner.engine.locks.lock(name).await;
     let Ok(Some(record)) = inner.engine.records.read(name) else { return };
-    let there = async { inner.engine.talk(Lane::Calls).await?.domain_of(record.uuid).await };
-    match there.await {
-        Ok(Some(domain)) if domain.is_active() => return,
-        Ok(_) => {}
-        Err(error) => return tracing::debug!(instance = %name, %error, "no look at a machine"),
+    match record.stage {
+        Stage::Making | Stage::Ending { .. } | Stage::Ended { .. } => return,
+        Stage::Made | Stage::Launching | Stage::Launched { .. } => {}
     }
-    drop(guard);
-    settle(inner, name, None, Some(words.to_owned())).await;
-}
-
-/// Writes down how it ended, and tells it, once.
-async fn settle(inner: &Inner, name: &InstanceName, code: Option<i32>, message: Option<String>) {
-    let _guard = inner.engine.locks.lock(name).await;
-    let Ok(Some(record)) = inner.engine.records.read(name) else { return };
-    if matches!(record.stage, Stage::Ended { .. } | Stage::Making) {
+    let ending = Record { stage: Stage::Ending { code, message }, ..record };
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.ending.before");
+    if let Err(error) = inner.engine.records.write(&ending) {
+        tracing::warn!(instance = %name, %error, "end of a runner could not be written down");
         return;
     }
-    let ended = Record { stage: Stage::Ended { code, message: message.clone() }, ..record };
-    if let Err(error) = inner.engine.records.write(&ended) {
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("libvirt.ending.after");
+    begin_end(inner, ending, guard);
+}
+
+/// Ends a machine whose end was begun, by a program that is gone or with a daemon that refused.
+fn end_again(inner: &Arc<Inner>, name: &InstanceName) {
+    let Some(guard) = inner.engine.locks.try_lock(name) else { return };
+    let Ok(Some(record)) = inner.engine.records.read(name) else { return };
+    if matches!(record.stage, Stage::Ending { .. }) {
+        begin_end(inner, record, guard);
+    }
+}
+
+/// In a task of its own: what hangs in one guest is not to keep others from being asked.
+fn begin_end(inner: &Arc<Inner>, record: Record, guard: Guard) {
+    let inner = Arc::clone(inner);
+    tasks::start(async move {
+        match ending::power_off(&inner.engine, &record).await {
+            Ok(()) => tell(&inner, record),
+            // It is tried again with the next look.
+            Err(error) => {
+                tracing::debug!(instance = record.name, %error, "machine of an ended runner is not off yet");
+            }
+        }
+        drop(guard);
+    });
+}
+
+/// The machine is said to be gone: if it is, that is how it ended, unless its runner ended before.
+async fn settle_gone(inner: &Inner, name: &InstanceName, words: &'static str) {
+    let _guard = inner.engine.locks.lock(name).await;
+    let Ok(Some(record)) = inner.engine.records.read(name) else { return };
+    let stage = match record.stage {
+        Stage::Making | Stage::Ended { .. } => return,
+        Stage::Ending { .. } => record.stage.clone(),
+        Stage::Made | Stage::Launching | Stage::Launched { .. } => {
+            Stage::Ending { code: None, message: Some(words.to_owned()) }
+        }
+    };
+    let there = async { inner.engine.talk(Lane::Calls).await?.domain_of(record.uuid).await };
+    match there.await {
+        Ok(Some(domain)) if domain.is_active() => {}
+        Ok(_) => tell(inner, Record { stage, ..record }),
+        Err(error) => tracing::debug!(instance = %name, %error, "no look at a machine"),
+    }
+}
+
+/// It is off: writes that down and tells it, once. The caller holds the name's lock.
+fn tell(inner: &Inner, record: Record) {
+    let (Some(name), Some(mut exit)) = (record.instance(), record.exit()) else { return };
+    if exit.message.is_none() && exit.code != Some(0) {
+        let output = inner.engine.records.kept_output(&name).ok().flatten();
+        exit.message = output.as_deref().and_then(ending::last_words);
+    }
+    let stage = Stage::Ended { code: exit.code, message: exit.message.clone() };
+    if let Err(error) = inner.engine.records.write(&Record { stage, ..record }) {
         tracing::warn!(instance = %name, %error, "end of a machine could not be written down");
     }
-    let exit = Exit { code, out_of_memory: false, message };
-    let _ = inner.events.send(Event::Ended { name: name.clone(), exit });
+    let _ = inner.events.send(Event::Ended { name, exit });
 }
 
 /// The names of all records, for what libvirt lists beside them.

@@ -72,10 +72,14 @@ impl Stand {
         self.directory.path().join(format!("{name}.qcow2"))
     }
 
+    fn record(&self, name: &InstanceName, end: &str) -> std::path::PathBuf {
+        self.directory.path().join("records").join(format!("{name}.{end}"))
+    }
+
     fn is_clean(&self, name: &InstanceName) -> bool {
         !self.daemon.names().iter().any(|it| it == name.as_str())
             && !self.overlay(name).exists()
-            && !self.directory.path().join("records").join(format!("{name}.json")).exists()
+            && ["json", "log"].iter().all(|end| !self.record(name, end).exists())
     }
 }
 
@@ -448,4 +452,108 @@ async fn check_boots_the_image_and_leaves_nothing() {
     let left = std::fs::read_dir(stand.directory.path()).unwrap();
     let left: Vec<_> = left.map(|it| it.unwrap().file_name()).collect();
     assert!(!left.iter().any(|it| it.to_string_lossy().starts_with("fleetfoot-trial")), "{left:?}");
+}
+
+type Told = Result<String, (i32, String)>;
+
+/// An agent whose runner, process 77, has ended with 3 and printed two lines. `output` is how the guest answers
+/// whoever asks for them.
+fn ended_agent(
+    output: fn() -> Told,
+) -> impl FnMut(&serde_json::Value) -> Result<String, (i32, String)> + Send + 'static {
+    move |command| match command["execute"].as_str() {
+        Some("guest-exec") if command["arguments"]["capture-output"] == true => {
+            Ok("{\"return\":{\"pid\":78}}".to_owned())
+        }
+        Some("guest-exec-status") if command["arguments"]["pid"] == 78 => output(),
+        Some("guest-exec-status") => Ok("{\"return\":{\"exited\":true,\"exitcode\":3}}".to_owned()),
+        _ => agent(command),
+    }
+}
+
+/// A machine has its slot until it is off, so nobody hears of its end before; its output is kept beyond.
+#[tokio::test]
+async fn a_machine_is_off_before_its_end_is_told() {
+    // "one\ntwo\n", and a guest that is too far gone to tell.
+    let guests: [fn() -> Told; 2] = [
+        || {
+            Ok("{\"return\":{\"exited\":true,\"exitcode\":0,\"out-data\":\"b25lCnR3bwo=\"}}"
+                .to_owned())
+        },
+        || Err((86, SILENT.to_owned())),
+    ];
+    for (guest, answers) in guests.into_iter().zip([true, false]) {
+        let Some(stand) = Stand::new(ended_agent(guest)) else { return };
+        let provisioner = stand.provisioner();
+        let mut events = provisioner.watch().await.unwrap();
+        let spec = spec();
+        let handle = provisioner.create(&spec, None).await.unwrap();
+        provisioner.launch(&spec, &handle, &script("x")).await.unwrap();
+        let event = tokio::time::timeout(BOUND, events.next()).await.unwrap().unwrap();
+        assert_eq!(stand.daemon.names(), [""; 0], "told while it lives");
+        let Event::Ended { name, exit } = event else { panic!("{event:?}") };
+        assert_eq!((&name, exit.code), (&spec.name, Some(3)));
+        assert_eq!(state(&provisioner, &name).await, Some(EnvironmentState::Ended(exit.clone())));
+        if answers {
+            assert_eq!(exit.message.as_deref(), Some("last output: one | two"));
+            assert_eq!(provisioner.logs(&name, 1).await.unwrap(), "two\n");
+        } else {
+            assert_eq!(exit.message, None);
+            assert!(provisioner.logs(&name, 1).await.is_err());
+        }
+        assert_eq!(provisioner.delete(&name).await.unwrap(), Deletion::Removed);
+        assert!(stand.is_clean(&name));
+    }
+}
+
+/// The exit status is told once by the agent, and the machine cannot be switched off at once: it is listed as running
+/// until it is off, by whichever program sees that, with the exit status of before.
+#[tokio::test]
+async fn an_end_that_cannot_be_made_now_is_made_later() {
+    let mut told = false;
+    let Some(stand) = Stand::new(move |command| match command["execute"].as_str() {
+        Some("guest-exec-status") if !std::mem::replace(&mut told, true) => {
+            Ok("{\"return\":{\"exited\":true,\"exitcode\":7}}".to_owned())
+        }
+        Some("guest-exec-status") => Err((9, "Invalid parameter 'pid'".to_owned())),
+        _ => agent(command),
+    }) else {
+        return;
+    };
+    let mut pool = stand.pool();
+    pool.jit = JitDelivery::Argument;
+    let provisioner = stand.with(pool.clone());
+    let spec = spec();
+    let handle = provisioner.create(&spec, None).await.unwrap();
+    stand.daemon.state.lock().unwrap().refuse =
+        Some((12, 38, "device or resource busy".to_owned()));
+    provisioner.launch(&spec, &handle, &script("x")).await.unwrap();
+    while stand.daemon.state.lock().unwrap().refuse.is_some() {
+        assert_eq!(state(&provisioner, &spec.name).await, Some(EnvironmentState::Running));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(provisioner);
+    let record = std::fs::read_to_string(stand.record(&spec.name, "json")).unwrap();
+    assert!(record.contains("ending"), "{record}");
+    let later = stand.with(pool);
+    assert_eq!(until_ended(&later, &spec.name).await.code, Some(7));
+    assert!(stand.daemon.names().is_empty());
+    later.delete(&spec.name).await.unwrap();
+    assert!(stand.is_clean(&spec.name));
+}
+
+/// What an older version wrote down as ended while its machine lived is switched off before it is told.
+#[tokio::test]
+async fn what_is_over_is_off_before_it_is_listed_as_ended() {
+    let Some(stand) = Stand::new(agent) else { return };
+    let provisioner = stand.provisioner();
+    let spec = spec();
+    provisioner.create(&spec, None).await.unwrap();
+    let record = stand.record(&spec.name, "json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let ended = text.replace(r#""made""#, r#"{"ended":{"code":0,"message":null}}"#);
+    assert_ne!(ended, text);
+    std::fs::write(&record, ended.replace(r#","shares":false"#, "")).unwrap();
+    assert!(matches!(state(&provisioner, &spec.name).await, Some(EnvironmentState::Ended(_))));
+    assert!(stand.daemon.names().is_empty());
 }

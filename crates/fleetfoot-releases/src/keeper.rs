@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetfoot_core::{PoolName, RunnerRelease, Timestamp};
 use fleetfoot_github::{Connection, RunnerArchive, RunnerPlatform};
 use fleetfoot_ordered::watch;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::fetch::{FetchError, fetch};
 use crate::shelf::{Shelf, Wanted};
@@ -17,6 +18,9 @@ use crate::version::is_older;
 
 /// GitHub takes a runner for about this long after a newer one is out.
 const ACCEPTED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Runners that are refused for their version bring no more than one look in this time.
+const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 
 /// The first wait after a failure; it doubles up to the usual period, at most an hour.
 const RETRY: Duration = Duration::from_secs(10);
@@ -59,6 +63,7 @@ pub struct Keeper {
     period: Option<Duration>,
     served: Mutex<BTreeMap<PoolName, Served>>,
     changed: Notify,
+    refused: Arc<Notify>,
     published: Mutex<BTreeMap<String, SystemTime>>,
 }
 
@@ -71,6 +76,7 @@ impl Keeper {
             period: (!period.is_zero()).then_some(period),
             served: Mutex::default(),
             changed: Notify::new(),
+            refused: Arc::default(),
             published: Mutex::default(),
         }
     }
@@ -105,6 +111,12 @@ impl Keeper {
         self.changed.notify_one();
     }
 
+    /// Told when GitHub refused a runner for its version (exit code 7): a newer one is out, so it looks at once.
+    #[must_use]
+    pub fn refused(&self) -> Arc<Notify> {
+        Arc::clone(&self.refused)
+    }
+
     fn at_first(&self, order: &Order) -> RunnerRelease {
         self.release(order, None, None)
     }
@@ -112,6 +124,7 @@ impl Keeper {
     /// Looks, fetches and tells, for ever. `oldest_instance` says when the oldest instance that lives was begun.
     pub async fn run(&self, oldest_instance: impl Fn() -> Option<SystemTime>) -> Infallible {
         let mut wait = RETRY;
+        let mut refused_again = Instant::now();
         loop {
             let whole = self.pass().await;
             self.prune(oldest_instance());
@@ -131,9 +144,16 @@ impl Keeper {
                     None => std::future::pending().await,
                 }
             };
+            // Each start that fails so says it, and one look is enough for a while.
+            let refused = async {
+                self.refused.notified().await;
+                tracing::info!("a runner was refused for its version, looking for a newer one");
+                tokio::time::sleep_until(refused_again).await;
+            };
             tokio::select! {
                 biased;
                 () = self.changed.notified() => {}
+                () = refused => refused_again = Instant::now() + REFUSED_AGAIN,
                 () = tick => {}
             }
         }

@@ -117,6 +117,27 @@ async fn without_looks_it_asks_for_nothing_but_what_is_missing() {
     assert_eq!(held.borrow().problem, None, "it was not asked for");
 }
 
+/// Exit code 7 of a runner means that a newer one is out: it is looked for long before its time.
+#[tokio::test]
+async fn a_refused_runner_brings_a_look_at_once() {
+    let (dir, github) = (tempfile::tempdir().unwrap(), github(&["2.335.0"]).await);
+    let keeper = Keeper::new(shelf(dir.path()), Duration::from_secs(86_400));
+    let told = keeper.serve(&named("a"), order(&github, Some(Wanted::Latest), None));
+    let refused = keeper.refused();
+    let mut told = told;
+    let seen = async {
+        told.wait_for(|told| told.version.as_deref() == Some("2.335.0")).await.unwrap();
+        // Nothing else wakes the keeper for a day.
+        offer(&github, &["2.335.0", "2.336.0"]);
+        refused.notify_one();
+        told.wait_for(|told| told.version.as_deref() == Some("2.336.0")).await.unwrap();
+    };
+    tokio::select! {
+        never = keeper.run(|| None) => match never {},
+        seen = tokio::time::timeout(BOUND, seen) => seen.unwrap(),
+    }
+}
+
 /// What GitHub cannot give is told in a line, and another wish is fulfilled at once.
 #[tokio::test]
 async fn a_release_that_does_not_exist() {

@@ -115,6 +115,7 @@ impl Incarnation {
             boot_id: Some(format!("boot-{}", ground.boot)),
             careful: store.was_lost(),
             gate: gate.clone(),
+            runner_refused: Arc::default(),
         };
         let mut wiring = Wiring::new(ground.socket, ground.member.is_some())?;
         let (github, engines) = (ground.github, ground.engines);

@@ -166,11 +166,13 @@ async fn serve(
     for pool in &pools {
         prepare(pool);
     }
+    let releases = wiring.releases();
     let settings = ControllerSettings {
         host: wiring::host_limits(config),
         session_owner: session_owner(),
         boot_id: fleetfoot_store::boot_id().ok(),
         careful: store.was_lost(),
+        runner_refused: releases.refused(),
         ..ControllerSettings::default()
     };
     let clock = store::clock();
@@ -178,7 +180,6 @@ async fn serve(
         Controller::start_at(store.clone(), pools, settings, clock.clone(), pace()).await?;
     let (faces_stop, faces_stopped) = watch::channel(false);
     let (control, mut requests) = mpsc::channel(4);
-    let releases = wiring.releases();
     let instances = store.clone();
     let reader = controller.log_reader();
     let metrics = Metrics::install();

@@ -73,7 +73,14 @@ fn each_mistake_has_its_line_key_and_text() {
         (runner("max_runners: 3000000000"), Error, 5, "runners.a.max_runners", "too large", ""),
         (runner("min_idle: 3"), Error, 5, "runners.a.min_idle", "more than the 2", ""),
         (runner("warm: 3"), Error, 5, "runners.a.warm", "more than the 2", ""),
-        (runner("warm: 1"), Error, 5, "runners.a.warm", "libvirt, tart or process", ""),
+        (
+            libvirt("path: /i\njit: seed").replace("    libvirt:", "    warm: 1\n    libvirt:"),
+            Error,
+            4,
+            "runners.a.warm",
+            "libvirt, tart or process",
+            "",
+        ),
         (
             libvirt("path: /i\nuri: qemu+tcp://kvm/system"),
             Error,

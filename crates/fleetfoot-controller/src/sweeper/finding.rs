@@ -17,6 +17,15 @@ pub(super) struct Finding {
     pub(super) clear_list_at: Option<Timestamp>,
 }
 
+impl Finding {
+    /// How its environment ended, if it did.
+    pub(super) fn exit(&self) -> Option<&Exit> {
+        self.observations.iter().find_map(|observation| {
+            if let Observation::Ended { exit } = observation { Some(exit) } else { None }
+        })
+    }
+}
+
 /// What a row is held against.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {

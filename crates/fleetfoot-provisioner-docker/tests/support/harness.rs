@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetfoot_provisioner::conformance::{Foreign, Harness, Play};
 use fleetfoot_provisioner::{InstallationId, InstanceName, JitConfig, PoolName, Provisioner};
-use fleetfoot_provisioner_docker::{DockerEngine, DockerProvisioner};
+use fleetfoot_provisioner_docker::{DockerEngine, DockerPool, DockerProvisioner};
 use serde_json::json;
 
 use super::proxy::Proxy;
@@ -18,6 +18,7 @@ pub struct Engine {
     socket: PathBuf,
     proxy: Proxy,
     engine: Arc<DockerEngine>,
+    waits: bool,
 }
 
 impl Engine {
@@ -25,7 +26,12 @@ impl Engine {
         let proxy = Proxy::start(&socket);
         let engine = engine(&proxy.socket).await;
         super::import(&engine).await;
-        Self { kind, socket, proxy, engine }
+        Self { kind, socket, proxy, engine, waits: false }
+    }
+
+    /// The same with containers that wait for their jobs.
+    pub async fn waiting(kind: &'static str, socket: PathBuf) -> Self {
+        Self { waits: true, ..Self::new(kind, socket).await }
     }
 }
 
@@ -44,7 +50,8 @@ impl Harness for Engine {
     }
 
     async fn provisioner(&self) -> Arc<dyn Provisioner> {
-        Arc::new(DockerProvisioner::new(Arc::clone(&self.engine), pool(), installation()))
+        let pool = DockerPool { waits: self.waits, ..pool() };
+        Arc::new(DockerProvisioner::new(Arc::clone(&self.engine), pool, installation()))
     }
 
     fn jit(&self, play: &Play) -> JitConfig {

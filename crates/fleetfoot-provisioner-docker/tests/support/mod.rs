@@ -58,11 +58,12 @@ pub async fn import(engine: &DockerEngine) {
     let mut files = image::program_files(Path::new("/bin/sh"), Path::new("/bin/sh")).unwrap();
     files.extend(image::program_files(Path::new("/bin/sleep"), Path::new("/bin/sleep")).unwrap());
     let script = b"#!/bin/sh\neval \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"\n".to_vec();
-    files.push(ImageFile {
-        path: "/runner/run.sh".into(),
-        mode: 0o755,
-        content: ImageContent::Bytes(script),
-    });
+    // `--jitconfig JIT`, as the original's images take it.
+    let argument = b"#!/bin/sh\neval \"$2\"\n".to_vec();
+    for (path, bytes) in [("/runner/run.sh", script), ("/runner/argument.sh", argument)] {
+        let content = ImageContent::Bytes(bytes);
+        files.push(ImageFile { path: path.into(), mode: 0o755, content });
+    }
     let changes = ["WORKDIR /runner".to_owned(), "ENV PATH=/bin".to_owned()];
     image::import(engine, IMAGE, &files, &changes).await.unwrap();
 }

@@ -49,7 +49,7 @@ pub(super) struct Backends {
 }
 
 /// Everything of a runner that its provisioner is made from.
-type Recipe = (Backend, Option<InstanceProxy>, Option<PathBuf>, Option<PathBuf>);
+type Recipe = (Backend, Option<InstanceProxy>, Option<PathBuf>, Option<PathBuf>, bool);
 
 impl Backends {
     pub(super) fn new(surroundings: Surroundings) -> Self {
@@ -71,8 +71,13 @@ impl Backends {
         runner: &RunnerConfig,
         kept: Option<PathBuf>,
     ) -> Result<Made, WiringError> {
-        let recipe =
-            (runner.backend.clone(), runner.proxy.clone(), runner.ca_file.clone(), kept.clone());
+        let recipe = (
+            runner.backend.clone(),
+            runner.proxy.clone(),
+            runner.ca_file.clone(),
+            kept.clone(),
+            runner.warm > 0,
+        );
         if let Some((of, made)) = self.made.get(&runner.name)
             && *of == recipe
         {

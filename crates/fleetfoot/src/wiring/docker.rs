@@ -48,6 +48,7 @@ pub(super) fn pool(
         proxy: runner.proxy.as_ref().map(proxy),
         ca_file: runner.ca_file.clone(),
         kept_runner,
+        waits: runner.warm > 0,
         ..DockerPool::new(docker.image.clone())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::query_parameters::InspectContainerOptions;
 use fleetfoot_sim::{Endpoint, Fault, FaultAction};
 
-use crate::harness::{BOUND, Bed, Daemon, Engine, Recorder, eventually, unique};
+use crate::harness::{BOUND, Bed, Daemon, Engine, Recorder, eventually, host_programs, unique};
 
 /// Between a kill and the next start.
 const DEAD: Duration = Duration::from_secs(1);
@@ -224,4 +224,62 @@ async fn leftovers_of_the_original_are_taken_over() {
     let kept = stage.engine.docker.inspect_container(&alike, None::<InspectContainerOptions>).await;
     assert_eq!(kept.unwrap().state.unwrap().running, Some(true));
     stage.engine.remove(&alike).await;
+}
+
+/// Containers wait made, without a credential: a job takes the one that waits, also after a SIGKILL, and another one is
+/// made; of a pool whose containers wait no longer none is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_wait_for_their_jobs() {
+    let Some(engine) = Engine::shared().await else { return };
+    let bed = Bed::new().await;
+    let pool = unique("waits");
+    let write = |warm: u32| {
+        // This host's shell, for the image has none.
+        let lines = format!("    warm: {warm}\n{}{}", engine.lines(), host_programs());
+        bed.write(&bed.config("", &[(&pool, 3)], &lines));
+    };
+    write(1);
+    let daemon = bed.start_ready().await;
+    let waiting = || async {
+        let found = engine.containers(&[&pool]).await;
+        found.into_iter().find(|(_, state)| state == "created").map(|(name, _)| name)
+    };
+    let phase = |name: String| {
+        let bed = &bed;
+        async move {
+            let status = bed.status().await;
+            let all = status["instances"].as_array().unwrap().clone();
+            let one = all.into_iter().find(|one| one["name"] == name.as_str())?;
+            (one["phase"] == "warm").then_some(())
+        }
+    };
+    let first = eventually("a container that waits", BOUND, waiting).await;
+    eventually("its phase", BOUND, || phase(first.clone())).await;
+    assert!(bed.github.state().runners.is_empty(), "unknown to GitHub");
+    daemon.kill().await;
+    tokio::time::sleep(DEAD).await;
+    let daemon = bed.start_ready().await;
+    bed.queue(&pool, 1, 4000);
+    bed.running(1).await;
+    assert_eq!(engine.containers(&[&pool]).await.get(&first).map(String::as_str), Some("running"));
+    eventually("the next one", BOUND, || async { waiting().await.filter(|next| *next != first) })
+        .await;
+    // Killed while one runs and one waits: the one is left alone, and the other takes the next job.
+    daemon.kill().await;
+    tokio::time::sleep(DEAD).await;
+    let mut daemon = bed.start_ready().await;
+    bed.queue(&pool, 4, 100);
+    bed.all_succeeded(5, BOUND).await;
+    let taken = bed.github.state().jobs[0].runner.clone();
+    assert_eq!(taken.as_deref(), Some(first.as_str()), "the one that waited");
+    // The same pool without: nothing moves, nothing waits.
+    write(0);
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.logs("configuration applied").await;
+    engine.no_containers(&[&pool]).await;
+    bed.queue(&pool, 1, 100);
+    bed.all_succeeded(6, BOUND).await;
+    bed.nothing_left().await;
+    engine.no_containers(&[&pool]).await;
+    daemon.stop().await;
 }

@@ -72,7 +72,7 @@ impl Stage {
 async fn killed_while_jobs_run_in_machines() {
     let Some(stage) = Stage::new("", "").await else { return };
     let daemon = stage.bed.start_ready().await;
-    let domains = stage.hypervisor.record(&stage.pool, stage.records()).await;
+    let domains = stage.hypervisor.record(&stage.pool).await;
     stage.bed.queue(&stage.pool, 2, 20_000);
     stage.running(2).await;
     let before = stage.hypervisor.domains(&[&stage.pool]).await;
@@ -94,7 +94,7 @@ async fn killed_while_machines_are_made_from_memory() {
     let Some(stage) = Stage::new(snapshot, "    warm: 1\n").await else { return };
     let daemon = stage.bed.start().await_template(&stage).await;
     let daemon = stage.restart(daemon).await;
-    let domains = stage.hypervisor.record(&stage.pool, stage.records()).await;
+    let domains = stage.hypervisor.record(&stage.pool).await;
     stage.bed.queue(&stage.pool, 2, 20_000);
     stage.running(2).await;
     stage.bed.queue(&stage.pool, 3, 100);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fleetfoot_sim::{Endpoint, Fault, FaultAction, RunnerRelease};
 
-use crate::harness::{BOUND, Bed, Engine, PROGRAM, eventually, unique};
+use crate::harness::{BOUND, Bed, Engine, PROGRAM, eventually, host_programs, unique};
 
 /// A pool whose runner is kept, looked after every second.
 fn config(bed: &Bed, wanted: &str) -> String {
@@ -70,6 +70,25 @@ async fn fetched_used_replaced_and_kept() {
     let waited = bed.github.wait_until(BOUND, |state| state.summary.jobs_completed >= 2).await;
     waited.unwrap();
     assert_eq!(daemon.count("runner releases not looked at"), 1, "said once");
+    daemon.stop().await;
+}
+
+/// GitHub takes the kept runner no more, hours before the next look: the newer one is fetched at once, and the job runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_is_refused_is_replaced_at_once() {
+    let bed = Bed::new().await;
+    offer(&bed, &["2.335.0"]);
+    bed.write(&config(&bed, "latest").replace("check_interval: 1s", "check_interval: 6h"));
+    let mut daemon = bed.start_ready().await;
+    daemon.logs_where("runner release in use", |line| line["version"] == "2.335.0").await;
+    bed.github.change(|settings| settings.runner_version_deprecated = true);
+    offer(&bed, &["2.335.0", "2.336.0"]);
+    bed.queue("kept", 1, 100);
+    daemon.logs_where("runner release in use", |line| line["version"] == "2.336.0").await;
+    bed.github.change(|settings| settings.runner_version_deprecated = false);
+    bed.all_succeeded(1, BOUND).await;
+    let looks = daemon.count("a runner was refused for its version, looking for a newer one");
+    assert!(looks >= 1, "{looks}");
     daemon.stop().await;
 }
 
@@ -147,21 +166,8 @@ async fn an_image_without_a_runner() {
         .filter(|line| !line.contains("runner_cmd"))
         .map(|line| format!("{line}\n"))
         .collect();
-    lines.push_str("      runner_release: latest\n      mounts:\n");
-    let program = Path::new(PROGRAM).parent().unwrap().display().to_string();
-    for (source, target) in [
-        ("/usr", "/usr"),
-        ("/usr/bin", "/bin"),
-        ("/usr/lib", "/lib"),
-        ("/usr/lib64", "/lib64"),
-        (program.as_str(), program.as_str()),
-    ] {
-        if Path::new(source).is_dir() {
-            lines.push_str(&format!(
-                "        - {{ source: {source}, target: {target}, read_only: true }}\n"
-            ));
-        }
-    }
+    lines.push_str("      runner_release: latest\n");
+    lines.push_str(&host_programs());
     bed.write(&bed.config("", &[(&pool, 2)], &lines));
     let daemon = bed.start_ready().await;
     bed.queue(&pool, 1, 4000);

@@ -226,8 +226,12 @@ pub(super) async fn logs_tail(ground: &Ground<'_>) -> Outcome<Verdict> {
         return Ok(Verdict::NotDeclared("logs"));
     }
     let provisioner = ground.provisioner().await;
-    let spec = ground.spec();
-    ground.start(&*provisioner, &spec, &Play::wait().printing(30)).await?;
+    let (spec, ended_spec) = (ground.spec(), ground.spec());
+    let (waits, exits) = (Play::wait().printing(30), Play::exit(3).printing(5));
+    tokio::try_join!(
+        ground.start(&*provisioner, &spec, &waits),
+        ground.start(&*provisioner, &ended_spec, &exits),
+    )?;
     let end = tokio::time::Instant::now() + ground.harness.bound();
     let wanted = "line 28\nline 29\nline 30";
     loop {
@@ -240,7 +244,13 @@ pub(super) async fn logs_tail(ground: &Ground<'_>) -> Outcome<Verdict> {
     }
     let all = ground.within("logs", provisioner.logs(&spec.name, 1000)).await?;
     want(all.lines().count() == 30, || format!("{} of 30 lines", all.lines().count()))?;
-    passed("3 and all of 30 lines")
+    if !ground.capabilities.list {
+        return passed("3 and all of 30 lines");
+    }
+    ground.listed_as(&*provisioner, &ended_spec.name, "ended", ended).await?;
+    let tail = ground.within("logs", provisioner.logs(&ended_spec.name, 2)).await?;
+    want(tail.trim_end() == "line 4\nline 5", || format!("after the end the tail is {tail:?}"))?;
+    passed("3 and all of 30 lines, 2 after the end")
 }
 
 pub(super) async fn survives(ground: &Ground<'_>) -> Outcome<Verdict> {

@@ -43,7 +43,7 @@ pub(crate) static RUNNER: Section = Section {
             "warm",
             Kind::Int,
             "0",
-            "Environments kept made, without a credential and unknown to GitHub, beyond what jobs want; not for docker.",
+            "Environments kept made, without a credential and unknown to GitHub, beyond what jobs want.",
         ),
         key(
             "warm_ttl",

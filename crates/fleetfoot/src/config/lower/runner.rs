@@ -125,7 +125,7 @@ impl Lowering<'_> {
             self.unusable(table, path, "warm", message);
         }
         if runner.warm > 0 && !runner.backend.binds_late() {
-            let message = "`warm` needs a backend that makes an environment first and launches its runner later: libvirt, tart or process (not libvirt with `jit: seed`)";
+            let message = "`warm` needs a backend that makes an environment first and launches its runner later: docker, libvirt, tart or process (not libvirt with `jit: seed`)";
             self.unusable(table, path, "warm", message.to_owned());
         }
         if runner.warm_ttl < Duration::from_secs(60) {

@@ -42,8 +42,7 @@ impl Backend {
     #[must_use]
     pub fn binds_late(&self) -> bool {
         match self {
-            Backend::Docker(_) => false,
-            Backend::Process(_) | Backend::Tart(_) => true,
+            Backend::Docker(_) | Backend::Process(_) | Backend::Tart(_) => true,
             Backend::Libvirt(libvirt) => {
                 libvirt.jit != fleetfoot_provisioner_libvirt::JitDelivery::Seed
             }

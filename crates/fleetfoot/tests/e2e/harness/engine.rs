@@ -24,6 +24,26 @@ use super::{BOUND, component, eventually};
 pub(crate) const RUNNER: &str = "/home/runner/run.sh";
 const IMAGE: &str = "fleetfoot-e2e:runner";
 
+/// The lines of a Docker runner that mount this host's shell and programs, read-only, and this binary's directory.
+pub(crate) fn host_programs() -> String {
+    let program = Path::new(PROGRAM).parent().unwrap().display().to_string();
+    let mut lines = "      mounts:\n".to_owned();
+    for (source, target) in [
+        ("/usr", "/usr"),
+        ("/usr/bin", "/bin"),
+        ("/usr/lib", "/lib"),
+        ("/usr/lib64", "/lib64"),
+        (program.as_str(), program.as_str()),
+    ] {
+        if Path::new(source).is_dir() {
+            lines.push_str(&format!(
+                "        - {{ source: {source}, target: {target}, read_only: true }}\n"
+            ));
+        }
+    }
+    lines
+}
+
 /// An engine with the runner's image in it.
 pub(crate) struct Engine {
     pub(crate) docker: Docker,

@@ -66,9 +66,8 @@ impl Hypervisor {
         .await;
     }
 
-    /// How many domains of the pool had a slot at once, and whether one was ever started anew. `records` are what
-    /// the daemon knows: a machine has its slot until its runner's end is written down there (design, 5).
-    pub(crate) async fn record(&self, pool: &str, records: PathBuf) -> Domains {
+    /// How many domains of the pool were on at once, and whether one was ever started anew.
+    pub(crate) async fn record(&self, pool: &str) -> Domains {
         let address = Address::parse(&self.socket.display().to_string()).unwrap();
         let talk = Connection::open(&address, "qemu:///system").await.unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -78,10 +77,9 @@ impl Hypervisor {
                 let now = of_pools(&talk, &[&pool]).await;
                 {
                     let mut seen = record.lock().unwrap();
-                    // One that is not started yet, or has ended and is being removed, has no number.
+                    // One that is not started yet, or is off, has no number.
                     let alive: Vec<_> = now.into_iter().filter(|(_, id)| *id >= 0).collect();
-                    let occupying = alive.iter().filter(|(name, _)| !has_ended(&records, name));
-                    seen.most = seen.most.max(occupying.count());
+                    seen.most = seen.most.max(alive.len());
                     seen.starts.extend(alive);
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -95,13 +93,6 @@ async fn of_pools(talk: &Connection, pools: &[&str]) -> Vec<(String, i32)> {
     let all = talk.domains(ListFlags::ALL).await.unwrap();
     let ours = |name: &str| pools.iter().any(|pool| name.starts_with(&format!("{pool}-")));
     all.into_iter().filter(|it| ours(&it.name)).map(|it| (it.name, it.id)).collect()
-}
-
-/// It has, or there is no record of it any more.
-fn has_ended(records: &Path, name: &str) -> bool {
-    let record = std::fs::read(records.join(format!("{name}.json"))).unwrap_or_default();
-    let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
-    record.is_null() || record["stage"].get("ended").is_some()
 }
 
 #[derive(Default)]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub(crate) use bed::{Bed, ORG, PROGRAM};
 pub(crate) use daemon::Daemon;
-pub(crate) use engine::{Engine, OwnEngine, Recorder};
+pub(crate) use engine::{Engine, OwnEngine, Recorder, host_programs};
 pub(crate) use gate::Gate;
 pub(crate) use hypervisor::{BOOT_BOUND, Hypervisor};
 pub(crate) use sampler::{Sampler, shims};
