@@ -25,6 +25,7 @@ mod endpoint;
 mod engine;
 mod http;
 pub mod image;
+mod legacy;
 mod look;
 mod provisioner;
 mod pull;

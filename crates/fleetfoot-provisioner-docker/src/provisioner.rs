@@ -28,6 +28,7 @@ use crate::container::{
 };
 use crate::engine::{DockerEngine, Info, Talk};
 use crate::http::{Call, CallError, encoded};
+use crate::legacy;
 use crate::look::{self, Life};
 use crate::pull;
 use crate::waiting;
@@ -99,7 +100,7 @@ impl DockerProvisioner {
                 Ok(answer) => return Ok(answer.json::<Created>().await.map_err(failed)?.id),
                 Err(error) => error,
             };
-            if is_missing_image(&error) && !pulled && self.pool.pull != PullPolicy::Never {
+            if pull::is_missing_image(&error) && !pulled && self.pool.pull != PullPolicy::Never {
                 self.pull().await.map_err(|error| error.about(&spec.name))?;
                 pulled = true;
                 talk = self.engine.talk().await.map_err(failed)?;
@@ -227,18 +228,6 @@ async fn remove(talk: &mut Talk<'_>, id: &str) -> Result<(), CallError> {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     Err(last.unwrap_or_else(|| CallError::Odd("the container does not go".to_owned())))
-}
-
-fn is_missing_image(error: &CallError) -> bool {
-    match error {
-        CallError::Refused { status: 404, message } => message.to_lowercase().contains("image"),
-        CallError::Refused { status: 500, message } => message.contains("image not known"),
-        CallError::Refused { .. }
-        | CallError::Connect { .. }
-        | CallError::Lost(_)
-        | CallError::Odd(_)
-        | CallError::Version(_) => false,
-    }
 }
 
 #[async_trait]
@@ -380,27 +369,7 @@ impl Provisioner for DockerProvisioner {
     }
 
     async fn legacy(&self, pool: &PoolName) -> Result<Vec<EnvironmentInfo>, BackendError> {
-        let failed = |error: CallError| error.of("list containers of the original", None, false);
-        let mut talk = self.engine.talk().await.map_err(failed)?;
-        let mut environments = Vec::new();
-        for listed in
-            look::list(&mut talk, &[format!("{LABEL_OUTRUNNER}=true")]).await.map_err(failed)?
-        {
-            let Some(name) = legacy_name(&listed).filter(|name| is_of(pool, name)) else {
-                continue;
-            };
-            if let Some(state) =
-                look::state_of(&self.engine, &mut talk, &listed).await.map_err(failed)?
-            {
-                environments.push(EnvironmentInfo {
-                    name,
-                    pool: Some(pool.clone()),
-                    handle: Handle(listed.id),
-                    state,
-                });
-            }
-        }
-        Ok(environments)
+        legacy::list(&self.engine, pool).await
     }
 
     async fn delete_legacy(&self, name: &InstanceName) -> Result<Deletion, BackendError> {
@@ -410,7 +379,7 @@ impl Provisioner for DockerProvisioner {
         let labels = [format!("{LABEL_OUTRUNNER}=true"), format!("{LABEL_OUTRUNNER_NAME}={name}")];
         let mut deletion = Deletion::WasAbsent;
         for listed in look::list(&mut talk, &labels).await.map_err(failed)? {
-            if legacy_name(&listed).as_ref() == Some(name) {
+            if legacy::name_of(&listed).as_ref() == Some(name) {
                 self.stop_and_remove(&mut talk, &listed.id, listed.life()).await.map_err(failed)?;
                 deletion = Deletion::Removed;
             }
@@ -420,46 +389,5 @@ impl Provisioner for DockerProvisioner {
 
     fn storage_directory(&self) -> Option<PathBuf> {
         self.engine.root_directory.get().cloned()
-    }
-}
-
-/// The name of a container that the original made: its labels, none of ours, and the same name as its label.
-fn legacy_name(listed: &look::Listed) -> Option<InstanceName> {
-    if listed.label(LABEL_INSTALLATION).is_some() || listed.label(LABEL_OUTRUNNER) != Some("true") {
-        return None;
-    }
-    let name = listed.label(LABEL_OUTRUNNER_NAME)?;
-    let names = listed.names.as_ref()?;
-    if !names.iter().any(|listed| listed.trim_start_matches('/') == name) {
-        return None;
-    }
-    InstanceName::new(name).ok()
-}
-
-/// The exact form of the original's names: `<pool>-<8 lower-case hex digits>`.
-fn is_of(pool: &PoolName, name: &InstanceName) -> bool {
-    let suffix = name.as_str().strip_prefix(pool.as_str()).and_then(|rest| rest.strip_prefix('-'));
-    suffix.is_some_and(|hex| {
-        hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_exact_names_are_the_original_s() {
-        let pool = PoolName::new("linux").unwrap();
-        for (name, wanted) in [
-            ("linux-0123abcd", true),
-            ("linux-0123ABCD", false),
-            ("linux-arm64-0123abcd", false),
-            ("linux-0123abcde", false),
-            ("linux0123abcd", false),
-            ("linux-other", false),
-        ] {
-            assert_eq!(is_of(&pool, &InstanceName::new(name).unwrap()), wanted, "{name}");
-        }
     }
 }

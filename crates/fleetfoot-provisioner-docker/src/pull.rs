@@ -163,6 +163,19 @@ pub(crate) fn name_and_tag(image: &str) -> (&str, &str) {
     }
 }
 
+/// A call failed because the image is not there.
+pub(crate) fn is_missing_image(error: &CallError) -> bool {
+    match error {
+        CallError::Refused { status: 404, message } => message.to_lowercase().contains("image"),
+        CallError::Refused { status: 500, message } => message.contains("image not known"),
+        CallError::Refused { .. }
+        | CallError::Connect { .. }
+        | CallError::Lost(_)
+        | CallError::Odd(_)
+        | CallError::Version(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::name_and_tag;

@@ -1,0 +1,75 @@
+//! Containers that the original program left behind.
+
+use fleetfoot_provisioner::{BackendError, EnvironmentInfo, Handle, InstanceName, PoolName};
+
+use crate::container::{LABEL_INSTALLATION, LABEL_OUTRUNNER, LABEL_OUTRUNNER_NAME};
+use crate::engine::DockerEngine;
+use crate::http::CallError;
+use crate::look;
+
+/// Those of a pool's runners.
+pub(crate) async fn list(
+    engine: &DockerEngine,
+    pool: &PoolName,
+) -> Result<Vec<EnvironmentInfo>, BackendError> {
+    let failed = |error: CallError| error.of("list containers of the original", None, false);
+    let mut talk = engine.talk().await.map_err(failed)?;
+    let mut environments = Vec::new();
+    for listed in
+        look::list(&mut talk, &[format!("{LABEL_OUTRUNNER}=true")]).await.map_err(failed)?
+    {
+        let Some(name) = name_of(&listed).filter(|name| is_of(pool, name)) else {
+            continue;
+        };
+        if let Some(state) = look::state_of(engine, &mut talk, &listed).await.map_err(failed)? {
+            environments.push(EnvironmentInfo {
+                name,
+                pool: Some(pool.clone()),
+                handle: Handle(listed.id),
+                state,
+            });
+        }
+    }
+    Ok(environments)
+}
+
+/// The name of a container that the original made: its labels, none of ours, and the same name as its label.
+pub(crate) fn name_of(listed: &look::Listed) -> Option<InstanceName> {
+    if listed.label(LABEL_INSTALLATION).is_some() || listed.label(LABEL_OUTRUNNER) != Some("true") {
+        return None;
+    }
+    let name = listed.label(LABEL_OUTRUNNER_NAME)?;
+    let names = listed.names.as_ref()?;
+    if !names.iter().any(|listed| listed.trim_start_matches('/') == name) {
+        return None;
+    }
+    InstanceName::new(name).ok()
+}
+
+/// The exact form of the original's names: `<pool>-<8 lower-case hex digits>`.
+fn is_of(pool: &PoolName, name: &InstanceName) -> bool {
+    let suffix = name.as_str().strip_prefix(pool.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    suffix.is_some_and(|hex| {
+        hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_names_are_the_original_s() {
+        let pool = PoolName::new("linux").unwrap();
+        for (name, wanted) in [
+            ("linux-0123abcd", true),
+            ("linux-0123ABCD", false),
+            ("linux-arm64-0123abcd", false),
+            ("linux-0123abcde", false),
+            ("linux0123abcd", false),
+            ("linux-other", false),
+        ] {
+            assert_eq!(is_of(&pool, &InstanceName::new(name).unwrap()), wanted, "{name}");
+        }
+    }
+}
