@@ -20,7 +20,7 @@ pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use types::{
     CauseInfo, CircuitInfo, ControllerInfo, DemandInfo, DiscrepancyInfo, EventInfo, EventList,
     ExitInfo, InstanceList, InstanceStatus, JobInfo, ListenerInfo, LogTail, OwnerInfo, PoolList,
-    PoolStatus, RunnerInfo, Source, Status, StopRequest, StoreBehind, TakeoverAnswer,
+    PoolStatus, RunnerInfo, SetAside, Source, Status, StopRequest, StoreBehind, TakeoverAnswer,
 };
 pub use why::{Subject, Why};
 

@@ -44,6 +44,18 @@ pub struct Status {
     /// The controllers that share the store; none if there is only one.
     #[serde(default)]
     pub controllers: Vec<ControllerInfo>,
+    /// Pools that are wanted and not served at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A pool that is wanted and not served at all: it has no place in the list of pools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAside {
+    /// The name it would have.
+    pub name: String,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 /// One of several controllers that share a store.

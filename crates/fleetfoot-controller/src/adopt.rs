@@ -9,7 +9,7 @@ use fleetfoot_store::{Store, Txn, UpdateError};
 use crate::clock::Clock;
 use crate::executor::chain;
 use crate::pool::{Backend, Shared, told};
-use crate::settings::{ControllerSettings, PoolSettings};
+use crate::settings::{ControllerSettings, PoolSettings, ScaleSetEnd};
 
 /// A pool's row as the configuration has it.
 struct Row {
@@ -88,9 +88,9 @@ pub(crate) async fn record_pools(
 ) -> Result<(), UpdateError> {
     let now = clock.now();
     let rows: Vec<Row> = pools.iter().filter(|pool| !pool.removed).map(Row::of).collect();
-    // Their scale sets are still to be deleted.
-    let owing: Vec<PoolName> =
-        pools.iter().filter(|pool| pool.deletes_scale_set).map(|pool| pool.name.clone()).collect();
+    // Their scale sets are still to be deleted, or may have to be one day.
+    let owing = pools.iter().filter(|pool| pool.scale_set_end != ScaleSetEnd::Stays);
+    let owing: Vec<PoolName> = owing.map(|pool| pool.name.clone()).collect();
     let ended_with_host: Vec<PoolName> =
         pools.iter().filter(|pool| ends_with_host(pool)).map(|pool| pool.name.clone()).collect();
     let boot = settings.boot_id.clone();

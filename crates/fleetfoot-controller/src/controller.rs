@@ -1,6 +1,6 @@
 //! The supervisor: starts the tasks of every pool, changes what is served, and stops all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -170,6 +170,15 @@ impl Controller {
     ) -> Result<(), StartError> {
         self.shared.host.limit(host);
         self.shared.apply(pools).await.map_err(StartError::Store)
+    }
+
+    /// Tells which pools are wanted and not handed to it, each with its reason in a sentence.
+    pub fn set_aside(&self, pools: BTreeMap<PoolName, String>) {
+        self.shared.health.send_if_modified(|health| {
+            let is_news = health.set_aside != pools;
+            health.set_aside = pools;
+            is_news
+        });
     }
 
     /// What it tells about itself.

@@ -27,6 +27,7 @@ use crate::messages::{log_message, record_message};
 use crate::pool::{Course, PoolContext, stopped};
 use crate::settings::PoolSettings;
 
+pub(crate) use session::find_scale_set;
 use session::{CLOSE_BOUND, delete_old_session, forget_scale_set, forget_session, open};
 use trouble::Trouble;
 

@@ -21,8 +21,9 @@ use fleetfoot_store::UpdateError;
 
 use crate::adopt;
 use crate::executor::chain;
+use crate::listener;
 use crate::pool::{PoolContext, Shared};
-use crate::settings::PoolSettings;
+use crate::settings::{PoolSettings, ScaleSetEnd};
 
 /// A pool's session is closed and its calls are waited for within this.
 const STOP_BOUND: Duration = Duration::from_secs(8);
@@ -172,7 +173,7 @@ impl Shared {
 /// The end of a removed pool that has nothing left. True if it is over.
 pub(crate) async fn finish(pool: &Arc<PoolContext>) -> bool {
     // Its session first: nobody would know of it afterwards.
-    if !pool.let_go.load(Ordering::Acquire) {
+    if !pool.let_go.load(Ordering::Acquire) || remembers_scale_set(pool) {
         return false;
     }
     let shared = &pool.shared;
@@ -214,19 +215,37 @@ pub(crate) async fn finish(pool: &Arc<PoolContext>) -> bool {
     true
 }
 
+/// Its scale set may have to go later: only its row says that we made it.
+fn remembers_scale_set(pool: &PoolContext) -> bool {
+    let stays = pool.settings().scale_set_end == ScaleSetEnd::StaysForNow;
+    stays && pool.state().is_some_and(|state| state.pool.scale_set_is_ours)
+}
+
 /// Deletes the scale set of a pool whose settings want that, if we made it. False if it is to be tried again.
 async fn scale_set_is_gone(pool: &Arc<PoolContext>) -> bool {
     let settings = pool.settings();
     let Some(row) = pool.state().map(|state| state.pool.clone()) else { return true };
-    let ours = row.scale_set_id.filter(|_| settings.deletes_scale_set && row.scale_set_is_ours);
-    let Some(set) = ours else { return true };
-    match tokio::time::timeout(STOP_BOUND, settings.connection.delete_scale_set(set.0)).await {
-        Ok(Ok(())) => {
-            tracing::info!(pool = %pool.name(), scale_set_id = set.0, "scale set deleted");
+    if settings.scale_set_end != ScaleSetEnd::Goes || !row.scale_set_is_ours {
+        return true;
+    }
+    let deleting = async {
+        let set = match row.scale_set_id {
+            Some(set) => Some(set.0),
+            // It was begun, and nobody heard the answer: what has its name is ours.
+            None => listener::find_scale_set(&settings).await?.map(|set| set.id),
+        };
+        let Some(set) = set else { return Ok(None) };
+        settings.connection.delete_scale_set(set).await.map(|()| Some(set))
+    };
+    match tokio::time::timeout(STOP_BOUND, deleting).await {
+        Ok(Ok(set)) => {
+            if let Some(scale_set_id) = set {
+                tracing::info!(pool = %pool.name(), scale_set_id, "scale set deleted");
+            }
             true
         }
         Ok(Err(error)) => {
-            tracing::warn!(pool = %pool.name(), scale_set_id = set.0, error = error.chain(), "scale set could not be deleted, trying again");
+            tracing::warn!(pool = %pool.name(), error = error.chain(), "scale set could not be deleted, trying again");
             false
         }
         Err(_) => false,

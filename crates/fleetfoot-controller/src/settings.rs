@@ -14,6 +14,18 @@ use tokio::sync::Notify;
 use crate::gate::Gate;
 use crate::host::HostLimits;
 
+/// What becomes of a scale set that we made when its pool is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ScaleSetEnd {
+    /// It stays.
+    #[default]
+    Stays,
+    /// It stays this time, and may be told to go later: that we make it is written down before it is made.
+    StaysForNow,
+    /// It goes with its pool.
+    Goes,
+}
+
 /// One pool.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
@@ -43,8 +55,8 @@ pub struct PoolSettings {
     pub footprint: Footprint,
     /// Not in the configuration any more: it only lives on until its last instance closes (11.8).
     pub removed: bool,
-    /// Once it is removed, its scale set goes with it, if we made it.
-    pub deletes_scale_set: bool,
+    /// What becomes of its scale set.
+    pub scale_set_end: ScaleSetEnd,
     /// Take up what the original program left under this pool's name (design, 7.2).
     pub takeover: bool,
     /// A digest of how it would be served: controllers that share a store compare theirs. Empty where there
@@ -77,7 +89,7 @@ impl PoolSettings {
             backend_concurrency: 4,
             footprint: Footprint::default(),
             removed: false,
-            deletes_scale_set: false,
+            scale_set_end: ScaleSetEnd::default(),
             takeover: false,
             digest: String::new(),
             runner: None,
@@ -110,7 +122,7 @@ impl PoolSettings {
             && self.backend_concurrency == other.backend_concurrency
             && self.footprint == other.footprint
             && self.removed == other.removed
-            && self.deletes_scale_set == other.deletes_scale_set
+            && self.scale_set_end == other.scale_set_end
             && self.takeover == other.takeover
             && self.digest == other.digest
             && match (&self.runner, &other.runner) {

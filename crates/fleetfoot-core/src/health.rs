@@ -113,4 +113,6 @@ pub struct Health {
     pub pools: BTreeMap<PoolName, Arc<PoolHealth>>,
     /// Disagreements about what belongs to no pool that is served, by backend connection.
     pub unserved: BTreeMap<String, Arc<Discrepancies>>,
+    /// Pools that are wanted and not served at all, with the reason in a sentence.
+    pub set_aside: BTreeMap<PoolName, String>,
 }

@@ -22,7 +22,7 @@ use crate::clock::{CORRECTED_SECONDS_MAX, Clock};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result};
-use crate::http::{Answer, Http, authorization, send};
+use crate::http::{Answer, Http, RateLimit, authorization, send};
 use crate::single_flight::SingleFlight;
 
 /// The longest that a control call may hold its caller, waiting for a token included.
@@ -47,6 +47,7 @@ pub(crate) struct Admin {
     connecting: SingleFlight,
     bearer: RwLock<Option<Arc<Bearer>>>,
     renewing: SingleFlight,
+    limit: RwLock<Option<RateLimit>>,
 }
 
 impl fmt::Debug for Admin {
@@ -66,6 +67,8 @@ struct UserAgents {
 pub(crate) struct Bearer {
     pub(crate) token: SecretString,
     pub(crate) fresh_until: Option<Instant>,
+    /// When it ends by GitHub's word, in seconds since 1970.
+    pub(crate) ends_at: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -120,6 +123,7 @@ impl Admin {
             connecting: SingleFlight::default(),
             bearer: RwLock::default(),
             renewing: SingleFlight::default(),
+            limit: RwLock::default(),
         })
     }
 
@@ -258,10 +262,14 @@ impl Admin {
         operation: &'static str,
     ) -> Result<Answer> {
         request.headers_mut().insert(USER_AGENT, user_agent.clone());
-        let answer = send(client, request, operation)
-            .await
-            .map_err(|error| error.through(|| self.http.proxy_place()))?;
+        let counted = self.http.calls().begin(operation, &request);
+        let answer = send(client, request, operation).await;
+        counted.end(&answer);
+        let answer = answer.map_err(|error| error.through(|| self.http.proxy_place()))?;
         self.clock.note(&answer.headers);
+        if let Some(limit) = answer.rate_limit_window() {
+            *self.limit.write().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+        }
         Ok(answer)
     }
 
@@ -298,6 +306,11 @@ impl Admin {
             outcome
         };
         self.connecting.run(fresh, &self.token, connect).await
+    }
+
+    /// What GitHub last said of the calls that are left.
+    pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
+        *self.limit.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the way in, or finds it made.

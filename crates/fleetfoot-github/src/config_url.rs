@@ -17,6 +17,8 @@ pub struct ConfigUrl {
     hosted: bool,
     /// Where its REST API is, if not where it is by default.
     api: Option<Url>,
+    /// What stands before the scope in its path, where GitHub is not at the root of its host.
+    prefix: String,
 }
 
 /// What a configuration URL points to.
@@ -98,6 +100,28 @@ impl ConfigUrl {
         Self::parse_with(text, std::env::var_os(FORCE_GHES_ENV).is_some())
     }
 
+    /// A scope (`org`, `owner/repo`) at a GitHub whose own address may have a path, as behind a gateway: everything
+    /// that is asked of it goes under that path.
+    ///
+    /// # Errors
+    /// If the two make no URL.
+    pub fn under(base: &str, scope: &str) -> Result<Self, ConfigUrlError> {
+        let base = base.trim_end_matches('/');
+        let whole = format!("{base}/{scope}");
+        let prefix = match base.split_once("://").and_then(|(_, rest)| rest.split_once('/')) {
+            None => return Self::parse(&whole),
+            Some((_, path)) => format!("/{path}"),
+        };
+        let root = base.strip_suffix(&prefix).unwrap_or(base);
+        let mut at = Self::parse(&format!("{root}/{scope}"))?;
+        if !at.hosted {
+            at = at.with_api_base(&format!("{base}/api/v3"))?;
+        }
+        at.url.set_path(&format!("{prefix}/{scope}"));
+        (at.text, at.prefix) = (whole, prefix);
+        Ok(at)
+    }
+
     fn parse_with(given: &str, force_ghes: bool) -> Result<Self, ConfigUrlError> {
         let text = given.strip_suffix('/').unwrap_or(given);
         if let Some(reason) = syntax_problem(text) {
@@ -127,7 +151,7 @@ impl ConfigUrl {
             return Err(ConfigUrlError::Insecure { url, host });
         }
         let hosted = !force_ghes && is_github_host(host);
-        Ok(Self { text: text.to_owned(), scope, hosted, url, api: None })
+        Ok(Self { text: text.to_owned(), scope, hosted, url, api: None, prefix: String::new() })
     }
 
     /// The URL as given, less one trailing slash.
@@ -196,7 +220,7 @@ impl ConfigUrl {
         let mut page = self.url.clone();
         page.set_query(None);
         page.set_fragment(None);
-        page.set_path(&format!("/{owner}/{repository}/actions/runs/{run_id}"));
+        page.set_path(&format!("{}/{owner}/{repository}/actions/runs/{run_id}", self.prefix));
         page.to_string()
     }
 

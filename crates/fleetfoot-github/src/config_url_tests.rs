@@ -109,3 +109,21 @@ fn pages_of_runs() {
     let url = parse("http://127.0.0.1:4100/acme?x=1").unwrap();
     assert_eq!(url.run_page("acme", "app", 7), "http://127.0.0.1:4100/acme/app/actions/runs/7");
 }
+
+#[test]
+fn a_server_under_a_path_is_asked_under_it() {
+    let url = ConfigUrl::under("https://gate.example/github/", "acme/app").unwrap();
+    assert_eq!(url.as_str(), "https://gate.example/github/acme/app");
+    assert_eq!(url.scope().to_string(), "repository acme/app");
+    assert_eq!(url.api_base(), "https://gate.example/github/api/v3");
+    assert_eq!(url.api("/orgs/acme").as_str(), "https://gate.example/github/api/v3/orgs/acme");
+    let page = url.run_page("acme", "app", 7);
+    assert_eq!(page, "https://gate.example/github/acme/app/actions/runs/7");
+    for base in ["https://ghe.example.com", "https://github.com"] {
+        let plain = ConfigUrl::under(base, "acme").unwrap();
+        assert_eq!(plain, ConfigUrl::parse(&format!("{base}/acme")).unwrap());
+    }
+    for scope in ["", "a/b/c", "../x"] {
+        assert!(ConfigUrl::under("https://gate.example/github", scope).is_err(), "{scope}");
+    }
+}

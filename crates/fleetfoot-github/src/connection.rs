@@ -2,21 +2,25 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
-use crate::admin::{Admin, Call};
+use crate::admin::{Admin, Call, bounded};
 use crate::budget::{Budget, BudgetState};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
-use crate::http::{Answer, Http};
+use crate::http::{Answer, Http, RateLimit};
 use crate::message::Statistics;
 use crate::nouns::{Jit, LabelKind, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels};
 use crate::opening;
 use crate::wire;
+
+/// As other calls of a target's creation.
+const ISSUE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) const SETS: &str = "_apis/runtime/runnerscalesets";
 const GROUPS: &str = "_apis/runtime/runnergroups/";
@@ -77,6 +81,20 @@ impl Connection {
         self.inner.budget.state()
     }
 
+    /// What GitHub last said of the calls to its REST API that are left; nothing where it has no limit.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.admin().rate_limit()
+    }
+
+    /// A new token of the App's installation, for a program that keeps one itself; and when it ends, in seconds
+    /// since 1970.
+    pub async fn issue_token(&self) -> Result<(SecretString, Option<i64>)> {
+        const OPERATION: &str = "get an installation token";
+        let issued = bounded(OPERATION, ISSUE_MAX, self.admin().new_bearer(OPERATION)).await?;
+        Ok((issued.token, issued.ends_at))
+    }
+
     /// Seconds by which this machine's clock is ahead of GitHub's, once an answer has told.
     #[must_use]
     pub fn clock_skew(&self) -> Option<i64> {
@@ -126,6 +144,11 @@ impl Connection {
     /// Creates a scale set, with its labels and runner updates disabled. If another was
     /// faster, that one is returned.
     pub async fn create_scale_set(&self, spec: &ScaleSetSpec) -> Result<ScaleSet> {
+        self.create_or_find_scale_set(spec).await.map(|(set, _)| set)
+    }
+
+    /// The same, and whether this call made it.
+    pub async fn create_or_find_scale_set(&self, spec: &ScaleSetSpec) -> Result<(ScaleSet, bool)> {
         const OPERATION: &str = "create the scale set";
         let name_as_label = std::slice::from_ref(&spec.name);
         let names = if spec.labels.is_empty() { name_as_label } else { &spec.labels };
@@ -144,11 +167,11 @@ impl Connection {
         if matches!(answer.status, 400 | 409)
             && let Some(existing) = self.scale_set(spec.group_id, &spec.name).await?
         {
-            return Ok(existing);
+            return Ok((existing, false));
         }
         let set: wire::ScaleSetBody =
             wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
-        Ok(set.into())
+        Ok((set.into(), true))
     }
 
     /// Replaces the labels of a scale set and sends everything else back as received.

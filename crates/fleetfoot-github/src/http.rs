@@ -10,6 +10,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Request};
 use url::Url;
 
 use crate::budget::Budget;
+use crate::calls::Calls;
 use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, transport};
 use crate::resolver::SharedResolver;
 
@@ -87,6 +88,7 @@ struct Inner {
     tls: Mutex<Option<Clients>>,
     resolver: SharedResolver,
     budgets: Mutex<Vec<(String, Weak<Budget>)>>,
+    calls: Calls,
 }
 
 /// Polls and control calls never share connections: see `lib.rs`.
@@ -118,6 +120,7 @@ impl Http {
                 tls: Mutex::default(),
                 resolver: SharedResolver::default(),
                 budgets: Mutex::default(),
+                calls: Calls::default(),
             }),
         })
     }
@@ -125,6 +128,12 @@ impl Http {
     /// Which authorities requests to an address of that kind trust. Makes the client.
     pub fn roots(&self, secure: bool) -> Result<Roots> {
         Ok(self.clients(secure)?.roots)
+    }
+
+    /// What was asked over it.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.inner.calls
     }
 
     pub(crate) fn clients(&self, secure: bool) -> Result<Clients> {
@@ -272,6 +281,15 @@ fn read_ca(settings: &HttpSettings) -> Result<Vec<Certificate>> {
     Ok(certificates)
 }
 
+/// What GitHub last said of a credential's calls to its REST API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// In one window.
+    pub limit: u32,
+    /// Left in this one.
+    pub remaining: u32,
+}
+
 /// A whole answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -312,6 +330,14 @@ impl Answer {
     /// Calls left in GitHub's window, where it says.
     pub(crate) fn rate_limit_remaining(&self) -> Option<u32> {
         self.header("x-ratelimit-remaining")?.parse().ok()
+    }
+
+    /// Calls that GitHub's window has in all and left, where it says so and has a window.
+    pub(crate) fn rate_limit_window(&self) -> Option<RateLimit> {
+        let reset: u64 = self.header("x-ratelimit-reset")?.parse().ok()?;
+        let limit = self.header("x-ratelimit-limit")?.parse().ok()?;
+        let remaining = self.rate_limit_remaining()?;
+        (reset > 0).then_some(RateLimit { limit, remaining })
     }
 
     /// Time until GitHub's window begins anew.

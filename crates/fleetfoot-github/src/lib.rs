@@ -41,6 +41,7 @@ mod app;
 mod backoff;
 mod breaker;
 mod budget;
+mod calls;
 mod check;
 mod clock;
 mod config_url;
@@ -63,12 +64,13 @@ mod wire;
 
 pub use backoff::backoff;
 pub use budget::BudgetState;
+pub use calls::{BUCKETS, CallCounts, CallKind, Calls, Durations};
 pub use check::CheckReport;
 pub use config_url::{ConfigUrl, ConfigUrlError, Scope};
 pub use connection::Connection;
 pub use credentials::{Credentials, TokenSource};
 pub use error::{Advice, ErrorKind, GithubError, Result};
-pub use http::{Http, HttpSettings, Roots};
+pub use http::{Http, HttpSettings, RateLimit, Roots};
 pub use installations::{App, Installation};
 pub use message::{JobCompleted, JobInfo, JobStarted, Message, Statistics};
 pub use nouns::{

@@ -31,7 +31,7 @@ impl Admin {
                 self.installation_token(operation, *installation_id, signer).await
             }
             (Credentials::Token(source), _) => {
-                Ok(Bearer { token: source.read()?, fresh_until: None })
+                Ok(Bearer { token: source.read()?, fresh_until: None, ends_at: None })
             }
             (Credentials::App { .. }, None) => {
                 Err(GithubError::new(operation, ErrorKind::Credentials, "no key"))
@@ -59,8 +59,10 @@ impl Admin {
         }
         if answer.status == 201 || answer.status == 200 {
             let token: wire::Token = wire::read(operation, &answer)?;
-            let left = token.expires_at.map(|end| end.as_second() - self.clock.github_seconds());
-            return Ok(Bearer { token: token.token, fresh_until: Some(fresh_until(left)) });
+            let ends_at = token.expires_at.map(|end| end.as_second());
+            let left = ends_at.map(|end| end - self.clock.github_seconds());
+            let fresh_until = Some(fresh_until(left));
+            return Ok(Bearer { token: token.token, fresh_until, ends_at });
         }
         let explain = match answer.status {
             401 => "the App's id or private key is wrong",

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::names;
-use crate::target::Target;
+use crate::target::{Mode, Target};
 
 /// What a client says of a target. What it may not say is looked at and left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,34 @@ pub struct TargetBody {
     pub resource_type: ResourceType,
     /// `provider_url`; `None` if it is absent or null.
     pub provider_url: Option<String>,
+    /// `mode`, a field of ours.
+    pub mode: Said<Mode>,
+    /// `max_runners`, a field of ours.
+    pub max_runners: Said<u32>,
+}
+
+/// What a field of ours says, which clients of the original do not send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Said<T> {
+    /// It is absent or null: as before.
+    #[default]
+    Nothing,
+    /// It is the empty text: as for all.
+    AsForAll,
+    /// It is this.
+    This(T),
+}
+
+impl<T: Copy> Said<T> {
+    /// What holds now, after what held before.
+    #[must_use]
+    pub fn after(self, before: Option<T>) -> Option<T> {
+        match self {
+            Self::Nothing => before,
+            Self::AsForAll => None,
+            Self::This(value) => Some(value),
+        }
+    }
 }
 
 /// The body cannot be read: its answer is 400 `json decode error`, whatever it is.
@@ -48,10 +76,22 @@ pub fn target(body: &[u8]) -> Result<TargetBody, DecodeError> {
             "github_token" | "ghe_domain" | "runner_user" | "status" => take(&value, |_| ())?,
             "created_at" | "updated_at" | "token_expired_at" => check(&value, is_rfc3339)?,
             "status_description" => description(&value)?,
+            "mode" => read.mode = said(&value, |it| Mode::of(it.as_str()?))?,
+            "max_runners" => {
+                read.max_runners = said(&value, |it| u32::try_from(it.as_u64()?).ok())?;
+            }
             _ => {}
         }
     }
     Ok(read)
+}
+
+fn said<T>(value: &Value, read: impl FnOnce(&Value) -> Option<T>) -> Result<Said<T>, DecodeError> {
+    match value {
+        Value::Null => Ok(Said::Nothing),
+        Value::String(text) if text.is_empty() => Ok(Said::AsForAll),
+        other => read(other).map(Said::This).ok_or(DecodeError),
+    }
 }
 
 fn of_word(word: &str) -> ResourceType {
@@ -235,7 +275,7 @@ fn write_target(text: &mut String, target: &Target) {
         text,
         "{{\"id\":\"{}\",\"scope\":{},\"token_expired_at\":\"{}\",\"resource_type\":\"{}\",\
          \"provider_url\":{},\"status\":{},\"status_description\":{},\"created_at\":\"{}\",\
-         \"updated_at\":\"{}\"}}",
+         \"updated_at\":\"{}\"",
         target.id,
         quoted(&target.scope),
         moment(target.token_expired_at),
@@ -246,6 +286,14 @@ fn write_target(text: &mut String, target: &Target) {
         moment(target.created_at),
         moment(target.updated_at),
     );
+    // Only of a target of which somebody said them: others look as they always did.
+    if let Some(mode) = target.mode {
+        let _ = write!(text, ",\"mode\":\"{}\"", mode.word());
+    }
+    if let Some(limit) = target.max_runners {
+        let _ = write!(text, ",\"max_runners\":{limit}");
+    }
+    text.push('}');
 }
 
 /// In UTC, by the second.
@@ -360,6 +408,27 @@ mod tests {
         ] {
             assert_eq!(read(bad), Err(DecodeError), "{bad}");
         }
+    }
+
+    #[test]
+    fn fields_of_ours_are_there_only_where_somebody_said_them() {
+        let mut it = example("acme", Status::Active);
+        assert!(of_target(&it).ends_with("\"updated_at\":\"2023-11-14T22:13:21Z\"}\n"));
+        (it.mode, it.max_runners) = (Some(Mode::Webhook), Some(3));
+        let text = of_target(&it);
+        assert!(text.ends_with(",\"mode\":\"webhook\",\"max_runners\":3}\n"), "{text}");
+        let back = read(&text).unwrap();
+        let both = (Said::This(Mode::Webhook), Said::This(3));
+        assert_eq!((back.mode, back.max_runners), both);
+        let plain = read("{}").unwrap();
+        assert_eq!((plain.mode, plain.max_runners), (Said::Nothing, Said::Nothing));
+        let cleared = read(r#"{"mode":"","max_runners":""}"#).unwrap();
+        assert_eq!((cleared.mode, cleared.max_runners), (Said::AsForAll, Said::AsForAll));
+        for bad in [r#"{"mode":"push"}"#, r#"{"max_runners":-1}"#, r#"{"max_runners":"3"}"#] {
+            assert_eq!(read(bad), Err(DecodeError), "{bad}");
+        }
+        assert_eq!(Said::Nothing.after(Some(3)), Some(3));
+        assert_eq!((Said::AsForAll.after(Some(3)), Said::This(0).after(Some(3))), (None, Some(0)));
     }
 
     #[test]

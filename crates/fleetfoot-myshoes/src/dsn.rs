@@ -44,11 +44,91 @@ impl Dsn {
             encoded(self.password.expose_secret()),
             encoded(&self.database)
         );
-        if let Address::Unix(path) = &self.address {
-            text.push_str("?socket=");
-            text.push_str(&encoded(path));
+        let socket = match &self.address {
+            Address::Unix(path) => Some(format!("socket={}", encoded(path))),
+            Address::Tcp(..) => None,
+        };
+        let tls = self.value("tls").and_then(tls_mode).map(|mode| format!("ssl-mode={mode}"));
+        let queries: Vec<String> = socket.into_iter().chain(tls).collect();
+        if !queries.is_empty() {
+            text.push('?');
+            text.push_str(&queries.join("&"));
         }
         text.into()
+    }
+
+    fn value(&self, parameter: &str) -> Option<&str> {
+        // Of a repeated one the last counts.
+        self.parameters.iter().rev().find(|(name, _)| name == parameter).map(|(_, value)| &**value)
+    }
+
+    /// The parameters that do nothing here, each once. Those that the original overwrites itself are not among them:
+    /// what they say never counted.
+    #[must_use]
+    pub fn unused(&self) -> Vec<&str> {
+        let mut unused: Vec<&str> = Vec::new();
+        for (name, _) in &self.parameters {
+            let is_used = name == "tls" || OVERWRITTEN.contains(&name.as_str());
+            if !is_used && !unused.contains(&name.as_str()) {
+                unused.push(name);
+            }
+        }
+        unused
+    }
+
+    fn check(&self) -> Result<(), DsnError> {
+        for (name, value) in &self.parameters {
+            let refuse = |wanted| {
+                let (name, value) = (name.clone(), value.clone());
+                Err(DsnError::Value { name, value, wanted })
+            };
+            if name == "tls" && tls_mode(value).is_none() {
+                return refuse("true, false, skip-verify or preferred");
+            }
+            if SWITCHES.contains(&name.as_str()) && truth(value).is_none() {
+                return refuse("true or false");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The original sets these itself, whatever the address says: times are moments, in UTC, texts are utf8mb4.
+const OVERWRITTEN: [&str; 5] = ["parseTime", "loc", "interpolateParams", "collation", "sql_mode"];
+
+/// Parameters of the driver that are a word of truth; anything else in them ends the original.
+const SWITCHES: [&str; 13] = [
+    "allowAllFiles",
+    "allowCleartextPasswords",
+    "allowFallbackToPlaintext",
+    "allowNativePasswords",
+    "allowOldPasswords",
+    "checkConnLiveness",
+    "clientFoundRows",
+    "columnsWithAlias",
+    "compress",
+    "interpolateParams",
+    "multiStatements",
+    "parseTime",
+    "rejectReadOnly",
+];
+
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "1" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// The mode of a connection, in the words of the URL.
+fn tls_mode(word: &str) -> Option<&'static str> {
+    match (truth(word), word.to_ascii_lowercase().as_str()) {
+        (Some(true), _) => Some("VERIFY_IDENTITY"),
+        (Some(false), _) => Some("DISABLED"),
+        (None, "skip-verify") => Some("REQUIRED"),
+        (None, "preferred") => Some("PREFERRED"),
+        (None, _) => None,
     }
 }
 
@@ -89,6 +169,16 @@ pub enum DsnError {
     /// A parameter has no value.
     #[error("`{0}` has no value")]
     Parameter(String),
+    /// A parameter has a value that the driver does not know.
+    #[error("`{name}={value}` cannot be used: it is {wanted}")]
+    Value {
+        /// The parameter.
+        name: String,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        wanted: &'static str,
+    },
 }
 
 const HOST: &str = "127.0.0.1";
@@ -107,7 +197,7 @@ pub fn parse(text: &str) -> Result<Dsn, DsnError> {
     let (database, parameters) = after.split_once('?').unwrap_or((after, ""));
     let (credentials, place) = before.rsplit_once('@').unwrap_or(("", before));
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    Ok(Dsn {
+    let dsn = Dsn {
         user: user.to_owned(),
         password: password.to_owned().into(),
         address: address(place)?,
@@ -121,7 +211,9 @@ pub fn parse(text: &str) -> Result<Dsn, DsnError> {
                 Ok((name.to_owned(), decoded(value)))
             })
             .collect::<Result<_, _>>()?,
-    })
+    };
+    dsn.check()?;
+    Ok(dsn)
 }
 
 fn address(place: &str) -> Result<Address, DsnError> {
@@ -177,6 +269,12 @@ mod tests {
             ("u:p@tcp(db:3306)/myshoes", "mysql://u:p@db:3306/myshoes"),
             ("u:a@b/c?:d@tcp([::1])/x", "mysql://u:a%40b%2Fc%3F%3Ad@[::1]:3306/x"),
             ("u@unix(/run/my.sock)/x", "mysql://u:@localhost/x?socket=%2Frun%2Fmy.sock"),
+            ("u@/x?tls=skip-verify", "mysql://u:@127.0.0.1:3306/x?ssl-mode=REQUIRED"),
+            ("u@/x?tls=true&tls=False", "mysql://u:@127.0.0.1:3306/x?ssl-mode=DISABLED"),
+            (
+                "u@unix(/s)/x?tls=preferred&timeout=5s",
+                "mysql://u:@localhost/x?socket=%2Fs&ssl-mode=PREFERRED",
+            ),
         ] {
             assert_eq!(parse(dsn).unwrap().url().expose_secret(), url);
         }
@@ -222,6 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn parameters_that_do_nothing_here_are_told() {
+        let dsn = parse("u@/d?parseTime=true&loc=UTC&timeout=5s&tls=true&charset=utf8&timeout=6s");
+        assert_eq!(dsn.unwrap().unused(), ["timeout", "charset"]);
+        assert_eq!(parse("u@/d").unwrap().unused(), Vec::<&str>::new());
+    }
+
+    fn value(name: &str, value: &str, wanted: &'static str) -> DsnError {
+        DsnError::Value { name: name.to_owned(), value: value.to_owned(), wanted }
+    }
+
+    #[test]
     fn what_is_no_address_is_refused_without_its_password() {
         for (text, error) in [
             ("secret", DsnError::NoDatabase),
@@ -229,6 +338,11 @@ mod tests {
             ("u:secret@pipe(x)/d", DsnError::Network("pipe".to_owned())),
             ("u:secret@tcp(db:x)/d", DsnError::Port("x".to_owned())),
             ("u:secret@/d?a", DsnError::Parameter("a".to_owned())),
+            (
+                "u:secret@/d?tls=my-own",
+                value("tls", "my-own", "true, false, skip-verify or preferred"),
+            ),
+            ("u:secret@/d?parseTime=yes", value("parseTime", "yes", "true or false")),
         ] {
             let refused = parse(text).unwrap_err();
             assert_eq!(refused, error);

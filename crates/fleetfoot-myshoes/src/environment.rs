@@ -377,7 +377,14 @@ fn database<G: Fn(&str) -> Option<String>>(
             None => return Ok(None),
         },
     };
-    dsn::parse(&text).map(Some).map_err(|error| mistake(variable, error.to_string()))
+    let dsn = dsn::parse(&text).map_err(|error| mistake(variable, error.to_string()))?;
+    let unused = dsn.unused();
+    if !unused.is_empty() {
+        let names = unused.join(", ");
+        let note = "the connection has settings and bounds of its own";
+        notes.push(Note::Warning(format!("{variable}: {names} is not used: {note}")));
+    }
+    Ok(Some(dsn))
 }
 
 #[cfg(test)]

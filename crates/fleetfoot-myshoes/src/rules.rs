@@ -3,9 +3,9 @@
 use fleetfoot_core::ResourceType;
 use uuid::Uuid;
 
-use crate::body::TargetBody;
+use crate::body::{Said, TargetBody};
 use crate::names;
-use crate::target::{Status, Target};
+use crate::target::{Mode, Status, Target};
 
 /// A refusal: its status of HTTP and its words, which clients know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +117,10 @@ pub struct Change {
     pub resource_type: Option<ResourceType>,
     /// The provider's URL.
     pub provider_url: ProviderUrl,
+    /// What brings its jobs.
+    pub mode: Said<Mode>,
+    /// Its own limit.
+    pub max_runners: Said<u32>,
 }
 
 /// What becomes of a provider's URL.
@@ -177,6 +181,8 @@ pub fn creation(body: &TargetBody, known: Option<&Target>) -> Result<Creation, R
             let change = Change {
                 resource_type: Some(body.resource_type),
                 provider_url: ProviderUrl::of(body.provider_url.as_deref()),
+                mode: body.mode,
+                max_runners: body.max_runners,
             };
             Ok(Creation::Undelete(target.id, change))
         }
@@ -203,6 +209,8 @@ pub fn update(body: &TargetBody, target: &Target) -> Result<Change, Refusal> {
     Ok(Change {
         resource_type: body.resource_type.is_known().then_some(body.resource_type),
         provider_url: ProviderUrl::of(body.provider_url.as_deref()),
+        mode: body.mode,
+        max_runners: body.max_runners,
     })
 }
 
@@ -237,7 +245,13 @@ mod tests {
 
     fn body(scope: &str, size: ResourceType, provider_url: Option<&str>) -> TargetBody {
         let provider_url = provider_url.map(str::to_owned);
-        TargetBody { scope: scope.to_owned(), resource_type: size, provider_url }
+        let scope = scope.to_owned();
+        TargetBody { scope, resource_type: size, provider_url, ..TargetBody::default() }
+    }
+
+    fn change(size: Option<ResourceType>, provider_url: ProviderUrl) -> Change {
+        let (mode, max_runners) = (Said::Nothing, Said::Nothing);
+        Change { resource_type: size, provider_url, mode, max_runners }
     }
 
     fn words<T: std::fmt::Debug>(refused: Result<T, Refusal>) -> (u16, String) {
@@ -274,22 +288,17 @@ mod tests {
             assert_eq!(words(creation(&sent, Some(&known))), (400, expected));
         }
         let known = target("acme", Status::Deleted);
-        let change =
-            Change { resource_type: Some(ResourceType::Large), provider_url: ProviderUrl::Clear };
+        let change = change(Some(ResourceType::Large), ProviderUrl::Clear);
         assert_eq!(creation(&sent, Some(&known)), Ok(Creation::Undelete(known.id, change)));
     }
 
     #[test]
     fn an_update_changes_what_it_says_and_never_the_scope() {
         let known = target("acme", Status::Deleted);
-        let change = |size, url| update(&body("acme", size, url), &known).unwrap();
-        let nothing = Change { resource_type: None, provider_url: ProviderUrl::Keep };
-        assert_eq!(change(ResourceType::Unknown, None), nothing);
-        let all = Change {
-            resource_type: Some(ResourceType::Micro),
-            provider_url: ProviderUrl::Set("u".to_owned()),
-        };
-        assert_eq!(change(ResourceType::Micro, Some("u")), all);
+        let changed = |size, url| update(&body("acme", size, url), &known).unwrap();
+        assert_eq!(changed(ResourceType::Unknown, None), change(None, ProviderUrl::Keep));
+        let all = change(Some(ResourceType::Micro), ProviderUrl::Set("u".to_owned()));
+        assert_eq!(changed(ResourceType::Micro, Some("u")), all);
         for scope in ["", "Acme", "acme/repo"] {
             let refused = words(update(&body(scope, ResourceType::Nano, None), &known));
             assert_eq!(refused, (400, "invalid input: can't updatable fields (Scope)".to_owned()));

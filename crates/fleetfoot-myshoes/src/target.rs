@@ -26,6 +26,40 @@ pub struct Target {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
+    /// What brings its jobs, in place of what holds for all.
+    pub mode: Option<Mode>,
+    /// Machines at most, in place of the limit for all.
+    pub max_runners: Option<u32>,
+}
+
+/// What brings a target's jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A scale set, polled for.
+    ScaleSet,
+    /// GitHub's deliveries.
+    Webhook,
+}
+
+impl Mode {
+    /// The mode of this word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        match word {
+            "scaleset" => Some(Self::ScaleSet),
+            "webhook" => Some(Self::Webhook),
+            _ => None,
+        }
+    }
+
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ScaleSet => "scaleset",
+            Self::Webhook => "webhook",
+        }
+    }
 }
 
 /// Where a target is.
@@ -113,6 +147,8 @@ pub(crate) mod tests {
             status_description: None,
             created_at: Timestamp(1_700_000_000_000),
             updated_at: Timestamp(1_700_000_001_999),
+            mode: None,
+            max_runners: None,
         }
     }
 
@@ -122,6 +158,14 @@ pub(crate) mod tests {
             assert_eq!(Status::of(word).word(), word);
             assert_eq!(Status::of(word).can_receive(), !matches!(word, "suspend" | "deleted"));
         }
+    }
+
+    #[test]
+    fn modes_have_two_words() {
+        for mode in [Mode::ScaleSet, Mode::Webhook] {
+            assert_eq!(Mode::of(mode.word()), Some(mode));
+        }
+        assert_eq!(Mode::of("Webhook"), None);
     }
 
     #[test]

@@ -19,18 +19,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use fleetfoot_myshoes::rules::Failure;
-use fleetfoot_store::Store;
+use fleetfoot_store::{Store, StoredToken};
 use secrecy::SecretString;
 
 pub use routes::{router, standby};
 
 /// What GitHub is asked before a target is made.
 pub trait Scopes: Send + Sync {
-    /// Whether the App is installed at the scope and may manage its runners.
+    /// Whether the App is installed at the scope and may manage its runners; with the installation's token, where
+    /// tokens are to be stored.
     fn admit<'a>(
         &'a self,
         scope: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = Result<Option<StoredToken>, Failure>> + Send + 'a>>;
 }
 
 /// A switch that a client turns; told with its new position.

@@ -67,7 +67,10 @@ pub async fn events(store: &Store, filter: EventFilter) -> Result<Vec<EventInfo>
 pub async fn why(store: &Store, snapshot: &Snapshot, subject: &str) -> Result<Why, ApiError> {
     let found = why::find(snapshot, subject);
     match found.as_slice() {
-        [] => why_past(store, snapshot, subject).await,
+        [] => match snapshot.set_aside(subject.strip_prefix("pool:").unwrap_or(subject)) {
+            Some(reason) => Ok(why::answer_set_aside(subject, reason)),
+            None => why_past(store, snapshot, subject).await,
+        },
         [found] => {
             let filter = EventFilter { limit: WHY_EVENTS, ..filter_of(found) };
             Ok(why::answer(snapshot, found, events(store, filter).await?))

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use fleetfoot_myshoes::rules::Failure;
 use fleetfoot_server::listen;
 use fleetfoot_server::myshoes::{MyshoesState, Scopes, Switch, router};
-use fleetfoot_store::{Durability, Location, Options, Store, TargetKey, TargetRow, TargetWrite};
+use fleetfoot_store::{
+    Durability, Location, Options, Store, StoredToken, TargetKey, TargetRow, TargetWrite,
+};
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,9 +27,9 @@ impl Scopes for Word {
     fn admit<'a>(
         &'a self,
         scope: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Option<StoredToken>, Failure>> + Send + 'a>> {
         let word = self.0.lock().unwrap().get(scope).copied();
-        Box::pin(async move { word.map_or(Ok(()), Err) })
+        Box::pin(async move { word.map_or(Ok(None), Err) })
     }
 }
 
@@ -391,4 +393,35 @@ async fn a_token_and_a_mode_without_orders_may_be_asked_for() {
     refused.is_error(403, "targets are read-only here");
     server.ask("POST", "/config/strict", "{}").await.is_error(403, "targets are read-only here");
     server.ask("PUT", "/target/x", "").await.is(404, "404 page not found\n");
+}
+
+#[tokio::test]
+async fn what_a_target_says_of_its_own_is_shown_only_then() {
+    let server = Server::start().await;
+    let answer = server
+        .create(r#"{"scope":"acme","resource_type":"nano","mode":"webhook","max_runners":3}"#)
+        .await;
+    let row = server.row("acme").await;
+    let plain = shown(&row);
+    let with = |more: &str| format!("{},{more}}}\n", plain.strip_suffix('}').unwrap());
+    answer.is(201, &with(r#""mode":"webhook","max_runners":3"#));
+    let update = async |body: &str| {
+        server.ask("POST", &format!("/target/{}", row.id), body).await.body.trim().to_owned()
+    };
+    // What is not said stays; the empty text is as for all.
+    let kept = update(r#"{"scope":"acme"}"#).await;
+    assert!(kept.ends_with(r#","mode":"webhook","max_runners":3}"#), "{kept}");
+    let one = update(r#"{"scope":"acme","mode":"","max_runners":0}"#).await;
+    assert!(one.ends_with(r#"","max_runners":0}"#) && !one.contains("mode"), "{one}");
+    let none = update(r#"{"scope":"acme","max_runners":""}"#).await;
+    assert!(none.ends_with(r#"Z"}"#), "{none}");
+    for bad in [r#"{"scope":"acme","mode":"push"}"#, r#"{"scope":"acme","max_runners":"many"}"#] {
+        let refused = server.ask("POST", &format!("/target/{}", row.id), bad).await;
+        refused.is_error(400, "json decode error");
+    }
+    // It comes back with what it had.
+    update(r#"{"scope":"acme","max_runners":5}"#).await;
+    server.set_status("acme", "deleted").await;
+    let again = server.create(r#"{"scope":"acme","resource_type":"nano"}"#).await;
+    assert!(again.body.ends_with("\"max_runners\":5}\n"), "{}", again.body);
 }

@@ -10,6 +10,7 @@ use fleetfoot_core::{Instance, InstanceName, JobId, PoolName, PoolState, Timesta
 
 use crate::event::Event;
 use crate::history::FinishedJob;
+use crate::homes::Present;
 use crate::lease;
 use crate::member::Owned;
 use crate::rows;
@@ -57,11 +58,14 @@ pub(crate) struct Working {
     pub(crate) past: Past,
     /// The pools that may be changed; all of them, if nothing is said.
     pub(crate) owned: Option<Arc<Owned>>,
+    /// Where instances of the published state are.
+    pub(crate) present: Present,
 }
 
 impl Working {
-    pub(crate) fn on(base: Arc<Pools>, owned: Option<Arc<Owned>>) -> Self {
-        Self { base, pools: BTreeMap::new(), past: Past::default(), owned }
+    pub(crate) fn on(present: Present, owned: Option<Arc<Owned>>) -> Self {
+        let base = Arc::clone(&present.pools);
+        Self { base, pools: BTreeMap::new(), past: Past::default(), owned, present }
     }
 
     /// Whether closures may change the pool.

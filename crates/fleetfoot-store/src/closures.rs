@@ -4,7 +4,6 @@
 //! database says only at the commit that a pool was taken, every closure that touched it; the others commit.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use fleetfoot_core::PoolName;
 
@@ -31,7 +30,7 @@ pub(crate) struct Batch {
 impl Batch {
     /// Runs the closures. Those that may not do what they did are answered at once.
     pub(crate) fn run(shared: &Shared, names: &Names, jobs: Vec<Job>) -> Self {
-        let mut working = Working::on(shared.snapshot(), shared.writable());
+        let mut working = Working::on(shared.present(), shared.writable());
         let fenced = working.owned.is_some();
         let mut ran = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -59,9 +58,9 @@ impl Batch {
 
     /// Refuses the closures that touched `pool`, and those that built on what these did elsewhere.
     pub(crate) fn refuse(&mut self, pool: &PoolName) {
-        let base = Arc::clone(&self.working.base);
+        let present = self.working.present.clone();
         let owned = self.working.owned.take();
-        self.working = Working::on(base, owned);
+        self.working = Working::on(present, owned);
         let mut tainted = BTreeSet::from([pool.clone()]);
         let mut kept = Vec::with_capacity(self.ran.len());
         for Ran { reply, done } in std::mem::take(&mut self.ran) {

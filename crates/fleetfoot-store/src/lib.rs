@@ -42,6 +42,7 @@ mod event;
 mod fault;
 mod fleet;
 mod history;
+mod homes;
 mod hosts;
 mod identity;
 mod lease;
@@ -98,6 +99,7 @@ pub use shared::{Counters, Pools};
 pub use state_dir::{Search, StateDir, StateDirOpenError};
 pub use store::Store;
 pub use targets::{
-    NO_TOKEN_EXPIRED_AT, NewTarget, TargetKey, TargetRow, TargetWrite, TargetsError,
+    NO_TOKEN_EXPIRED_AT, NewTarget, StoredToken, TargetKey, TargetRow, TargetSettings, TargetWrite,
+    TargetsError,
 };
 pub use txn::Txn;

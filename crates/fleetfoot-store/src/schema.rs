@@ -39,6 +39,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     // A program that knows no owners would write into pools of others.
     Migration { version: 2, min_version: 2, sql: include_str!("migrations/0002-controllers.sql") },
     Migration { version: 3, min_version: 2, sql: include_str!("migrations/0003-targets.sql") },
+    Migration {
+        version: 4,
+        min_version: 2,
+        sql: include_str!("migrations/0004-target-settings.sql"),
+    },
 ];
 
 /// This version of the program, as the schema's row names it.

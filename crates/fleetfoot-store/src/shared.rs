@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fleetfoot_core::{PoolName, PoolState};
 use fleetfoot_ordered::watch;
@@ -10,6 +10,7 @@ use fleetfoot_ordered::watch;
 use crate::batch::Working;
 use crate::behind::Behind;
 use crate::fleet::Membership;
+use crate::homes::Present;
 use crate::lease::{self, Fence};
 use crate::member::{Member, Owned};
 use crate::runner_rows::AllRows;
@@ -32,7 +33,7 @@ pub struct Counters {
 /// What the writer and everyone else share: the published present.
 pub(crate) struct Shared {
     pub(crate) place: Arc<str>,
-    pools: RwLock<Arc<Pools>>,
+    present: RwLock<Present>,
     all: watch::Sender<u64>,
     /// What is written into the original's tables besides, if it is there.
     pub(crate) runner_rows: Mutex<Option<Arc<AllRows>>>,
@@ -61,7 +62,7 @@ impl Shared {
     ) -> Self {
         Self {
             place: Arc::from(place),
-            pools: RwLock::new(Arc::new(pools)),
+            present: RwLock::new(Present::new(pools)),
             all: watch::Sender::new(0),
             runner_rows: Mutex::default(),
             targets: watch::Sender::new(0),
@@ -75,7 +76,20 @@ impl Shared {
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Pools> {
-        Arc::clone(&self.pools.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.reading().pools)
+    }
+
+    /// The same, and where each instance is.
+    pub(crate) fn present(&self) -> Present {
+        self.reading().clone()
+    }
+
+    fn reading(&self) -> RwLockReadGuard<'_, Present> {
+        self.present.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> RwLockWriteGuard<'_, Present> {
+        self.present.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count_updates(&self, updates: usize) {
@@ -110,7 +124,7 @@ impl Shared {
 
     /// The present of one pool.
     pub(crate) fn pool(&self, name: &PoolName) -> Option<Arc<PoolState>> {
-        self.pools.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.reading().pools.get(name).cloned()
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -140,27 +154,21 @@ impl Shared {
 
     /// Makes a committed batch visible and wakes who watches its pools.
     pub(crate) fn publish(&self, working: Working) {
-        let Working { base, pools: touched, past: _, owned: _ } = working;
+        let Working { base, pools: touched, past: _, owned: _, present } = working;
         // Without this reference the map is changed in place, unless a reader holds a snapshot.
-        drop(base);
+        drop((base, present));
         if touched.is_empty() {
             return;
         }
         let names: Vec<PoolName> = touched.keys().cloned().collect();
         {
-            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-            let pools = Arc::make_mut(&mut published);
+            let mut published = self.writing();
             for (name, state) in touched {
-                match state {
-                    Some(state) => pools.insert(name, state),
-                    None => {
-                        // Its owner's row went with it.
-                        if let Some(member) = &self.member {
-                            member.lose(&name);
-                        }
-                        pools.remove(&name)
-                    }
-                };
+                // Its owner's row went with it.
+                if let Some(member) = self.member.as_ref().filter(|_| state.is_none()) {
+                    member.lose(&name);
+                }
+                published.put(&name, state);
             }
         }
         self.tick(&names);
@@ -170,9 +178,9 @@ impl Shared {
     pub(crate) fn replace(&self, pools: Pools) {
         let mut names: Vec<PoolName> = pools.keys().cloned().collect();
         {
-            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-            names.extend(published.keys().filter(|name| !pools.contains_key(name)).cloned());
-            *published = Arc::new(pools);
+            let mut published = self.writing();
+            names.extend(published.pools.keys().filter(|name| !pools.contains_key(name)).cloned());
+            *published = Present::new(pools);
         }
         self.tick(&names);
     }
@@ -181,17 +189,13 @@ impl Shared {
     pub(crate) fn show(&self, states: Vec<(PoolName, Option<Arc<PoolState>>)>) {
         let mut names = Vec::new();
         {
-            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+            let mut published = self.writing();
             let owned = self.member.as_ref().map(Member::owned).unwrap_or_default();
             for (name, state) in states {
-                if owned.contains_key(&name) || published.get(&name) == state.as_ref() {
+                if owned.contains_key(&name) || published.pools.get(&name) == state.as_ref() {
                     continue;
                 }
-                let pools = Arc::make_mut(&mut published);
-                match state {
-                    Some(state) => drop(pools.insert(name.clone(), state)),
-                    None => drop(pools.remove(&name)),
-                }
+                published.put(&name, state);
                 names.push(name);
             }
         }
@@ -205,14 +209,7 @@ impl Shared {
         if let Some(member) = &self.member {
             member.gain(pool, epoch);
         }
-        {
-            let mut published = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-            let pools = Arc::make_mut(&mut published);
-            match state {
-                Some(state) => drop(pools.insert(pool.clone(), state)),
-                None => drop(pools.remove(pool)),
-            }
-        }
+        self.writing().put(pool, state);
         self.tick(std::slice::from_ref(pool));
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use fleetfoot_core::{PoolName, ResourceType, Timestamp};
 use fleetfoot_ordered::watch;
+use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use crate::driver::poll_now;
@@ -55,6 +56,26 @@ pub struct TargetRow {
     pub created_at: Timestamp,
     /// When it was changed last, by the second.
     pub updated_at: Timestamp,
+    /// What is said of it beside the original's row.
+    pub own: TargetSettings,
+}
+
+/// What the original has no columns for: a row of ours beside its own, where anything is said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TargetSettings {
+    /// A word that says what brings its jobs, in place of what holds for all.
+    pub mode: Option<String>,
+    /// Machines at most, in place of the limit for all.
+    pub max_runners: Option<u32>,
+}
+
+/// An installation's token as the original stores it.
+#[derive(Debug, Clone)]
+pub struct StoredToken {
+    /// The token.
+    pub token: SecretString,
+    /// When it ends.
+    pub expires_at: Timestamp,
 }
 
 /// Which target.
@@ -67,7 +88,7 @@ pub enum TargetKey {
 }
 
 /// A target to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NewTarget {
     /// A new uuid, in its canonical form.
     pub id: String,
@@ -79,10 +100,12 @@ pub struct NewTarget {
     pub resource_type: ResourceType,
     /// Stored and shown.
     pub provider_url: Option<String>,
+    /// For the original's own table, and only where its operator wants tokens to be there.
+    pub token: Option<StoredToken>,
 }
 
 /// What is written of a target. Several are one transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum TargetWrite {
     /// A row is made; its status is `active`.
     Insert(NewTarget),
@@ -94,6 +117,10 @@ pub enum TargetWrite {
     Status(String, &'static str, Option<String>),
     /// The status alone changes.
     StatusOnly(String, &'static str),
+    /// What is said beside the row changes.
+    Own(String, TargetSettings),
+    /// The original's own table has this token from now on; elsewhere nothing is written.
+    Token(String, StoredToken),
 }
 
 impl TargetWrite {
@@ -103,7 +130,7 @@ impl TargetWrite {
             Self::Insert(new) => fits(&new.scope) && new.provider_url.as_deref().is_none_or(fits),
             Self::ProviderUrl(_, url) => url.as_deref().is_none_or(fits),
             Self::Status(_, _, description) => description.as_deref().is_none_or(fits),
-            Self::ResourceType(..) | Self::StatusOnly(..) => true,
+            Self::ResourceType(..) | Self::StatusOnly(..) | Self::Own(..) | Self::Token(..) => true,
         }
     }
 }
@@ -239,7 +266,7 @@ async fn change<T>(
     let now = crate::schema::now(&crate::options::Options::default());
     let dialect = writer.driver.dialect();
     let statements: Vec<_> =
-        writes.iter().map(|write| tables.statement(dialect, write, now)).collect();
+        writes.iter().filter_map(|write| tables.statement(dialect, write, now)).collect();
     let written = writer.driver.write(&statements, &[]).await;
     written.map_err(|failure| failure.error)?;
     writer.shared.targets.send_modify(|tick| *tick += 1);

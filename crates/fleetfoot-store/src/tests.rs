@@ -13,8 +13,9 @@ const LATER: &[Migration] = &[
     Migration { version: 1, min_version: 1, sql: MIGRATIONS[0].sql },
     Migration { version: 2, min_version: 2, sql: MIGRATIONS[1].sql },
     Migration { version: 3, min_version: 2, sql: MIGRATIONS[2].sql },
+    Migration { version: 4, min_version: 2, sql: MIGRATIONS[3].sql },
     Migration {
-        version: 4,
+        version: 5,
         min_version: 2,
         sql: "ALTER TABLE fleetfoot_pools ADD COLUMN note {TEXT}; ALTER TABLE fleetfoot_jobs ADD COLUMN note {TEXT}",
     },
@@ -25,9 +26,10 @@ const BROKEN: &[Migration] = &[
     Migration { version: 1, min_version: 1, sql: MIGRATIONS[0].sql },
     Migration { version: 2, min_version: 2, sql: MIGRATIONS[1].sql },
     Migration { version: 3, min_version: 2, sql: MIGRATIONS[2].sql },
+    Migration { version: 4, min_version: 2, sql: MIGRATIONS[3].sql },
     Migration {
-        version: 4,
-        min_version: 4,
+        version: 5,
+        min_version: 5,
         sql: "ALTER TABLE fleetfoot_pools ADD COLUMN note {TEXT}; ALTER TABLE no_such_table ADD COLUMN note {TEXT}",
     },
 ];
@@ -54,7 +56,7 @@ async fn a_migration_saves_what_was_there_first() {
     with_one_pool(&location).await;
     let error = Store::open_with(location.clone(), quick(), BROKEN).await.unwrap_err();
     assert!(error.to_string().contains("no_such_table"), "{error}");
-    let backup = dir.path().join("store.sqlite.schema-3.bak");
+    let backup = dir.path().join("store.sqlite.schema-4.bak");
     assert!(backup.exists());
     // Half a migration is none: this version still opens it.
     let store = Store::open(location.clone(), quick()).await.unwrap();
@@ -84,7 +86,7 @@ async fn an_older_schema_is_not_migrated_by_a_reader() {
         .execute("UPDATE fleetfoot_meta SET content = '0' WHERE name = 'schema'", [])
         .unwrap();
     let error = Store::open_read_only(location).await.unwrap_err();
-    assert!(matches!(error, OpenError::Older { found: 0, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Older { found: 0, known: 4, .. }), "{error}");
 }
 
 /// A database of its own on a server that the environment names.

@@ -15,6 +15,7 @@ use crate::batch::{Amendment, Past, Working};
 use crate::error::{InsertError, ObserveError, RemovePoolError};
 use crate::event::Event;
 use crate::history::FinishedJob;
+use crate::homes;
 use crate::names::Names;
 use crate::told::observed;
 
@@ -150,13 +151,15 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
-    /// The pool that a live instance belongs to. Names begin with the pool's; adopted ones may not.
+    /// The pool that a live instance belongs to. Most names say it; of the others, those of pools that were
+    /// changed since are looked for there.
     fn pool_of(&self, name: &InstanceName) -> Option<PoolName> {
         let has = |pool: &PoolName| {
             self.pool(pool).is_some_and(|state| state.instances.contains_key(name))
         };
-        let guess = name.as_str().rsplit_once('-').and_then(|(pool, _)| PoolName::new(pool).ok());
-        guess.filter(has).or_else(|| self.pool_names().into_iter().find(has))
+        let home = || self.under.present.home(name).filter(|pool| has(pool));
+        let changed = || self.pools.keys().chain(self.under.pools.keys()).find(|pool| has(pool));
+        homes::said(name).filter(has).or_else(|| home().or_else(changed).cloned())
     }
 
     /// A live instance.

@@ -264,7 +264,7 @@ impl Wiring {
                 backend_concurrency: 20,
                 footprint: Footprint::default(),
                 removed: false,
-                deletes_scale_set: false,
+                scale_set_end: fleetfoot_controller::ScaleSetEnd::Stays,
                 takeover: false,
                 digest: String::new(),
                 runner: None,

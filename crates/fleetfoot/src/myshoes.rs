@@ -10,12 +10,15 @@
 
 pub mod daemon;
 pub mod database;
+mod docker_hub;
 pub mod github;
 pub mod log;
 pub mod plugin;
 pub mod pools;
 mod releases;
 mod rest;
+mod sync;
+mod tokens;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_controller::{DiskFloor, HostLimits, PoolSettings};
+use fleetfoot_controller::{DiskFloor, HostLimits, PoolSettings, ScaleSetEnd};
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::{InstallationId, Intent, NameError, PoolName, PoolSpec, PoolState, Span};
 use fleetfoot_github::{ConfigUrlError, Connection, GithubError};
@@ -156,7 +156,7 @@ impl Wiring {
                 backend_concurrency: concurrency,
                 footprint: footprint(&runner.backend),
                 removed: false,
-                deletes_scale_set: false,
+                scale_set_end: ScaleSetEnd::Stays,
                 takeover: config.takeover,
                 digest: digest(runner, &resolved.url),
                 runner: release,

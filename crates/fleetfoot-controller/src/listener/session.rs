@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use fleetfoot_core::{InstanceName, ListenerState, ScaleSetId};
-use fleetfoot_github::{ErrorKind, ScaleSetSpec, Session, labels_differ};
+use fleetfoot_core::{InstanceName, ListenerState, Pool, ScaleSetId};
+use fleetfoot_github::{ErrorKind, GithubError, ScaleSet, ScaleSetSpec, Session, labels_differ};
 use tokio::time::timeout;
 
 use crate::executor::chain;
 use crate::messages::statistics;
 use crate::pool::PoolContext;
-use crate::settings::PoolSettings;
+use crate::settings::{PoolSettings, ScaleSetEnd};
 
 use super::trouble::Trouble;
 
@@ -101,15 +101,11 @@ async fn ensure_scale_set(
     let connection = &settings.connection;
     let name = pool.name();
     tracing::info!(pool = %name, "looking for scale set");
-    let group_id = match &settings.runner_group {
-        None => DEFAULT_GROUP,
-        Some(group) => match connection.runner_group(group).await? {
-            Some(group) => group.id,
-            None => return Err(Trouble::NoSuchGroup(group.clone())),
-        },
+    let Some(group_id) = group_id(settings).await? else {
+        return Err(Trouble::NoSuchGroup(settings.runner_group.clone().unwrap_or_default()));
     };
     let labels = &settings.labels;
-    let mut is_ours = pool.state().is_some_and(|state| state.pool.scale_set_is_ours);
+    let mut made = false;
     let set = match connection.scale_set(group_id, settings.scale_set_name()).await? {
         Some(set) if labels_differ(labels, &set.labels) => {
             tracing::info!(pool = %name, "updating scale set labels");
@@ -118,20 +114,18 @@ async fn ensure_scale_set(
         Some(set) => set,
         None => {
             tracing::info!(pool = %name, "creating scale set");
-            let spec = ScaleSetSpec {
-                name: settings.scale_set_name().to_owned(),
-                group_id,
-                labels: labels.clone(),
-                label_kind: settings.label_kind,
-            };
-            is_ours = true;
-            connection.create_scale_set(&spec).await?
+            let (set, is_ours) = create_scale_set(pool, settings, group_id).await?;
+            made = is_ours;
+            set
         }
     };
     let id = ScaleSetId(set.id);
     tracing::info!(pool = %name, scale_set_id = set.id, "scale set ready");
-    let known = pool.state().and_then(|state| state.pool.scale_set_id);
+    let row = pool.state().map(|state| state.pool.clone());
+    let known = row.as_ref().and_then(|row| row.scale_set_id);
     if known != Some(id) {
+        // Begun and not heard of, it is ours; one in place of ours that is gone is not.
+        let is_ours = made || row.is_some_and(|row| is_begun(&row));
         let pool_name = name.clone();
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.commit.scale_set.before");
@@ -153,6 +147,72 @@ async fn ensure_scale_set(
         committed.map_err(|error| Trouble::Store(chain(&error)))?;
     }
     Ok(id)
+}
+
+/// Creates the scale set, and tells whether it is ours. Where it may be deleted one day, that we are about to is
+/// written down first: whoever dies before the answer knows it for its own afterwards, by its name.
+async fn create_scale_set(
+    pool: &PoolContext,
+    settings: &PoolSettings,
+    group_id: i64,
+) -> Result<(ScaleSet, bool), Trouble> {
+    let had_begun = pool.state().is_some_and(|state| is_begun(&state.pool));
+    let begins = settings.scale_set_end != ScaleSetEnd::Stays && !had_begun;
+    if begins {
+        claim_scale_set(pool, true).await?;
+    }
+    let spec = ScaleSetSpec {
+        name: settings.scale_set_name().to_owned(),
+        group_id,
+        labels: settings.labels.clone(),
+        label_kind: settings.label_kind,
+    };
+    let created = settings.connection.create_or_find_scale_set(&spec).await;
+    // What GitHub refused, or somebody else made meanwhile, is not ours; after an answer that was lost it is.
+    let is_anothers = match &created {
+        Ok((_, made)) => !made,
+        Err(error) => matches!(error.kind(), ErrorKind::Rejected(_) | ErrorKind::Forbidden { .. }),
+    };
+    if begins && is_anothers {
+        claim_scale_set(pool, false).await?;
+    }
+    let (set, made) = created?;
+    Ok((set, made || had_begun))
+}
+
+/// That we make it is written down, and not yet which one it is.
+fn is_begun(row: &Pool) -> bool {
+    row.scale_set_is_ours && row.scale_set_id.is_none()
+}
+
+/// Writes down that the scale set is ours as soon as it is there, or that it is not. A crash before that is one
+/// before the call, one after it one during the call; those have their points.
+async fn claim_scale_set(pool: &PoolContext, is_ours: bool) -> Result<(), Trouble> {
+    let name = pool.name().clone();
+    let claimed = pool.shared.store.update(move |txn| {
+        if let Some(row) = txn.pool_mut(&name) {
+            row.scale_set_id = None;
+            row.scale_set_is_ours = is_ours;
+        }
+    });
+    claimed.await.map_err(|error| Trouble::Store(chain(&error)))
+}
+
+/// The scale set of this name and group, if there is one.
+pub(crate) async fn find_scale_set(
+    settings: &PoolSettings,
+) -> Result<Option<ScaleSet>, GithubError> {
+    match group_id(settings).await? {
+        Some(group) => settings.connection.scale_set(group, settings.scale_set_name()).await,
+        None => Ok(None),
+    }
+}
+
+async fn group_id(settings: &PoolSettings) -> Result<Option<i64>, GithubError> {
+    match &settings.runner_group {
+        None => Ok(Some(DEFAULT_GROUP)),
+        Some(group) => Ok(settings.connection.runner_group(group).await?.map(|group| group.id)),
+    }
 }
 
 /// A pool that wants no more jobs leaves no session behind, not even one of a predecessor.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetfoot_controller::{
-    Clock, Controller, ControllerSettings, HostLimits, Pace, PoolSettings, Stopped,
+    Clock, Controller, ControllerSettings, HostLimits, Pace, PoolSettings, ScaleSetEnd, Stopped,
 };
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::pool::PoolSpec;
@@ -36,6 +36,7 @@ pub(crate) struct PoolPlan {
     pub(crate) binding: Binding,
     pub(crate) spec: PoolSpec,
     pub(crate) removed: bool,
+    pub(crate) scale_set_end: ScaleSetEnd,
     pub(crate) labels: Vec<&'static str>,
     /// Another edition is another provisioner at the same engine: another image, as it were.
     pub(crate) edition: usize,
@@ -59,6 +60,7 @@ pub(crate) fn pool(name: &'static str, max_runners: u32) -> PoolPlan {
         binding: Binding::SingleStep,
         spec,
         removed: false,
+        scale_set_end: ScaleSetEnd::Stays,
         labels: vec![name],
         edition: 0,
         token: 0,
@@ -261,7 +263,7 @@ impl Bed {
             backend_concurrency: 200,
             footprint: Footprint::default(),
             removed: plan.removed,
-            deletes_scale_set: false,
+            scale_set_end: plan.scale_set_end,
             takeover: false,
             digest: String::new(),
             runner: None,

@@ -22,6 +22,7 @@ mod gate;
 mod landings;
 mod levels;
 mod live;
+mod scale_sets;
 mod sessions;
 mod sides;
 mod starts;

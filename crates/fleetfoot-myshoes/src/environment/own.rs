@@ -17,6 +17,10 @@ pub struct Own {
     pub plugin_sha256: Option<String>,
     /// `PLUGIN_PROCESS_PER_CALL`: a new process of the plugin for each call.
     pub plugin_per_call: bool,
+    /// `MYSHOES_STORE_TOKENS`: installation tokens are written into the original's table, as it does.
+    pub stores_tokens: bool,
+    /// `MYSHOES_METRICS_BY_RUNNER=false`: no series has a runner's id.
+    pub is_bounded: bool,
     /// `STANDBY_PORT`: where health is told while another one holds the lock.
     pub standby_port: Option<u16>,
     /// `RUNNER_DOWNLOAD_URL`: where machines get the runner, if not from github.com.
@@ -39,6 +43,8 @@ pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Own, Mistake> {
         extra_labels: labels.map(str::to_owned).collect(),
         plugin_sha256: text("PLUGIN_SHA256").map(sha256).transpose()?,
         plugin_per_call: is("PLUGIN_PROCESS_PER_CALL"),
+        stores_tokens: is("MYSHOES_STORE_TOKENS"),
+        is_bounded: text("MYSHOES_METRICS_BY_RUNNER").is_some_and(|text| text == "false"),
         standby_port: text("STANDBY_PORT").map(standby_port).transpose()?,
         runner_downloads: text("RUNNER_DOWNLOAD_URL")
             .map(|url| url.trim_end_matches('/').to_owned()),
@@ -79,6 +85,8 @@ mod tests {
         assert_eq!(of("SCALESET_EXTRA_LABELS", " gpu ,,big").unwrap().extra_labels, ["gpu", "big"]);
         assert!(of("MYSHOES_READ_ONLY", "true").unwrap().is_read_only);
         assert!(!of("MYSHOES_READ_ONLY", "yes").unwrap().is_read_only);
+        assert!(of("MYSHOES_STORE_TOKENS", "true").unwrap().stores_tokens);
+        assert!(of("MYSHOES_METRICS_BY_RUNNER", "false").unwrap().is_bounded);
         assert_eq!(of("STANDBY_PORT", "8081").unwrap().standby_port, Some(8081));
         assert_eq!(of("STANDBY_PORT", "x").unwrap_err().variable, "STANDBY_PORT");
         assert_eq!(of("PLUGIN_SHA256", "abc").unwrap_err().variable, "PLUGIN_SHA256");

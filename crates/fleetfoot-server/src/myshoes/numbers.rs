@@ -1,7 +1,10 @@
 //! The original's metrics, by the names, types and labels that its dashboards know, besides our own.
 //!
 //! In scale set mode there is no queue of jobs, no starter and no rescue: their gauges are there and say 0. No label
-//! is a job; one that is a runner is there only while that runner's deletion fails.
+//! is a job; one that is a runner is there only while that runner's deletion fails, for at most two hundred of them,
+//! and not at all where that is not wanted.
+
+mod github;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,6 +12,8 @@ use std::fmt::Write as _;
 use fleetfoot_core::{Health, ListenerState, PoolName, Timestamp};
 use fleetfoot_myshoes::target::Status;
 use fleetfoot_store::{Pools, TargetRow};
+
+pub use github::{BUCKETS, ShownCalls, ShownDurations, ShownLimit};
 
 /// What the numbers are made from.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +30,14 @@ pub struct Shown {
     pub failed: Vec<&'static str>,
     /// Scrapes so far, this one included.
     pub scrapes: u64,
+    /// What was asked of GitHub.
+    pub calls: Vec<ShownCalls>,
+    /// What GitHub says is left.
+    pub limits: Vec<ShownLimit>,
+    /// The limits of Docker Hub, if they were asked for: in all, and left.
+    pub docker_hub: Option<(f64, f64)>,
+    /// Series with a runner's id are not wanted.
+    pub is_bounded: bool,
 }
 
 /// One installation of the App.
@@ -59,12 +72,8 @@ impl Page {
     ) {
         let mut lines = String::new();
         for (labels, value) in series {
-            let labels: Vec<String> = labels
-                .into_iter()
-                .map(|(name, value)| format!("{name}=\"{}\"", escaped(&value)))
-                .collect();
-            let labels =
-                if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let labels = joined(labels);
+            let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
             // Writing to a text does not fail.
             let _ = writeln!(lines, "{name}{labels} {value}");
         }
@@ -72,6 +81,32 @@ impl Page {
             let _ = write!(self.0, "# TYPE {name} {kind}\n{lines}");
         }
     }
+
+    fn histogram(&mut self, name: &str, series: &BTreeMap<Labels, ShownDurations>) {
+        if series.is_empty() {
+            return;
+        }
+        let _ = writeln!(self.0, "# TYPE {name} histogram");
+        for (labels, durations) in series {
+            let labels = joined(labels.iter().cloned());
+            let mut below = 0;
+            for (end, count) in BUCKETS.iter().zip(durations.buckets) {
+                below += count;
+                let _ = writeln!(self.0, "{name}_bucket{{{labels},le=\"{end}\"}} {below}");
+            }
+            let count = durations.buckets.iter().sum::<u64>();
+            let _ = writeln!(self.0, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
+            let _ = writeln!(self.0, "{name}_sum{{{labels}}} {}", durations.sum);
+            let _ = writeln!(self.0, "{name}_count{{{labels}}} {count}");
+        }
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+fn joined<'a>(labels: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let pairs = labels.into_iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(&value)));
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 fn escaped(text: &str) -> String {
@@ -93,6 +128,8 @@ pub fn render(shown: &Shown, pools: &Pools, health: &Health, now: Timestamp, our
     scrapes(&mut page, shown);
     datastore(&mut page, shown, pools, now);
     memory(&mut page, shown, pools);
+    deletions(&mut page, shown, pools);
+    github::write(&mut page, shown);
     scale_sets(&mut page, shown, pools, health, ours);
     page.0
 }
@@ -171,15 +208,6 @@ fn memory(page: &mut Page, shown: &Shown, pools: &Pools) {
         "gauge",
         runner(number(deleting.count())),
     );
-    let failing = of_ours()
-        .flat_map(|state| state.instances.values())
-        .filter(stopping)
-        .filter(|it| it.attempts > 0)
-        .filter_map(|it| {
-            let id = it.name.as_str().strip_prefix("myshoes-")?;
-            Some((one("runner", id), f64::from(it.attempts)))
-        });
-    page.metric("myshoes_memory_runner_delete_retry_count", "gauge", failing);
     let installations = shown.installations.iter().map(|it| {
         let labels = vec![
             ("installation_id", it.id.to_string()),
@@ -192,6 +220,37 @@ fn memory(page: &mut Page, shown: &Shown, pools: &Pools) {
         (labels, 1.0)
     });
     page.metric("myshoes_github_installation", "gauge", installations);
+    let hub = shown.docker_hub;
+    let left = hub.map(|(_, remaining)| (vec![], remaining));
+    page.metric("myshoes_memory_dockerhub_rate_limit_remaining", "gauge", left);
+    let limit = hub.map(|(limit, _)| (vec![], limit));
+    page.metric("myshoes_memory_dockerhub_rate_limit_limiting", "gauge", limit);
+}
+
+/// Series with a runner's id at most: those whose deletion failed the most often.
+const RUNNERS_MAX: usize = 200;
+
+/// Deletions that fail: by runner under the original's names, and in all under ours.
+fn deletions(page: &mut Page, shown: &Shown, pools: &Pools) {
+    let states = shown.targets.iter().filter_map(|(pool, _)| pools.get(pool));
+    let mut failing: Vec<(u32, &str)> = states
+        .flat_map(|state| state.instances.values())
+        .filter(|it| it.phase == fleetfoot_core::Phase::Stopping && it.attempts > 0)
+        .filter_map(|it| Some((it.attempts, it.name.as_str().strip_prefix("myshoes-")?)))
+        .collect();
+    failing.sort_by(|one, other| other.cmp(one));
+    let most = failing.first().map_or(0, |(attempts, _)| *attempts);
+    let all = number(failing.len());
+    page.metric("fleetfoot_target_deletions_failing", "gauge", [(vec![], all)]);
+    let most = [(vec![], f64::from(most))];
+    page.metric("fleetfoot_target_deletion_failures_max", "gauge", most);
+    failing.truncate(if shown.is_bounded { 0 } else { RUNNERS_MAX });
+    let by = |label: &'static str| {
+        let series = failing.iter();
+        series.map(move |(attempts, id)| (one(label, id), f64::from(*attempts)))
+    };
+    page.metric("myshoes_memory_runner_delete_retry_count", "gauge", by("runner"));
+    page.metric("myshoes_runner_delete_runner_retry_total", "counter", by("runner_uuid"));
 }
 
 fn scale_sets(page: &mut Page, shown: &Shown, pools: &Pools, health: &Health, ours: &str) {
@@ -247,6 +306,7 @@ mod tests {
     use std::sync::Arc;
 
     use fleetfoot_core::{Instance, InstanceName, Pool, PoolHealth, PoolState, ResourceType};
+    use fleetfoot_store::TargetSettings;
 
     use super::*;
 
@@ -263,6 +323,7 @@ mod tests {
             status_description: None,
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
+            own: TargetSettings::default(),
         };
         let gone = TargetRow { id: "gone".to_owned(), status: "deleted".to_owned(), ..row.clone() };
         let mut state = PoolState::new(Pool::new(pool.clone(), Timestamp(0)));
@@ -292,6 +353,8 @@ mod tests {
             max_deleting: 1,
             failed: vec!["collect.github"],
             scrapes: 2,
+            docker_hub: Some((200.0, 76.0)),
+            ..Shown::default()
         };
         let ours = "fleetfoot_jobs_finished_total{pool=\"myshoes-acme\",result=\"succeeded\"} 4\n\
             fleetfoot_jobs_finished_total{pool=\"myshoes-acme\",result=\"canceled\"} 1\n\
@@ -316,6 +379,11 @@ mod tests {
             ("gauge", "myshoes_memory_runner_max_concurrency_deleting{runner=\"runner\"} 1".to_owned()),
             ("gauge", "myshoes_memory_runner_queue_concurrency_deleting{runner=\"runner\"} 1".to_owned()),
             ("gauge", "myshoes_memory_runner_delete_retry_count{runner=\"00000000-0000-0000-0000-000000000001\"} 4".to_owned()),
+            ("counter", "myshoes_runner_delete_runner_retry_total{runner_uuid=\"00000000-0000-0000-0000-000000000001\"} 4".to_owned()),
+            ("gauge", "fleetfoot_target_deletions_failing 1".to_owned()),
+            ("gauge", "fleetfoot_target_deletion_failures_max 4".to_owned()),
+            ("gauge", "myshoes_memory_dockerhub_rate_limit_remaining 76".to_owned()),
+            ("gauge", "myshoes_memory_dockerhub_rate_limit_limiting 200".to_owned()),
             ("gauge", "myshoes_github_installation{installation_id=\"7\",account_login=\"ac\\\"me\",account_type=\"\",target_type=\"\",repository_selection=\"all\",html_url=\"\"} 1".to_owned()),
             ("gauge", "myshoes_scaleset_listener_running{target_scope=\"acme\"} 1".to_owned()),
             ("gauge", "myshoes_scaleset_desired_runners{target_scope=\"acme\"} 3".to_owned()),
@@ -329,5 +397,9 @@ mod tests {
             assert_eq!(kinds, 1, "{name}\n{page}");
         }
         assert!(!page.contains("gone"), "{page}");
+        let bounded = Shown { is_bounded: true, ..shown };
+        let page = render(&bounded, &pools, &health, Timestamp(11_000), ours);
+        assert!(!page.contains("00000000-0000-0000"), "{page}");
+        assert!(page.contains("fleetfoot_target_deletions_failing 1"), "{page}");
     }
 }

@@ -6,8 +6,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use fleetfoot_myshoes::body::{self, TargetBody};
 use fleetfoot_myshoes::rules::{self, Change, Creation, Failure, ProviderUrl, Refusal};
-use fleetfoot_myshoes::target::{Status, Target, listed};
-use fleetfoot_store::{NewTarget, TargetKey, TargetRow, TargetWrite, TargetsError};
+use fleetfoot_myshoes::target::{Mode, Status, Target, listed};
+use fleetfoot_store::{NewTarget, TargetKey, TargetRow, TargetSettings, TargetWrite, TargetsError};
 use uuid::Uuid;
 
 use super::MyshoesState;
@@ -61,13 +61,18 @@ pub(super) async fn delete(State(state): State<MyshoesState>, Path(id): Path<Str
 async fn created(state: &MyshoesState, body: Sent) -> Answered {
     let body = decoded(body)?;
     rules::create(&body)?;
-    state.scopes.admit(&body.scope).await?;
+    let token = state.scopes.admit(&body.scope).await?;
+    let own = TargetSettings {
+        mode: body.mode.after(None).map(|mode| mode.word().to_owned()),
+        max_runners: body.max_runners.after(None),
+    };
     let new = NewTarget {
         id: Uuid::new_v4().to_string(),
         scope: body.scope.clone(),
         ghe_domain: state.ghe_domain.clone(),
         resource_type: body.resource_type,
         provider_url: body.provider_url.clone().filter(|url| !url.is_empty()),
+        token: token.clone(),
     };
     let key = TargetKey::Scope(body.scope.clone());
     let decided = state.store.change_target(key, move |row| {
@@ -76,13 +81,18 @@ async fn created(state: &MyshoesState, body: Sent) -> Answered {
             Err(refusal) => (Vec::new(), Err(refusal)),
             Ok(Creation::Insert) => {
                 let id = new.id.clone();
-                (vec![TargetWrite::Insert(new)], Ok(id))
+                let mut writes = vec![TargetWrite::Insert(new)];
+                if own != TargetSettings::default() {
+                    writes.push(TargetWrite::Own(id.clone(), own));
+                }
+                (writes, Ok(id))
             }
             Ok(Creation::Undelete(id, change)) => {
                 let id = id.to_string();
                 let active = TargetWrite::Status(id.clone(), "active", Some(String::new()));
                 let mut writes = vec![active];
-                writes.extend(changes(&id, change));
+                writes.extend(row.map(|row| changes(row, change)).unwrap_or_default());
+                writes.extend(token.map(|token| TargetWrite::Token(id.clone(), token)));
                 (writes, Ok(id))
             }
         }
@@ -102,14 +112,13 @@ async fn updated(state: &MyshoesState, id: &str, body: Sent) -> Answered {
     let id = rules::id(id)?.to_string();
     let body = decoded(body)?;
     let key = TargetKey::Id(id.clone());
-    let at = id.clone();
     let decided = state.store.change_target(key, move |row| {
-        let change = row
-            .and_then(target)
+        let known = row.and_then(|row| Some((row, target(row)?)));
+        let change = known
             .ok_or_else(|| Refusal::from(Failure::IdNotFound))
-            .and_then(|target| rules::update(&body, &target));
+            .and_then(|(row, target)| Ok((row, rules::update(&body, &target)?)));
         match change {
-            Ok(change) => (changes(&at, change), Ok(())),
+            Ok((row, change)) => (changes(row, change), Ok(())),
             Err(refusal) => (Vec::new(), Err(refusal)),
         }
     });
@@ -147,7 +156,8 @@ async fn read(state: &MyshoesState, id: &str, failure: Failure) -> Result<Option
     Ok(row.as_ref().and_then(target))
 }
 
-fn changes(id: &str, change: Change) -> Vec<TargetWrite> {
+fn changes(row: &TargetRow, change: Change) -> Vec<TargetWrite> {
+    let id = &row.id;
     let size = change.resource_type.map(|size| TargetWrite::ResourceType(id.to_owned(), size));
     let url = match change.provider_url {
         ProviderUrl::Keep => None,
@@ -155,7 +165,13 @@ fn changes(id: &str, change: Change) -> Vec<TargetWrite> {
         ProviderUrl::Set(url) => Some(Some(url)),
     };
     let url = url.map(|url| TargetWrite::ProviderUrl(id.to_owned(), url));
-    size.into_iter().chain(url).collect()
+    let known = row.own.mode.as_deref().and_then(Mode::of);
+    let own = TargetSettings {
+        mode: change.mode.after(known).map(|mode| mode.word().to_owned()),
+        max_runners: change.max_runners.after(row.own.max_runners),
+    };
+    let own = (own != row.own).then(|| TargetWrite::Own(id.to_owned(), own));
+    size.into_iter().chain(url).chain(own).collect()
 }
 
 /// A row as a target; one whose id is no uuid, which somebody made by hand, is none.
@@ -171,6 +187,8 @@ fn target(row: &TargetRow) -> Option<Target> {
         status_description: row.status_description.clone(),
         created_at: row.created_at,
         updated_at: row.updated_at,
+        mode: row.own.mode.as_deref().and_then(Mode::of),
+        max_runners: row.own.max_runners,
     })
 }
 

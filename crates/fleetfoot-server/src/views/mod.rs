@@ -15,7 +15,7 @@ pub mod time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleetfoot_api::{InstanceStatus, PoolStatus, Source, Status, StoreBehind};
+use fleetfoot_api::{InstanceStatus, PoolStatus, SetAside, Source, Status, StoreBehind};
 use fleetfoot_core::{
     Fleet, Health, Instance, InstanceName, PoolHealth, PoolName, PoolState, Timestamp,
 };
@@ -58,7 +58,22 @@ fn behind_info(behind: Behind) -> StoreBehind {
     StoreBehind { cause: behind.as_str().to_owned(), message: behind.to_string(), taken_at }
 }
 
+fn set_aside(health: &Health) -> Vec<SetAside> {
+    let told = |(name, reason): (&PoolName, &String)| SetAside {
+        name: name.to_string(),
+        reason: reason.clone(),
+    };
+    health.set_aside.iter().map(told).collect()
+}
+
 impl Snapshot {
+    /// Why a pool of this name is wanted and not served at all, if that is so.
+    #[must_use]
+    pub fn set_aside(&self, name: &str) -> Option<&str> {
+        let name = PoolName::new(name).ok()?;
+        self.health.as_ref()?.set_aside.get(&name).map(String::as_str)
+    }
+
     /// What the controller says of one pool; of a pool it has not begun with yet, an opening one.
     #[must_use]
     pub fn pool_health(&self, name: &PoolName) -> Option<Arc<PoolHealth>> {
@@ -137,6 +152,7 @@ impl Snapshot {
                 })
                 .unwrap_or_default(),
             controllers: self.controllers(),
+            set_aside: health.map(set_aside).unwrap_or_default(),
         }
     }
 }

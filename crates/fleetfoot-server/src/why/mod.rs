@@ -33,6 +33,18 @@ pub fn answer(snapshot: &Snapshot, found: &Found, events: Vec<EventInfo>) -> Why
     Why { subject, kind, answer, causes, events }
 }
 
+/// Why a pool that is wanted is not served at all.
+#[must_use]
+pub fn answer_set_aside(subject: &str, reason: &str) -> Why {
+    Why {
+        subject: subject.to_owned(),
+        kind: Subject::Pool,
+        answer: vec![format!("pool `{subject}` is not served: {reason}")],
+        causes: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
 /// What became of an instance that is closed.
 #[must_use]
 pub fn answer_closed(instance: &Instance, now: Timestamp, events: Vec<EventInfo>) -> Why {

@@ -22,6 +22,9 @@ pub(super) fn answer(snapshot: &Snapshot, state: &PoolState) -> (Vec<String>, Ve
         (false, _) if view.demand.known => format!("nothing waits for pool `{}`", view.name),
         (false, _) => format!("pool `{}` does not know what GitHub wants", view.name),
     });
+    if let Some(reason) = snapshot.set_aside(&view.name) {
+        lines.push(format!("it is not served: {reason}"));
+    }
     let limit = view.max_runners.map_or_else(String::new, |limit| format!(" of at most {limit}"));
     let warm = match view.warm {
         0 => String::new(),

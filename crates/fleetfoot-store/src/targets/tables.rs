@@ -1,8 +1,13 @@
 //! The statements about targets, in both tables that may hold them.
 
-use fleetfoot_core::{ResourceType, Timestamp};
+use std::collections::BTreeMap;
 
-use super::{NO_TOKEN_EXPIRED_AT, NewTarget, TargetKey, TargetRow, TargetWrite};
+use fleetfoot_core::{ResourceType, Timestamp};
+use secrecy::ExposeSecret as _;
+
+use super::{
+    NO_TOKEN_EXPIRED_AT, NewTarget, StoredToken, TargetKey, TargetRow, TargetSettings, TargetWrite,
+};
 use crate::dialect::Dialect;
 use crate::driver::Driver;
 use crate::fault::DriverError;
@@ -84,7 +89,17 @@ impl Tables {
         };
         let sql = driver.dialect().text(&format!("{text}{rest}"));
         let rows = driver.query(&Query { sql, values, kinds: KINDS }).await?;
-        rows.into_iter().map(|row| self.row(row).map_err(DriverError::Row)).collect()
+        let rows = rows.into_iter().map(|row| self.row(row).map_err(DriverError::Row));
+        let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let only = key.and_then(|_| rows.first()).map(|row| row.id.clone());
+        if rows.is_empty() {
+            return Ok(rows);
+        }
+        let mut settings = own_settings(driver, only.as_deref()).await?;
+        for row in &mut rows {
+            row.own = settings.remove(&row.id).unwrap_or_default();
+        }
+        Ok(rows)
     }
 
     fn row(self, row: Vec<Value>) -> Result<TargetRow, crate::fault::RowError> {
@@ -108,6 +123,7 @@ impl Tables {
             status_description: columns.maybe_text()?,
             created_at: Timestamp(columns.int()?),
             updated_at: Timestamp(columns.int()?),
+            own: TargetSettings::default(),
         })
     }
 
@@ -116,31 +132,79 @@ impl Tables {
         dialect: Dialect,
         write: &TargetWrite,
         now: Timestamp,
-    ) -> Statement {
+    ) -> Option<Statement> {
+        if let TargetWrite::Own(id, settings) = write {
+            return Some(put_settings(dialect, id, settings));
+        }
         // As the original's columns have it: by the second.
         let now = Value::Int(Some(now.0 - now.0.rem_euclid(1000)));
         let (text, values) = match self {
             Self::Original => original(write),
             Self::Ours => ours(write, now),
-        };
-        Statement { sql: dialect.text(text), values }
+        }?;
+        Some(Statement { sql: dialect.text(text), values })
     }
 }
 
-fn original(write: &TargetWrite) -> (&'static str, Vec<Value>) {
-    match write {
-        TargetWrite::Insert(NewTarget { id, scope, ghe_domain, resource_type, provider_url }) => (
-            "INSERT INTO targets (uuid, scope, ghe_domain, github_token, token_expired_at, resource_type, provider_url) \
-             VALUES (?, ?, ?, '', FROM_UNIXTIME(?), ?, ?)",
-            vec![
+/// What is said beside the rows: few have any.
+async fn own_settings(
+    driver: &mut Driver,
+    only: Option<&str>,
+) -> Result<BTreeMap<String, TargetSettings>, DriverError> {
+    let rest = if only.is_some() { " WHERE id = ?" } else { "" };
+    let text = format!("SELECT id, mode, max_runners FROM fleetfoot_target_settings{rest}");
+    let query = Query {
+        sql: driver.dialect().text(&text),
+        values: only.map(Value::text).into_iter().collect(),
+        kinds: &[Kind::Text, Kind::Text, Kind::Int],
+    };
+    let mut found = BTreeMap::new();
+    for row in driver.query(&query).await? {
+        let mut columns = Columns::new("fleetfoot_target_settings", row);
+        let id = columns.text().map_err(DriverError::Row)?;
+        let mode = columns.maybe_text().map_err(DriverError::Row)?;
+        let limit = columns.maybe_int().map_err(DriverError::Row)?;
+        let max_runners = limit.and_then(|limit| u32::try_from(limit).ok());
+        found.insert(id, TargetSettings { mode, max_runners });
+    }
+    Ok(found)
+}
+
+fn put_settings(dialect: Dialect, id: &str, settings: &TargetSettings) -> Statement {
+    let columns = ["id", "mode", "max_runners"];
+    Statement {
+        sql: dialect.upsert("fleetfoot_target_settings", &columns, 1),
+        values: vec![
+            Value::text(id),
+            Value::maybe_text(settings.mode.as_deref()),
+            Value::Int(settings.max_runners.map(i64::from)),
+        ],
+    }
+}
+
+type Written = Option<(&'static str, Vec<Value>)>;
+
+fn original(write: &TargetWrite) -> Written {
+    let written = match write {
+        TargetWrite::Insert(new) => {
+            let NewTarget { id, scope, ghe_domain, resource_type, provider_url, token } = new;
+            let ends = token.as_ref().map_or(NO_TOKEN_EXPIRED_AT, |token| token.expires_at);
+            let token = token.as_ref().map_or("", |token| token.token.expose_secret());
+            let values = vec![
                 Value::text(id),
                 Value::text(scope),
                 Value::maybe_text(ghe_domain.as_deref()),
-                Value::Int(Some(NO_TOKEN_EXPIRED_AT.0 / 1000)),
+                Value::text(token),
+                Value::Int(Some(ends.0 / 1000)),
                 Value::text(resource_type),
                 Value::maybe_text(provider_url.as_deref()),
-            ],
-        ),
+            ];
+            (
+                "INSERT INTO targets (uuid, scope, ghe_domain, github_token, token_expired_at, resource_type, \
+                 provider_url) VALUES (?, ?, ?, ?, FROM_UNIXTIME(?), ?, ?)",
+                values,
+            )
+        }
         TargetWrite::ResourceType(id, size) => (
             "UPDATE targets SET resource_type = ? WHERE uuid = ?",
             vec![Value::text(size), Value::text(id)],
@@ -157,12 +221,30 @@ fn original(write: &TargetWrite) -> (&'static str, Vec<Value>) {
             "UPDATE targets SET status = ? WHERE uuid = ?",
             vec![Value::text(status), Value::text(id)],
         ),
-    }
+        TargetWrite::Token(id, StoredToken { token, expires_at }) => (
+            "UPDATE targets SET github_token = ?, token_expired_at = FROM_UNIXTIME(?) WHERE uuid = ?",
+            vec![
+                Value::text(token.expose_secret()),
+                Value::Int(Some(expires_at.0 / 1000)),
+                Value::text(id),
+            ],
+        ),
+        TargetWrite::Own(..) => return None,
+    };
+    Some(written)
 }
 
-fn ours(write: &TargetWrite, now: Value) -> (&'static str, Vec<Value>) {
-    match write {
-        TargetWrite::Insert(NewTarget { id, scope, ghe_domain, resource_type, provider_url }) => (
+fn ours(write: &TargetWrite, now: Value) -> Written {
+    let written = match write {
+        // There is no column for a token.
+        TargetWrite::Insert(NewTarget {
+            id,
+            scope,
+            ghe_domain,
+            resource_type,
+            provider_url,
+            token: _,
+        }) => (
             "INSERT INTO fleetfoot_targets (id, scope, scope_key, ghe_domain, resource_type, provider_url, status, \
              created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'active', ?, ?)",
             vec![
@@ -197,5 +279,7 @@ fn ours(write: &TargetWrite, now: Value) -> (&'static str, Vec<Value>) {
             "UPDATE fleetfoot_targets SET status = ?, updated_at = ? WHERE id = ?",
             vec![Value::text(status), now, Value::text(id)],
         ),
-    }
+        TargetWrite::Own(..) | TargetWrite::Token(..) => return None,
+    };
+    Some(written)
 }

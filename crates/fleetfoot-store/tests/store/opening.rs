@@ -53,7 +53,7 @@ async fn a_newer_schema_is_refused_by_name(bed: &Bed) {
     let store = bed.open().await;
     store.close().await;
     bed.sql("UPDATE fleetfoot_meta SET content = '7' WHERE name = 'schema'").await;
-    // Additive: the row says that programs of schema 3 can go on.
+    // Additive: the row says that programs of schema 4 can go on.
     bed.open().await.close().await;
     bed.sql("UPDATE fleetfoot_meta SET content = '5' WHERE name = 'min_version'").await;
     bed.sql("UPDATE fleetfoot_meta SET content = '9.9.9' WHERE name = 'written_by'").await;
@@ -62,8 +62,8 @@ async fn a_newer_schema_is_refused_by_name(bed: &Bed) {
         Store::open_read_only(bed.location.clone()).await.unwrap_err(),
     ] {
         let text = error.to_string();
-        assert!(matches!(error, OpenError::Newer { found: 7, needs: 5, known: 3, .. }), "{text}");
-        for part in ["9.9.9", "schema 7", "schema 5", "schema 3", env!("CARGO_PKG_VERSION")] {
+        assert!(matches!(error, OpenError::Newer { found: 7, needs: 5, known: 4, .. }), "{text}");
+        for part in ["9.9.9", "schema 7", "schema 5", "schema 4", env!("CARGO_PKG_VERSION")] {
             assert!(text.contains(part), "{part} in: {text}");
         }
         assert!(!text.contains('\n') && !text.ends_with('.'));

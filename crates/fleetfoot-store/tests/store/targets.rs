@@ -2,7 +2,8 @@
 
 use fleetfoot_core::ResourceType;
 use fleetfoot_store::{
-    NO_TOKEN_EXPIRED_AT, NewTarget, Store, TargetKey, TargetRow, TargetWrite, TargetsError,
+    NO_TOKEN_EXPIRED_AT, NewTarget, Store, StoredToken, TargetKey, TargetRow, TargetSettings,
+    TargetWrite, TargetsError,
 };
 use sqlx::Row as _;
 use sqlx::mysql::MySqlPool;
@@ -11,6 +12,7 @@ use crate::bed::{Bed, on_every_database};
 
 const ID: &str = "3d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1";
 const OTHER: &str = "4d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1";
+const THIRD: &str = "6d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1";
 
 fn new(id: &str, scope: &str) -> NewTarget {
     NewTarget {
@@ -19,6 +21,7 @@ fn new(id: &str, scope: &str) -> NewTarget {
         ghe_domain: None,
         resource_type: ResourceType::Nano,
         provider_url: None,
+        token: None,
     }
 }
 
@@ -29,6 +32,10 @@ async fn insert(store: &Store, new: NewTarget) -> Result<(), TargetsError> {
 
 async fn by_id(store: &Store, id: &str) -> Option<TargetRow> {
     store.target(TargetKey::Id(id.to_owned())).await.unwrap()
+}
+
+async fn row_settings(store: &Store) -> TargetSettings {
+    by_id(store, ID).await.unwrap().own
 }
 
 async fn a_target_lives_as_the_original_has_it(store: &Store) {
@@ -67,6 +74,17 @@ async fn a_target_lives_as_the_original_has_it(store: &Store) {
     let row = by_id(store, ID).await.unwrap();
     assert_eq!((row.status.as_str(), row.provider_url), ("suspend", None));
     assert_eq!(row.status_description.as_deref(), Some("an operator's word"));
+
+    // What the original has no columns for stands beside its row.
+    assert_eq!(row_settings(store).await, TargetSettings::default());
+    let said = TargetSettings { mode: Some("webhook".to_owned()), max_runners: Some(7) };
+    for said in [said, TargetSettings { mode: None, max_runners: Some(0) }] {
+        let write = TargetWrite::Own(ID.to_owned(), said.clone());
+        store.change_target(TargetKey::Id(ID.to_owned()), |_| (vec![write], ())).await.unwrap();
+        assert_eq!(row_settings(store).await, said);
+        let all = store.targets().await.unwrap();
+        assert_eq!(all.iter().find(|row| row.id == ID).unwrap().own, said);
+    }
 
     // Nothing decided is nothing written; what does not fit is refused whole.
     let changes = store.target_changes();
@@ -141,6 +159,19 @@ async fn on_the_originals(token: &str) {
     .unwrap();
     assert_eq!((row.get::<&str, _>(0), row.get::<&str, _>(1)), ("", "2000-01-01 00:00:00"));
     assert_eq!(row.get::<i64, _>(2), 1);
+    // A token is there only if somebody puts it there, and then as the original wants it.
+    let expires_at = fleetfoot_core::Timestamp(1_704_132_245_000);
+    let token = StoredToken { token: "ghs_stored".into(), expires_at };
+    let write = TargetWrite::Token(ID.to_owned(), token.clone());
+    store.change_target(TargetKey::Id(ID.to_owned()), |_| (vec![write], ())).await.unwrap();
+    let with = NewTarget { token: Some(token), ..new(THIRD, "with/token") };
+    insert(&store, with).await.unwrap();
+    for id in [ID, THIRD] {
+        let row = sqlx::query("SELECT github_token FROM targets WHERE uuid = ?").bind(id);
+        let row = row.fetch_one(&pool).await.unwrap();
+        assert_eq!(row.get::<&str, _>(0), "ghs_stored");
+        assert_eq!(by_id(&store, id).await.unwrap().token_expired_at, expires_at);
+    }
     let ours = sqlx::query("SELECT id FROM fleetfoot_targets").fetch_all(&pool).await.unwrap();
     assert!(ours.is_empty());
     store.close().await;

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use fleetfoot_api::{
-    ControllerInfo, InstanceStatus, JobInfo, OwnerInfo, PoolStatus, RunnerInfo, Source, Status,
+    ControllerInfo, InstanceStatus, JobInfo, OwnerInfo, PoolStatus, RunnerInfo, SetAside, Source,
+    Status,
 };
 use fleetfoot_core::{Span, Timestamp};
 use fleetfoot_server::views::time::span;
@@ -43,6 +44,7 @@ pub fn text(status: &Status) -> String {
     }
     if status.pools.is_empty() {
         text.push_str("no pools\n");
+        text.push_str(&set_aside(status));
         return text;
     }
     text.push('\n');
@@ -69,6 +71,7 @@ pub fn text(status: &Status) -> String {
     text.push_str(&causes(&status.pools));
     text.push_str(&old_runners(&status.pools));
     text.push_str(&disagreements(status));
+    text.push_str(&set_aside(status));
     text.push('\n');
     if status.instances.is_empty() {
         text.push_str("no instances\n");
@@ -173,6 +176,14 @@ fn disagreements(status: &Status) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What is wanted and not served at all.
+fn set_aside(status: &Status) -> String {
+    let line = |it: &SetAside| {
+        visible(&format!("  {}: not served: {}", it.name, it.reason)).replace('\n', " ") + "\n"
+    };
+    status.set_aside.iter().map(line).collect()
 }
 
 fn instance_row(instance: &InstanceStatus, at: &str) -> Vec<String> {

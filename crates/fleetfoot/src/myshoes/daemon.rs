@@ -1,17 +1,14 @@
 //! The life of the process: plugin, lock, store, targets, faces, signals, and the way out.
 
-use std::convert::Infallible;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_controller::{
-    Clock, Controller, ControllerSettings, HostLimits, PoolSettings, StartError, Stopped,
-};
+use fleetfoot_controller::{Clock, Controller, ControllerSettings, StartError, Stopped};
 use fleetfoot_provisioner_shoes::{HostSettings, PluginHost, PluginOutput, ProcessModel};
 use fleetfoot_server::ControlRequest;
 use fleetfoot_server::listen::ListenError;
-use fleetfoot_server::myshoes::numbers::Shown;
 use fleetfoot_store::{
     LockError, NamedLock, ReadError, Search, StateDir, StateDirError, StateDirOpenError, Store,
     TargetsError,
@@ -20,16 +17,15 @@ use tokio::sync::watch;
 
 use super::Environment;
 use super::database::Place;
-use super::github::{self, AskError, Github};
+use super::docker_hub::Hub;
+use super::github::{AskError, Github};
 use super::plugin::{self, PluginError};
-use super::pools::Pools;
-use super::releases::Releases;
+use super::pools::Served;
 use super::rest::{self, Faces};
+use super::sync::Sync;
+use super::tokens;
 use crate::daemon::session_owner;
 use crate::daemon::signals::{self, Wish};
-
-/// Targets are looked at this often, whoever changed them.
-const SYNC: Duration = Duration::from_secs(30);
 
 /// The named lock is asked for this often.
 const LOCK_CHECK: Duration = Duration::from_secs(2);
@@ -100,7 +96,11 @@ pub async fn run(environment: Environment) -> Result<Stopped, MyshoesError> {
     }
     tracing::info!("Scale set mode enabled");
     let program = plugin::find(&environment).await?;
-    let github = Github::new(&environment.settings.github_url, &environment.settings.app)?;
+    let github = Github::new(
+        &environment.settings.github_url,
+        &environment.settings.app,
+        environment.own.stores_tokens,
+    )?;
     let state_dir = StateDir::resolve(&Search::from_environment(None, false))?;
     if let Some(warning) = state_dir.warning() {
         tracing::warn!(state_dir = %state_dir.path().display(), "{warning}");
@@ -156,23 +156,8 @@ impl Daemon {
         lock: Option<NamedLock>,
     ) -> Result<Stopped, MyshoesError> {
         let faces = Faces::open(&self.environment, &self.state_dir, self.github.clone()).await?;
-        let releases = Releases::new(&self.environment);
-        let mut sync = Sync {
-            pools: Pools::new(
-                &self.environment,
-                self.github.clone(),
-                self.host.clone(),
-                releases.subscribe(),
-            ),
-            releases,
-            github: self.github.clone(),
-            shown: watch::Sender::new(Shown {
-                max_connections: self.environment.settings.max_connections,
-                max_deleting: self.environment.settings.max_deleting,
-                ..Shown::default()
-            }),
-        };
-        let pools = sync.look(&self.store).await?;
+        let mut sync = Sync::new(&self.environment, self.github.clone(), self.host.clone());
+        let Served { pools, set_aside } = sync.look(&self.store, &BTreeSet::new()).await?;
         let settings = ControllerSettings {
             session_owner: format!("myshoes-manager-{}", session_owner()),
             boot_id: fleetfoot_store::boot_id().ok(),
@@ -183,10 +168,12 @@ impl Daemon {
         tracing::info!("Starting in scale set mode");
         let controller =
             Controller::start(self.store.clone(), pools, settings, clock.clone()).await?;
+        controller.set_aside(set_aside);
         let (stop, stopping) = watch::channel(false);
-        let shown = sync.shown.subscribe();
+        let (hub_tells, hub) = watch::channel(None);
+        let shown = sync.shown();
         let (serving, mut requests) =
-            faces.serve(&self.environment, &self.store, &controller, clock, shown, &stopping);
+            faces.serve(&self.environment, &self.store, &controller, clock, shown, hub, &stopping);
         let successor = tokio::select! {
             biased;
             wish = wishes.next() => match wish {
@@ -198,6 +185,8 @@ impl Daemon {
             // Whoever has the lock now must not meet us: nothing more is written, what was begun is in rows.
             () = lost(lock) => return Err(MyshoesError::LockLost),
             never = sync.run(&self.store, &controller) => match never {},
+            never = tokens::keep(self.github.clone(), self.store.clone()) => match never {},
+            never = Hub::new(&self.environment.settings.docker_hub).run(hub_tells) => match never {},
         };
         wishes.exit_on_the_next();
         let stopped =
@@ -217,57 +206,5 @@ async fn lost(lock: Option<NamedLock>) {
     let Some(mut lock) = lock else { return std::future::pending().await };
     while lock.is_held().await {
         tokio::time::sleep(LOCK_CHECK).await;
-    }
-}
-
-/// From targets to pools, again and again.
-struct Sync {
-    pools: Pools,
-    releases: Releases,
-    github: Arc<Github>,
-    shown: watch::Sender<Shown>,
-}
-
-impl Sync {
-    async fn run(&mut self, store: &Store, controller: &Controller) -> Infallible {
-        let mut changes = store.target_changes();
-        loop {
-            tokio::select! {
-                biased;
-                Ok(()) = changes.changed() => {}
-                () = tokio::time::sleep(SYNC) => {}
-            }
-            if let Err(error) = self.once(store, controller).await {
-                tracing::error!("[scaleset] failed to sync targets: {}", crate::chain(&error));
-            }
-        }
-    }
-
-    async fn once(&mut self, store: &Store, controller: &Controller) -> Result<(), MyshoesError> {
-        let pools = self.look(store).await?;
-        controller.apply(pools, HostLimits::default()).await?;
-        Ok(())
-    }
-
-    /// The pools of the targets as they are now.
-    async fn look(&mut self, store: &Store) -> Result<Vec<PoolSettings>, MyshoesError> {
-        let targets = store.targets().await.inspect_err(|_| {
-            self.shown.send_modify(|shown| shown.failed = vec!["collect.datastore"]);
-        })?;
-        let pools = self.pools.of(&targets, store).await;
-        self.releases.look(&pools).await;
-        let named = self.pools.named(&targets);
-        let installations = self.github.installations().await;
-        self.shown.send_modify(|shown| {
-            shown.targets = named;
-            match &installations {
-                Ok(known) => {
-                    shown.installations = known.iter().map(github::shown).collect();
-                    shown.failed.clear();
-                }
-                Err(_) => shown.failed = vec!["collect.github"],
-            }
-        });
-        Ok(pools)
     }
 }

@@ -1,19 +1,22 @@
 //! What GitHub is asked about scopes: where the App is installed, and whether a target may be made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fleetfoot_core::Timestamp;
 use fleetfoot_github::{
-    App, ConfigUrl, Connection, Credentials, ErrorKind, GithubError, Http, HttpSettings,
-    Installation, Scope,
+    App, CallCounts, CallKind, Calls, ConfigUrl, Connection, Credentials, Durations, ErrorKind,
+    GithubError, Http, HttpSettings, Installation, RateLimit, Scope,
 };
 use fleetfoot_myshoes::environment;
 use fleetfoot_myshoes::rules::Failure;
 use fleetfoot_server::myshoes::Scopes;
-use fleetfoot_server::myshoes::numbers::ShownInstallation;
+use fleetfoot_server::myshoes::numbers::{ShownCalls, ShownDurations, ShownInstallation};
+use fleetfoot_server::wall_clock;
+use fleetfoot_store::StoredToken;
 
 /// Where the App is installed is known for so long.
 const KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
@@ -43,6 +46,8 @@ pub struct Github {
     app: environment::App,
     caller: App,
     known: Mutex<Known>,
+    /// Tokens are to be stored, as the original does.
+    stores_tokens: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,12 +63,12 @@ impl Github {
     ///
     /// # Errors
     /// If the address or the App's key cannot be used.
-    pub fn new(url: &str, app: &environment::App) -> Result<Self, AskError> {
+    pub fn new(url: &str, app: &environment::App, stores_tokens: bool) -> Result<Self, AskError> {
         let http = Http::new(HttpSettings::default())?;
         let any = config_url(url, ANY_SCOPE).ok_or_else(|| AskError::Scope(url.to_owned()))?;
         let caller = App::new(&http, &any, &app.id.to_string(), &app.private_key)?;
         let (url, app) = (url.to_owned(), app.clone());
-        Ok(Self { http, url, app, caller, known: Mutex::default() })
+        Ok(Self { http, url, app, caller, known: Mutex::default(), stores_tokens })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -148,11 +153,34 @@ impl Github {
     }
 
     /// Forgets ways that nobody needs any more.
-    pub fn keep(&self, scopes: &[&str]) {
-        self.known().connections.retain(|(scope, _), _| scopes.contains(&scope.as_str()));
+    pub fn keep(&self, scopes: &BTreeSet<&str>) {
+        self.known().connections.retain(|(scope, _), _| scopes.contains(scope.as_str()));
     }
 
-    async fn may_register(&self, scope: &str) -> Result<(), Failure> {
+    /// Installation tokens are to be stored.
+    #[must_use]
+    pub fn stores_tokens(&self) -> bool {
+        self.stores_tokens
+    }
+
+    /// What was asked of GitHub.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        self.http.calls()
+    }
+
+    /// What GitHub last said of the calls that are left, by scope.
+    #[must_use]
+    pub fn rate_limits(&self) -> Vec<(String, RateLimit)> {
+        let known = self.known();
+        let told = known
+            .connections
+            .iter()
+            .filter_map(|((scope, _), connection)| Some((scope.clone(), connection.rate_limit()?)));
+        told.collect()
+    }
+
+    async fn may_register(&self, scope: &str) -> Result<Connection, Failure> {
         if let Err(error) = self.ask_installations().await {
             tracing::error!(%error, "failed to list installations");
             let is_known = self.known().installations.is_some();
@@ -195,7 +223,7 @@ impl Github {
             return Err(Failure::Runners);
         }
         match tokio::time::timeout(CALL_BOUND, connection.list_runners()).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(connection),
             Ok(Err(error)) => {
                 tracing::error!(scope, error = error.chain(), "failed to list runners");
                 Err(Failure::Runners)
@@ -209,9 +237,29 @@ impl Scopes for Github {
     fn admit<'a>(
         &'a self,
         scope: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>> {
-        Box::pin(self.may_register(scope))
+    ) -> Pin<Box<dyn Future<Output = Result<Option<StoredToken>, Failure>> + Send + 'a>> {
+        Box::pin(async move {
+            let connection = self.may_register(scope).await?;
+            if !self.stores_tokens {
+                return Ok(None);
+            }
+            stored_token(&connection).await.map(Some).map_err(|error| {
+                tracing::error!(scope, error = error.chain(), "failed to get a token to be stored");
+                Failure::Token
+            })
+        })
     }
+}
+
+/// A new token of a scope's installation, as the original stores it.
+///
+/// # Errors
+/// If GitHub gives none.
+pub(super) async fn stored_token(connection: &Connection) -> Result<StoredToken, GithubError> {
+    let (token, ends_at) = connection.issue_token().await?;
+    // GitHub's tokens last for an hour.
+    let ends_at = ends_at.unwrap_or_else(|| wall_clock().0 / 1000 + 3600);
+    Ok(StoredToken { token, expires_at: Timestamp(ends_at * 1000) })
 }
 
 /// An installation as metrics name it.
@@ -226,6 +274,21 @@ pub(super) fn shown(installation: &Installation) -> ShownInstallation {
     }
 }
 
+/// Calls as metrics show them.
+pub(super) fn shown_calls(calls: &Calls) -> Vec<ShownCalls> {
+    let durations = |it: Durations| ShownDurations { buckets: it.buckets, sum: it.sum };
+    let shown = |(kind, counts): (CallKind, CallCounts)| ShownCalls {
+        operation: kind.operation,
+        path: kind.path,
+        method: kind.method,
+        is_rest: kind.is_rest,
+        ended: counts.ended.into_iter().map(|(class, it)| (class, durations(it))).collect(),
+        errors: counts.errors,
+        in_flight: counts.in_flight,
+    };
+    calls.counts().into_iter().map(shown).collect()
+}
+
 fn config_url(base: &str, scope: &str) -> Option<ConfigUrl> {
-    ConfigUrl::parse(&format!("{base}/{scope}")).ok()
+    ConfigUrl::under(base, scope).ok()
 }

@@ -3,19 +3,19 @@
 //! | Target | Pool |
 //! | --- | --- |
 //! | gets jobs | served |
-//! | `suspend`, or `SCALESET_MAX_RUNNERS=0` | drained, its session closed; the scale set stays |
-//! | `deleted` | drained; then its scale set is deleted, if we made it |
+//! | `suspend`, or a limit of 0 | drained, its session closed; the scale set stays |
+//! | `deleted`, or its mode is `webhook` | drained; then its scale set is deleted, if we made it |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleetfoot_controller::PoolSettings;
+use fleetfoot_controller::{PoolSettings, ScaleSetEnd};
 use fleetfoot_core::host::Footprint;
 use fleetfoot_core::{Naming, PoolName, PoolSpec, PoolState, ResourceType, Span};
 use fleetfoot_github::{Connection, LabelKind};
 use fleetfoot_myshoes::environment::ScaleSet;
 use fleetfoot_myshoes::names;
-use fleetfoot_myshoes::target::Status;
+use fleetfoot_myshoes::target::{Mode, Status};
 use fleetfoot_provisioner_shoes::script::ScriptSettings;
 use fleetfoot_provisioner_shoes::{PluginHost, ShoesPool, ShoesProvisioner};
 use fleetfoot_store::{RunnerRows, Store, TargetRow};
@@ -44,9 +44,21 @@ pub struct Pools {
     github_url: String,
     calls: usize,
     made: BTreeMap<PoolName, (Recipe, Arc<ShoesProvisioner>)>,
-    /// Targets that could not be served at the last look: said once.
-    unserved: BTreeSet<String>,
+    /// Pools that could not be put together at the last look: said once.
+    set_aside: BTreeMap<PoolName, String>,
 }
+
+/// What the targets come to.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// Pools, those that are only drained included.
+    pub pools: Vec<PoolSettings>,
+    /// Pools that targets want and that are not among them, or only to be drained; with the reason.
+    pub set_aside: BTreeMap<PoolName, String>,
+}
+
+/// Why a target whose mode says so has no scale set.
+const WEBHOOK: &str = "its mode is webhook, which this version does not serve: it gets no scale set, say \"mode\":\"scaleset\" for one";
 
 /// Everything of a target that its provisioner is made from.
 type Recipe = (ResourceType, String);
@@ -70,48 +82,69 @@ impl Pools {
             github_url: environment.settings.github_url.clone(),
             calls: usize::try_from(environment.settings.max_connections).unwrap_or(usize::MAX),
             made: BTreeMap::new(),
-            unserved: BTreeSet::new(),
+            set_aside: BTreeMap::new(),
         }
     }
 
-    /// The pools of these targets. One that cannot be put together is left as it is and tried at the next look.
-    pub async fn of(&mut self, targets: &[TargetRow], store: &Store) -> Vec<PoolSettings> {
-        let mut pools = Vec::new();
+    /// The pools of these targets. One that cannot be put together is left as it is and tried at the next look. Names
+    /// that are `taken` already are no target's.
+    pub async fn of(
+        &mut self,
+        targets: &[TargetRow],
+        store: &Store,
+        taken: &BTreeSet<PoolName>,
+    ) -> Served {
+        let mut served = Served::default();
         let mut rows = BTreeMap::new();
         let present = store.pools();
-        let mut unserved = BTreeSet::new();
         for (name, target) in named(targets, &self.scale_set.name_prefix) {
             let state = present.get(&name).map(Arc::as_ref);
-            let is_served =
-                Status::of(&target.status).can_receive() && self.scale_set.max_runners > 0;
+            let receives = Status::of(&target.status).can_receive();
+            if taken.contains(&name) {
+                if receives {
+                    let reason = "a pool of the configuration has its name".to_owned();
+                    served.set_aside.insert(name, reason);
+                }
+                continue;
+            }
+            let is_webhook = mode(target) == Mode::Webhook;
+            if receives && is_webhook {
+                served.set_aside.insert(name.clone(), WEBHOOK.to_owned());
+            }
+            let is_served = receives && !is_webhook && self.limit(target) > 0;
             if !is_served && state.is_none() {
                 continue;
             }
             match self.connection(target, state).await {
                 Ok((connection, reference)) => {
                     rows.insert(name.clone(), self.rows(target));
-                    pools.push(self.pool(name, target, connection, reference, !is_served));
+                    served.pools.push(self.pool(name, target, connection, reference, !is_served));
                 }
                 Err(reason) => {
-                    if !self.unserved.contains(&target.id) {
+                    if self.set_aside.get(&name) != Some(&reason) {
                         let scope = &target.scope;
                         tracing::error!(
                             "[scaleset] failed to start listener for target {scope}: {reason}"
                         );
                     }
-                    unserved.insert(target.id.clone());
+                    served.set_aside.insert(name, reason);
                 }
             }
         }
-        self.unserved = unserved;
+        self.set_aside.clone_from(&served.set_aside);
         if let Err(error) = store.keep_runner_rows(rows).await {
             tracing::error!(error = %crate::chain(&error), "runner rows are as they were");
         }
-        let kept: BTreeSet<&PoolName> = pools.iter().map(|pool| &pool.name).collect();
+        let kept: BTreeSet<&PoolName> = served.pools.iter().map(|pool| &pool.name).collect();
         self.made.retain(|name, _| kept.contains(name));
-        let scopes: Vec<&str> = targets.iter().map(|target| target.scope.as_str()).collect();
+        let scopes = targets.iter().map(|target| target.scope.as_str()).collect();
         self.github.keep(&scopes);
-        pools
+        served
+    }
+
+    /// Machines at most: the target's own limit, or the one for all.
+    fn limit(&self, target: &TargetRow) -> u32 {
+        target.own.max_runners.unwrap_or(self.scale_set.max_runners)
     }
 
     /// Each target with its pool's name.
@@ -157,7 +190,7 @@ impl Pools {
         let provisioner = self.provisioner(&name, target);
         let group = &self.scale_set.runner_group;
         let is_default_group = group.eq_ignore_ascii_case("default");
-        let max_runners = if removed { 0 } else { self.scale_set.max_runners };
+        let max_runners = if removed { 0 } else { self.limit(target) };
         PoolSettings {
             provisioner,
             scale_set_name: Some(set),
@@ -171,7 +204,7 @@ impl Pools {
             backend_concurrency: self.calls,
             footprint: Footprint::default(),
             removed,
-            deletes_scale_set: Status::of(&target.status) == Status::Deleted,
+            scale_set_end: scale_set_end(target),
             takeover: false,
             digest: format!("{} {}", target.resource_type, max_runners),
             runner: None,
@@ -210,6 +243,18 @@ impl Pools {
         self.made.insert(name.clone(), (recipe, made.clone()));
         made
     }
+}
+
+/// What brings its jobs: the target's own word, or the switch for all, which is on where this is asked.
+fn mode(target: &TargetRow) -> Mode {
+    target.own.mode.as_deref().and_then(Mode::of).unwrap_or(Mode::ScaleSet)
+}
+
+/// What becomes of its scale set while it is not served.
+fn scale_set_end(target: &TargetRow) -> ScaleSetEnd {
+    // In webhook mode nobody would serve the jobs that GitHub gives to it.
+    let goes = Status::of(&target.status) == Status::Deleted || mode(target) == Mode::Webhook;
+    if goes { ScaleSetEnd::Goes } else { ScaleSetEnd::StaysForNow }
 }
 
 fn spec(max_runners: u32) -> PoolSpec {
@@ -267,6 +312,8 @@ fn named<'a>(targets: &'a [TargetRow], prefix: &str) -> Vec<(PoolName, &'a Targe
 mod tests {
     use fleetfoot_core::Timestamp;
 
+    use fleetfoot_store::TargetSettings;
+
     use super::*;
 
     fn target(id: &str, scope: &str, at: i64) -> TargetRow {
@@ -280,6 +327,7 @@ mod tests {
             status_description: None,
             created_at: Timestamp(at),
             updated_at: Timestamp(at),
+            own: TargetSettings::default(),
         }
     }
 
@@ -298,6 +346,27 @@ mod tests {
         assert_eq!(names[1], ("myshoes-a-b-c-3d3ab4cd", "a-b/c"));
         assert_eq!(names[2].0.len(), 64);
         assert!(names[2].0.ends_with("o-5d3ab4cd"), "{}", names[2].0);
+    }
+
+    #[test]
+    fn what_is_said_of_a_target_decides_what_becomes_of_its_scale_set() {
+        let of = |status: &str, mode: Option<&str>| {
+            let own = TargetSettings { mode: mode.map(str::to_owned), max_runners: None };
+            scale_set_end(&TargetRow {
+                status: status.to_owned(),
+                own,
+                ..target("3d3ab4cd", "acme", 1)
+            })
+        };
+        for (status, mode, end) in [
+            ("active", None, ScaleSetEnd::StaysForNow),
+            ("suspend", Some("scaleset"), ScaleSetEnd::StaysForNow),
+            ("active", Some("odd"), ScaleSetEnd::StaysForNow),
+            ("active", Some("webhook"), ScaleSetEnd::Goes),
+            ("deleted", None, ScaleSetEnd::Goes),
+        ] {
+            assert_eq!(of(status, mode), end, "{status} {mode:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleetfoot_controller::{Clock, Controller, Tasks};
-use fleetfoot_server::myshoes::numbers::{self, Shown};
+use fleetfoot_github::RateLimit;
+use fleetfoot_server::myshoes::numbers::{self, Shown, ShownLimit};
 use fleetfoot_server::myshoes::{MyshoesState, router};
 use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState, listen};
 use fleetfoot_store::{StateDir, Store};
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::daemon::MyshoesError;
-use super::github::Github;
+use super::github::{Github, shown_calls};
 use super::{Environment, log};
 
 /// Both, open and not served yet.
@@ -63,6 +64,7 @@ impl Faces {
         controller: &Controller,
         clock: Clock,
         shown: watch::Receiver<Shown>,
+        hub: watch::Receiver<Option<(f64, f64)>>,
         stop: &watch::Receiver<bool>,
     ) -> (Vec<JoinHandle<()>>, mpsc::Receiver<ControlRequest>) {
         let tasks = Tasks::default();
@@ -83,7 +85,7 @@ impl Faces {
         };
         let numbers =
             fleetfoot_server::record::watch(store.clone(), metrics, stopped(stop.clone()));
-        let page = page(state.clone(), shown);
+        let page = page(state.clone(), shown, self.github.clone(), hub);
         let api = router(MyshoesState {
             store: store.clone(),
             scopes: self.github,
@@ -122,12 +124,25 @@ impl Faces {
 fn page(
     state: ServerState,
     shown: watch::Receiver<Shown>,
+    github: Arc<Github>,
+    hub: watch::Receiver<Option<(f64, f64)>>,
 ) -> Arc<dyn Fn() -> String + Send + Sync> {
     let scrapes = AtomicU64::new(0);
     Arc::new(move || {
         let ours = state.render_metrics();
         let scrapes = scrapes.fetch_add(1, Ordering::Relaxed) + 1;
-        let shown = Shown { scrapes, ..shown.borrow().clone() };
+        let limit = |(scope, it): (String, RateLimit)| ShownLimit {
+            scope,
+            limit: it.limit,
+            remaining: it.remaining,
+        };
+        let shown = Shown {
+            scrapes,
+            calls: shown_calls(github.calls()),
+            limits: github.rate_limits().into_iter().map(limit).collect(),
+            docker_hub: *hub.borrow(),
+            ..shown.borrow().clone()
+        };
         let health = state.health.borrow().clone();
         let now = (state.clock)();
         let theirs = numbers::render(&shown, &state.store.pools(), &health, now, &ours);

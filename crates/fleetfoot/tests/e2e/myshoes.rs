@@ -318,6 +318,7 @@ async fn a_mistake_is_one_line_that_names_its_variable() {
         ("SCALESET_MAX_RUNNERS", Some("x"), "SCALESET_MAX_RUNNERS: `x` is no whole number"),
         ("PLUGIN_SHA256", Some(&"0".repeat(64)), "PLUGIN_SHA256: "),
         ("STANDBY_PORT", Some("x"), "STANDBY_PORT: `x` is no port"),
+        ("MYSQL_URL", Some("u@/d?tls=my-own"), "MYSQL_URL: `tls=my-own` cannot be used"),
     ] {
         let output = shoes.ends(name, value).await;
         let text = String::from_utf8(output.stderr).unwrap();
@@ -533,5 +534,119 @@ async fn on_its_own_database_one_works_and_the_next_takes_over() {
     // What runs on is left to the next start, or to the original.
     assert_eq!(database.number("SELECT COUNT(*) FROM runners_running").await, 2);
     assert_eq!(shoes.count("add"), 4, "{:?}", shoes.calls());
+    database.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_has_a_limit_and_a_mode_of_its_own() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await.with_variable("SCALESET_MAX_RUNNERS", "1");
+    let (daemon, api) = shoes.started().await;
+    let body = json!({ "scope": ORG, "resource_type": "nano", "max_runners": 3 });
+    let (status, target) = api.post("/target", &body).await;
+    assert_eq!((status, &target["max_runners"]), (201, &json!(3)), "{target}");
+    let hook = json!({ "scope": "acme/hook", "resource_type": "nano", "mode": "webhook" });
+    let (status, hook) = api.post("/target", &hook).await;
+    assert_eq!(status, 201, "{hook}");
+    let own =
+        |state: &BoxState| state.scale_sets.first().is_some_and(|set| set.capacity == Some(3));
+    shoes.sets("its own limit", own).await;
+    shoes.queue(ORG, "myshoes-acme", 3, 2_000);
+    shoes.bed.running(3).await;
+    // The other one has no scale set, and both tell why.
+    for words in [vec!["status"], vec!["why", "myshoes-acme-hook"]] {
+        let mut command = shoes.bed.command();
+        command.args(&words).env("STATE_DIRECTORY", shoes.bed.state_dir());
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("its mode is webhook"), "{words:?}: {text}");
+    }
+    assert_eq!(shoes.bed.github.state().scale_sets.len(), 1);
+    // Moved to a scale set and back, it gets one and loses it.
+    let path = format!("/target/{}", hook["id"].as_str().unwrap());
+    api.post(&path, &json!({ "scope": "acme/hook", "mode": "scaleset" })).await;
+    shoes.sets("two scale sets", |state| state.scale_sets.len() == 2).await;
+    api.post(&path, &json!({ "scope": "acme/hook", "mode": "webhook" })).await;
+    shoes.sets("one scale set", |state| state.scale_sets.len() == 1).await;
+    shoes.bed.all_succeeded(3, BOUND).await;
+    shoes.nothing_left().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scale_set_whose_making_a_kill_cut_off_goes_with_its_target() {
+    use fleetfoot_sim::{Endpoint, Fault, FaultAction};
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await;
+    let github = &shoes.bed.github;
+    github.inject(Fault::once(Endpoint::CreateScaleSet, FaultAction::LoseAnswer));
+    github.inject(Fault::always(Endpoint::GetScaleSet, FaultAction::Cut).skip(1));
+    let (daemon, api) = shoes.started().await;
+    let target = api.create(ORG, "nano").await;
+    shoes.sets("the scale set", |state| state.scale_sets.len() == 1).await;
+    daemon.kill().await;
+    // GitHub says nothing of sets when it comes back, and its target is deleted before it does.
+    let (daemon, api) = shoes.started().await;
+    api.delete(&target).await;
+    shoes.bed.github.clear_faults();
+    shoes.sets("no scale set", |state| state.scale_sets.is_empty()).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_stored_for_who_wants_them() {
+    let Some(plugin) = plugin() else { return };
+    let Some(database) = Database::new().await else { return };
+    let shoes = Shoes::new(plugin)
+        .await
+        .with_variable("MYSQL_URL", &database.dsn)
+        .with_variable("MYSHOES_STORE_TOKENS", "true");
+    sqlx::query(
+        "INSERT INTO targets (uuid, scope, github_token, token_expired_at, resource_type) VALUES \
+         ('3d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1', 'acme', '', '2000-01-01 00:00:00', 'small')",
+    )
+    .execute(&database.admin)
+    .await
+    .unwrap();
+    let (daemon, api) = shoes.started().await;
+    let target = api.create("acme/app", "nano").await;
+    assert_ne!(target["token_expired_at"], "2000-01-01T00:00:00Z");
+    let fresh = "SELECT COUNT(*) FROM targets WHERE github_token LIKE 'ghs%' AND \
+         token_expired_at > NOW() + INTERVAL 20 MINUTE";
+    eventually("both tokens", BOUND, || async {
+        (database.number(fresh).await == 2).then_some(())
+    })
+    .await;
+    assert!(!daemon.stderr().contains("ghs"), "no token is logged");
+    daemon.stop().await;
+    database.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_reached_by_socket_and_with_parameters() {
+    let Some(plugin) = plugin() else { return };
+    let Some(database) = Database::new().await else { return };
+    let run = async |sql: String| {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&database.admin).await.unwrap();
+    };
+    // Who comes by the socket is another user to the server.
+    let user = unique("u");
+    run(format!("CREATE USER '{user}'@'localhost' IDENTIFIED BY 'p/w@d'")).await;
+    run(format!("GRANT ALL ON {}.* TO '{user}'@'localhost'", database.name)).await;
+    let socket = sqlx::query("SELECT @@socket").fetch_one(&database.admin).await.unwrap();
+    let socket: String = sqlx::Row::get_unchecked(&socket, 0);
+    let dsn = format!(
+        "{user}:p/w@d@unix({socket})/{}?parseTime=true&loc=Asia%2FTokyo&timeout=5s&tls=false",
+        database.name
+    );
+    let shoes = Shoes::new(plugin).await.with_variable("MYSQL_URL", &dsn);
+    let (daemon, api) = shoes.started().await;
+    api.create(ORG, "nano").await;
+    assert_eq!(database.number("SELECT COUNT(*) FROM targets").await, 1);
+    let lines = daemon.stderr();
+    assert!(lines.contains("MYSQL_URL: timeout is not used"), "{lines}");
+    assert!(!lines.contains("p/w@d"), "no password is logged");
+    daemon.stop().await;
+    run(format!("DROP USER '{user}'@'localhost'")).await;
     database.done().await;
 }
