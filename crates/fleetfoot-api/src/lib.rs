@@ -10,17 +10,19 @@
 //! [`Client`] to ask a running daemon.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod aside;
 mod client;
 mod error;
 mod types;
 mod why;
 
+pub use aside::SetAside;
 pub use client::{Client, ClientError, EventQuery};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use types::{
     CauseInfo, CircuitInfo, ControllerInfo, DemandInfo, DiscrepancyInfo, EventInfo, EventList,
     ExitInfo, InstanceList, InstanceStatus, JobInfo, ListenerInfo, LogTail, OwnerInfo, PoolList,
-    PoolStatus, RunnerInfo, SetAside, Source, Status, StopRequest, StoreBehind, TakeoverAnswer,
+    PoolStatus, RunnerInfo, Source, Status, StopRequest, StoreBehind, TakeoverAnswer,
 };
 pub use why::{Subject, Why};
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::aside::SetAside;
+
 /// Where an answer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,15 +49,6 @@ pub struct Status {
     /// Pools that are wanted and not served at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set_aside: Vec<SetAside>,
-}
-
-/// A pool that is wanted and not served at all: it has no place in the list of pools.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetAside {
-    /// The name it would have.
-    pub name: String,
-    /// Why, in a sentence.
-    pub reason: String,
 }
 
 /// One of several controllers that share a store.

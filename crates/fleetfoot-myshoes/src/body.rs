@@ -87,11 +87,13 @@ pub fn target(body: &[u8]) -> Result<TargetBody, DecodeError> {
 }
 
 fn said<T>(value: &Value, read: impl FnOnce(&Value) -> Option<T>) -> Result<Said<T>, DecodeError> {
-    match value {
-        Value::Null => Ok(Said::Nothing),
-        Value::String(text) if text.is_empty() => Ok(Said::AsForAll),
-        other => read(other).map(Said::This).ok_or(DecodeError),
+    if value.is_null() {
+        return Ok(Said::Nothing);
     }
+    if value.as_str() == Some("") {
+        return Ok(Said::AsForAll);
+    }
+    read(value).map(Said::This).ok_or(DecodeError)
 }
 
 fn of_word(word: &str) -> ResourceType {

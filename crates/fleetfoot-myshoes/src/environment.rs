@@ -5,6 +5,7 @@
 //!                └──▶ Mistake: the first, in the original's order, naming its variable
 //! ```
 
+pub mod file;
 pub mod own;
 
 use std::fmt;

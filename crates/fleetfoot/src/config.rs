@@ -34,8 +34,8 @@ pub use schema::{schema_json, schema_text};
 pub use types::{
     AppSettings, Backend, BindMount, Config, Cpus, DiskShare, DockerConfig, GithubSettings,
     History, HostLimits, InstanceProxy, JitDelivery, LibvirtConfig, Listen, LogFormat, LogLevel,
-    LogSettings, ProcessConfig, PullPolicy, RunnerConfig, RunnerReleases, RunnerSource, Sandbox,
-    SimulatedConfig, TartConfig, TartMount, Timeouts, Tmpfs, WantedRelease,
+    LogSettings, MyshoesSettings, ProcessConfig, PullPolicy, RunnerConfig, RunnerReleases,
+    RunnerSource, Sandbox, SimulatedConfig, TartConfig, TartMount, Timeouts, Tmpfs, WantedRelease,
 };
 pub use units::{show_duration, show_size};
 pub use view::original_view;

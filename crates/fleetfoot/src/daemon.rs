@@ -1,7 +1,10 @@
 //! The life of the `run` process: lock, store, pools, faces, signals, and the way out.
 
+mod beside;
+mod faces;
 mod limits;
 mod notify;
+mod parts;
 mod reload;
 pub(crate) mod signals;
 mod store;
@@ -11,20 +14,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleetfoot_controller::{Controller, ControllerSettings, Pace, StartError, Stopped};
-use fleetfoot_core::Span;
-use fleetfoot_server::listen::{self, ListenError};
-use fleetfoot_server::{ControlRequest, Face, Metrics, ServerState};
+use fleetfoot_core::{PoolName, Span};
+use fleetfoot_server::listen::ListenError;
+use fleetfoot_server::{ControlRequest, Metrics, ServerState};
 use fleetfoot_store::{
-    LockError, Options, Retention, Search, StateDir, StateDirError, StateDirOpenError, Store,
+    LockError, NamedLock, Options, Retention, Search, StateDir, StateDirError, StateDirOpenError,
+    Store,
 };
-use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::credentials::{Flags, RealSurroundings, resolve};
 use crate::config::store::StoreUrlError;
 use crate::config::{Config, Flavor, LoadOptions};
+use crate::myshoes::Environment;
+use crate::myshoes::targets::{MyshoesError, Targets};
 use crate::wiring::{self, Surroundings, Wiring, WiringError};
 
+use beside::{Beside, run_beside};
+use faces::Faces;
+pub(crate) use parts::AllPools;
 use reload::Reloader;
 use signals::Wish;
 
@@ -45,6 +53,15 @@ pub struct DaemonOptions {
     pub flavor: Flavor,
     /// Ask a running fleetfoot to hand over first.
     pub takeover: bool,
+    /// Targets of myshoes beside the pools.
+    pub targets: Option<Environment>,
+}
+
+impl DaemonOptions {
+    /// There is a configuration; without one the targets are all there is.
+    fn has_file(&self) -> bool {
+        !self.config.path.as_os_str().is_empty()
+    }
 }
 
 /// The daemon could not start.
@@ -97,13 +114,35 @@ pub enum DaemonError {
     /// Signals cannot be received.
     #[error("failed to listen for signals")]
     Signals(#[source] std::io::Error),
+    /// Targets of myshoes.
+    #[error(transparent)]
+    Myshoes(#[from] MyshoesError),
 }
 
 impl DaemonError {
     /// The mistake is in the configuration, not in the surroundings.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Wiring(_) | Self::ListenToken { .. } | Self::StoreUrl(_))
+        let of_targets = |error: &MyshoesError| {
+            matches!(
+                error,
+                MyshoesError::Section(_) | MyshoesError::TwoStores | MyshoesError::WebhookMode
+            )
+        };
+        match self {
+            Self::Wiring(_) | Self::ListenToken { .. } | Self::StoreUrl(_) => true,
+            Self::Myshoes(error) => of_targets(error),
+            Self::StateDir(_)
+            | Self::Lock(_)
+            | Self::Store(_)
+            | Self::StoreRead(_)
+            | Self::Descriptors(_)
+            | Self::Listen(_)
+            | Self::Program(_)
+            | Self::Start(_)
+            | Self::PutBack
+            | Self::Signals(_) => false,
+        }
     }
 }
 
@@ -112,8 +151,12 @@ impl DaemonError {
 /// # Errors
 /// [`DaemonError`] when it could not start; what it began is undone.
 pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
-    let wishes = signals::listen().map_err(DaemonError::Signals)?;
+    let mut wishes = signals::listen().map_err(DaemonError::Signals)?;
     let config = &options.config;
+    let targets = match &options.targets {
+        Some(environment) => Some(Targets::ready(environment.clone()).await?),
+        None => None,
+    };
     limits::raise(&config.runners)?;
     let outrunner = options.flavor == Flavor::Outrunner;
     let key = options.state_dir.clone().or_else(|| config.state_dir.clone());
@@ -129,17 +172,55 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     } else {
         state_dir.lock()?
     };
-    let store = store::open(config, &state_dir, store_options(config)).await?;
+    let Some((named_lock, store)) =
+        open_store(&options, targets.as_ref(), &state_dir, &mut wishes).await?
+    else {
+        return Ok(Stopped { idle: 0, running: 0, clean: true });
+    };
     if let Some(behind) = store.behind() {
         tracing::warn!(
             cause = behind.as_str(),
             "{behind}, looking at everything outside before making anything"
         );
     }
-    let stopped = serve(&options, &state_dir, store.clone(), wishes).await;
+    let served = targets.as_ref().map(|targets| (targets, named_lock));
+    let stopped = serve(&options, &state_dir, store.clone(), wishes, served).await;
+    if matches!(stopped, Err(DaemonError::Myshoes(MyshoesError::LockLost))) {
+        // Nothing is said goodbye to: that would be written.
+        return stopped;
+    }
+    if let Some(targets) = &targets {
+        targets.end().await;
+    }
     store.close().await;
     drop(lock);
     stopped
+}
+
+type Opened = (Option<NamedLock>, Store);
+
+/// Opens the store; nothing if a signal came while it was waited for: a standby ends at once, it has begun nothing.
+async fn open_store(
+    options: &DaemonOptions,
+    targets: Option<&Targets>,
+    state_dir: &StateDir,
+    wishes: &mut signals::Wishes,
+) -> Result<Option<Opened>, DaemonError> {
+    let (config, with) = (&options.config, store_options(&options.config));
+    let by_targets = |it: &&Targets| it.names_store() || !options.has_file();
+    let Some(targets) = targets.filter(by_targets) else {
+        return Ok(Some((None, store::open(config, state_dir, with).await?)));
+    };
+    if options.has_file() && crate::config::store::find(config, &RealSurroundings)?.is_some() {
+        return Err(MyshoesError::TwoStores.into());
+    }
+    tokio::select! {
+        biased;
+        wish = wishes.next() => match wish {
+            Wish::Stop => Ok(None),
+        },
+        opened = targets.open(state_dir, &with) => opened.map(Some),
+    }
 }
 
 async fn serve(
@@ -147,6 +228,7 @@ async fn serve(
     state_dir: &StateDir,
     store: Store,
     wishes: signals::Wishes,
+    targets: Option<(&Targets, Option<NamedLock>)>,
 ) -> Result<Stopped, DaemonError> {
     let config = &options.config;
     let resolution = resolve(config, &options.flags, &RealSurroundings);
@@ -161,15 +243,28 @@ async fn serve(
     };
     let mut wiring = Wiring::new(&surroundings, config);
     let mut pools = wiring.pools(config, resolution).await?;
-    pools.extend(wiring::removed_pools(&store, &pools, &BTreeSet::new()));
+    let mut beside = match targets {
+        Some((targets, lock)) => Some(Beside::new(targets, lock, &store, &pools).await?),
+        None => None,
+    };
+    let of_targets = beside.as_mut().map(Beside::take).unwrap_or_default();
+    let known: BTreeSet<PoolName> = of_targets.iter().map(|pool| pool.name.clone()).collect();
+    pools.extend(wiring::removed_pools(&store, &pools, &known));
     let faces = Faces::open(config, state_dir).await?;
     for pool in &pools {
         prepare(pool);
     }
     let releases = wiring.releases();
+    let host = wiring::host_limits(config);
+    let all = Arc::new(AllPools::new(pools.clone(), of_targets.clone(), host.clone()));
+    pools.extend(of_targets);
     let settings = ControllerSettings {
-        host: wiring::host_limits(config),
-        session_owner: session_owner(),
+        host,
+        session_owner: if options.has_file() {
+            session_owner()
+        } else {
+            format!("myshoes-manager-{}", session_owner())
+        },
         boot_id: fleetfoot_store::boot_id().ok(),
         careful: store.was_lost(),
         runner_refused: releases.refused(),
@@ -185,9 +280,10 @@ async fn serve(
     let metrics = Metrics::install();
     metrics.config_loaded();
     let notify = notify::Notify::from_environment();
-    let reloader = Reloader::new(options, store.clone(), wiring, metrics.clone(), notify.clone());
+    let reloader =
+        Reloader::new(options, &all, store.clone(), wiring, metrics.clone(), notify.clone());
     let state = ServerState {
-        store,
+        store: store.clone(),
         health: controller.health(),
         logs: Arc::new(move |name, lines| {
             let reader = reader.clone();
@@ -198,7 +294,10 @@ async fn serve(
         metrics,
         clock: Arc::new(move || clock.now()),
     };
-    let serving = faces.serve(state, &faces_stopped);
+    let mut serving = faces.serve(state.clone(), beside.is_some(), &faces_stopped);
+    if let Some(beside) = &mut beside {
+        serving.extend(beside.serve(&controller, state, &faces_stopped));
+    }
     let mut wishes = wishes;
     let mut hangups = signals::hangups().map_err(DaemonError::Signals)?;
     notify.ready();
@@ -218,7 +317,8 @@ async fn serve(
                 true
             }
         },
-        never = reloader.serve(&controller, &mut hangups) => match never {},
+        error = run_beside(beside.as_mut(), &store, &controller, &all) => return Err(error.into()),
+        never = reloader.serve(&controller, &mut hangups), if options.has_file() => match never {},
         never = notify.stay_alive() => match never {},
         never = releases.run(|| oldest_instance(&instances)) => match never {},
     };
@@ -251,66 +351,6 @@ fn pace() -> Pace {
         return Pace { call_bound: fleetfoot_core::Span(ms), ..Pace::default() };
     }
     Pace::default()
-}
-
-/// Where the daemon can be reached.
-struct Faces {
-    control: tokio::net::UnixListener,
-    network: Option<(tokio::net::TcpListener, Face)>,
-}
-
-impl Faces {
-    async fn open(config: &Config, state_dir: &StateDir) -> Result<Self, DaemonError> {
-        let network = match &config.listen {
-            None => None,
-            Some(listen) => {
-                let token = match &listen.token_file {
-                    None => None,
-                    Some(path) => {
-                        let text = std::fs::read_to_string(path).map_err(|source| {
-                            DaemonError::ListenToken { path: path.clone(), source }
-                        })?;
-                        Some(Arc::new(SecretString::from(text.trim().to_owned())))
-                    }
-                };
-                let listener = listen::bind_tcp(listen.address).await?;
-                tracing::info!(address = %listen.address, "listening for http");
-                Some((listener, Face::Network { token }))
-            }
-        };
-        Ok(Self { control: listen::bind_control(&state_dir.control_socket())?, network })
-    }
-
-    fn serve(
-        self,
-        state: ServerState,
-        stop: &watch::Receiver<bool>,
-    ) -> Vec<tokio::task::JoinHandle<()>> {
-        let tasks = fleetfoot_controller::Tasks::default();
-        let stopped = |mut stop: watch::Receiver<bool>| async move {
-            let _ = stop.wait_for(|stop| *stop).await.is_ok();
-        };
-        let control = fleetfoot_server::router(state.clone(), &Face::Control);
-        let control_stop = stopped(stop.clone());
-        let mut serving = vec![tasks.spawn("control socket", async move {
-            if let Err(error) = listen::serve(self.control, control, control_stop).await {
-                tracing::error!(%error, "control socket failed");
-            }
-        })];
-        if let Some((listener, face)) = self.network {
-            let (store, metrics) = (state.store.clone(), state.metrics.clone());
-            let numbers = fleetfoot_server::record::watch(store, metrics, stopped(stop.clone()));
-            serving.push(tasks.spawn("numbers", numbers));
-            let router = fleetfoot_server::router(state, &face);
-            let network_stop = stopped(stop.clone());
-            serving.push(tasks.spawn("http", async move {
-                if let Err(error) = listen::serve(listener, router, network_stop).await {
-                    tracing::error!(%error, "http failed");
-                }
-            }));
-        }
-        serving
-    }
 }
 
 fn store_options(config: &Config) -> Options {

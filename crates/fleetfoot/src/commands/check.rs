@@ -73,6 +73,12 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
         }
     };
     plan.store = shared.as_ref().map(|url| format!("{} ({})", url.location(), url.source));
+    if let Some(section) = &config.myshoes {
+        match crate::myshoes::Environment::of_section(section) {
+            Ok(environment) => plan.targets = Some(environment.plan()),
+            Err(error) => notes.push(note("error", None, crate::chain(&error), None)),
+        }
+    }
     if !args.offline {
         notes.extend(outside(&config, &flags, &args).await);
         notes.extend(shared_store(shared.as_ref()).await);

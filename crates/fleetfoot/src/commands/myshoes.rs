@@ -1,11 +1,13 @@
 //! The program of the original myshoes under its own name: its variables, its API, its log lines.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use fleetfoot_myshoes::environment::Note;
-
-use crate::myshoes::{Environment, daemon, fail, log};
+use crate::config::credentials::Flags;
+use crate::config::{Config, Flavor, LoadError, LoadOptions, load};
+use crate::daemon::{self, DaemonOptions};
+use crate::myshoes::{Environment, fail, log, log_notes};
 
 /// Reads the environment and serves until told to stop.
 #[must_use]
@@ -18,19 +20,14 @@ pub fn main(words: &[OsString]) -> ExitCode {
         }
     };
     log::install(environment.settings.debug);
-    if !words.is_empty() {
-        tracing::warn!("arguments are not used: everything is configured by the environment");
-    }
-    for note in &environment.notes {
-        match note {
-            Note::Info(text) => tracing::info!("{text}"),
-            Note::Warning(text) => tracing::warn!("{text}"),
-        }
-    }
+    let options = match options(words, environment) {
+        Ok(options) => options,
+        Err(error) => return fail(&load_text(&error)),
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(daemon::run(environment)),
+        Ok(runtime) => runtime.block_on(daemon::run(options)),
         Err(error) => return fail(&format!("failed to start the runtime: {error}")),
     };
     match ended {
@@ -40,5 +37,51 @@ pub fn main(words: &[OsString]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(&crate::chain(&error)),
+    }
+}
+
+/// The original takes no word; `--config FILE` adds the pools of a file.
+fn options(words: &[OsString], environment: Environment) -> Result<DaemonOptions, LoadError> {
+    let load_options = LoadOptions::default();
+    let (mut config, mut text) = (Config::without_file(), Vec::new());
+    match file(words) {
+        Some(path) => {
+            let loaded = load(&path, &load_options)?;
+            for finding in loaded.report.warnings() {
+                tracing::warn!("{}", finding.one_line(&loaded.report.file));
+            }
+            (config, text) = (loaded.config, loaded.bytes);
+        }
+        None if words.is_empty() => {}
+        None => tracing::warn!(
+            "arguments are not used: everything is configured by the environment, and by --config FILE"
+        ),
+    }
+    log_notes(&environment);
+    Ok(DaemonOptions {
+        config,
+        text,
+        load: load_options,
+        flags: Flags::default(),
+        state_dir: None,
+        flavor: Flavor::Native,
+        takeover: false,
+        targets: Some(environment),
+    })
+}
+
+fn file(words: &[OsString]) -> Option<PathBuf> {
+    match words {
+        [flag, path] if flag == "--config" => Some(path.into()),
+        [word] => word.to_str()?.strip_prefix("--config=").map(PathBuf::from),
+        _ => None,
+    }
+}
+
+/// In one line, as every mistake of the original.
+fn load_text(error: &LoadError) -> String {
+    match error {
+        LoadError::Read { .. } => crate::chain(error),
+        LoadError::Invalid(report) => report.summary(),
     }
 }

@@ -78,6 +78,7 @@ fn run(options: Options) -> ExitCode {
         state_dir: None,
         flavor: Flavor::Outrunner,
         takeover: false,
+        targets: None,
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

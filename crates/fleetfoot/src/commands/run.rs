@@ -7,6 +7,8 @@ use crate::config::credentials::Flags;
 use crate::config::{Flavor, LoadError, LoadOptions, load};
 use crate::daemon::{self, DaemonError, DaemonOptions};
 use crate::logging;
+use crate::myshoes::targets::MyshoesError;
+use crate::myshoes::{Environment, log_notes};
 use crate::wiring::WiringError;
 
 /// What `run` is asked to do.
@@ -73,6 +75,11 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
         tracing::warn!("{}", finding.one_line(&loaded.report.file));
     }
     tracing::info!(runners = loaded.config.runners.len(), "configuration loaded");
+    let section = loaded.config.myshoes.as_ref().map(Environment::of_section).transpose();
+    let targets = section.map_err(|error| RunError::Daemon(MyshoesError::from(error).into()))?;
+    if let Some(environment) = &targets {
+        log_notes(environment);
+    }
     let stopped = daemon::run(DaemonOptions {
         config: loaded.config,
         text: loaded.bytes,
@@ -81,6 +88,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
         state_dir: options.state_dir,
         flavor: Flavor::Native,
         takeover: options.takeover,
+        targets,
     })
     .await
     .map_err(RunError::Daemon)?;

@@ -2,6 +2,7 @@
 
 mod backend;
 mod libvirt;
+mod myshoes;
 mod runner;
 mod table;
 mod top;
@@ -37,6 +38,7 @@ pub(crate) fn lower(
         history: lowering.history(file.table("history")),
         runner_releases: lowering.runner_releases(file.table("runner_releases")),
         host: lowering.host(file.table("host")),
+        myshoes: file.table("myshoes").map(|table| lowering.myshoes(table)),
         log: lowering.log(file.table("log")),
         runners: lowering.runners(path, file, &github),
         github,

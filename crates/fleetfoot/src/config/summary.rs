@@ -19,6 +19,9 @@ pub struct Summary {
     pub host: Vec<String>,
     /// Where health and metrics are served, if anywhere.
     pub listen: Option<String>,
+    /// How targets of myshoes are served beside the pools, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<String>,
     /// The database that several controllers share, without its password, and where its address was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
@@ -71,6 +74,7 @@ pub fn summarize(config: &Config, flags: &Flags) -> Summary {
         host,
         listen: config.listen.as_ref().map(|listen| listen.address.to_string()),
         store: None,
+        targets: None,
     }
 }
 
@@ -149,6 +153,9 @@ impl fmt::Display for Summary {
         }
         if !self.host.is_empty() {
             writeln!(f, "on this host: {}", self.host.join(", "))?;
+        }
+        if let Some(targets) = &self.targets {
+            writeln!(f, "targets of myshoes: {targets}")?;
         }
         if let Some(store) = &self.store {
             writeln!(f, "store shared with other controllers: {store}")?;

@@ -38,6 +38,8 @@ pub struct Config {
     pub host: HostLimits,
     /// GitHub settings of the whole file.
     pub github: GithubSettings,
+    /// Targets of myshoes beside the pools.
+    pub myshoes: Option<MyshoesSettings>,
     /// What is logged.
     pub log: LogSettings,
     /// The pools, in the order of their names.
@@ -45,11 +47,41 @@ pub struct Config {
 }
 
 impl Config {
+    /// What a daemon goes by that has no file: no pools, and no limit of the host.
+    #[must_use]
+    pub fn without_file() -> Self {
+        Self {
+            path: PathBuf::new(),
+            url: None,
+            token_file: None,
+            state_dir: None,
+            store_url_file: None,
+            takeover: false,
+            listen: None,
+            history: History::default(),
+            runner_releases: RunnerReleases::default(),
+            host: HostLimits { min_free_disk: DiskShare::Percent(0), ..HostLimits::default() },
+            github: GithubSettings::default(),
+            myshoes: None,
+            log: LogSettings::default(),
+            runners: Vec::new(),
+        }
+    }
+
     /// The runner of that name.
     #[must_use]
     pub fn runner(&self, name: &str) -> Option<&RunnerConfig> {
         self.runners.iter().find(|runner| runner.name == name)
     }
+}
+
+/// Targets of myshoes beside the pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MyshoesSettings {
+    /// An environment file of the original.
+    pub env_file: Option<PathBuf>,
+    /// Variables that come before those of the file.
+    pub variables: Vec<(String, String)>,
 }
 
 /// Where to serve health and metrics.

@@ -17,7 +17,7 @@ use tokio::signal::unix::Signal;
 
 use super::limits::{self, TooFewDescriptors};
 use super::notify::Notify;
-use super::{DaemonOptions, prepare};
+use super::{AllPools, DaemonOptions, prepare};
 use crate::config::changes::{Changes, Effect, changes};
 use crate::config::credentials::{RealSurroundings, resolve};
 use crate::config::summary::summarize;
@@ -78,6 +78,7 @@ enum Cause {
 /// Reads the configuration again, as often as it is asked to.
 pub(super) struct Reloader<'a> {
     options: &'a DaemonOptions,
+    all: &'a AllPools,
     store: Store,
     wiring: Wiring,
     metrics: Metrics,
@@ -92,13 +93,14 @@ impl<'a> Reloader<'a> {
     /// From a daemon that was started with `options`, its pools made by `wiring`.
     pub(super) fn new(
         options: &'a DaemonOptions,
+        all: &'a AllPools,
         store: Store,
         wiring: Wiring,
         metrics: Metrics,
         notify: Notify,
     ) -> Self {
         let text = options.text.clone();
-        Self { options, store, wiring, metrics, notify, text, refused: None }
+        Self { options, all, store, wiring, metrics, notify, text, refused: None }
     }
 
     /// Waits for reasons to read it again, and does.
@@ -196,7 +198,7 @@ impl<'a> Reloader<'a> {
         let removed = wiring::removed_pools(&self.store, &pools, &served);
         pools.extend(removed);
         self.prepare(&pools, &changes);
-        controller.apply(pools, wiring::host_limits(&config)).await?;
+        self.all.apply_file(controller, pools, wiring::host_limits(&config)).await?;
         let result = if changes.is_empty() { Reload::Unchanged } else { Reload::Applied };
         if result == Reload::Unchanged {
             tracing::info!("configuration is the same, credentials were read again");

@@ -8,7 +8,8 @@ use fleetfoot_store::{
 use secrecy::ExposeSecret as _;
 
 use super::Environment;
-use super::daemon::MyshoesError;
+use super::targets::MyshoesError;
+use crate::daemon::DaemonError;
 
 /// A line that says that the database is waited for comes this often.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -69,9 +70,13 @@ impl Place {
     ///
     /// # Errors
     /// What waiting does not help.
-    pub async fn open(&self, state_dir: &StateDir) -> Result<Store, MyshoesError> {
+    pub async fn open(
+        &self,
+        state_dir: &StateDir,
+        options: &Options,
+    ) -> Result<Store, DaemonError> {
         loop {
-            let options = Options { member: self.member(state_dir)?, ..Options::default() };
+            let options = Options { member: self.member(state_dir)?, ..options.clone() };
             let error = match state_dir.open_store(self.location.clone(), options).await {
                 Ok(store) => {
                     if store.membership().is_some() {
@@ -94,7 +99,7 @@ impl Place {
     }
 
     /// Where others may share the store and no named lock keeps them away, leases do.
-    fn member(&self, state_dir: &StateDir) -> Result<Option<Membership>, MyshoesError> {
+    fn member(&self, state_dir: &StateDir) -> Result<Option<Membership>, DaemonError> {
         if self.lock.is_some() || matches!(self.location, Location::Sqlite(_)) {
             return Ok(None);
         }

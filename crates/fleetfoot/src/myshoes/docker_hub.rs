@@ -74,10 +74,11 @@ mod tests {
     use super::*;
 
     /// Answers requests in turn; what was asked.
-    async fn stub(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+    async fn stub(answers: Vec<&'static str>) -> (String, tokio::task::JoinSet<Vec<String>>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let serving = tokio::spawn(async move {
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move {
             let mut asked = Vec::new();
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -98,7 +99,7 @@ mod tests {
         let limits = "HTTP/1.1 200 OK\r\nconnection: close\r\nratelimit-limit: 100;w=21600\r\n\
             ratelimit-remaining: 76;w=21600\r\ncontent-length: 0\r\n\r\n";
         let none = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        let (address, serving) = stub(vec![token, limits, token, none]).await;
+        let (address, mut serving) = stub(vec![token, limits, token, none]).await;
         let hub = Hub {
             user: DockerHub::User("me".to_owned(), "pw".into()),
             token: format!("{address}/token"),
@@ -106,7 +107,7 @@ mod tests {
         };
         assert_eq!(hub.look().await, Ok((100.0, 76.0)));
         assert_eq!(hub.look().await, Err("its answer states no limit".to_owned()));
-        let asked = serving.await.unwrap();
+        let asked = serving.join_next().await.unwrap().unwrap();
         assert!(asked[0].contains("Basic bWU6cHc="), "{}", asked[0]);
         assert!(asked[1].starts_with("HEAD /manifest") && asked[1].contains("Bearer t0k"));
     }

@@ -6,23 +6,24 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_controller::{Controller, HostLimits};
+use fleetfoot_controller::Controller;
 use fleetfoot_core::PoolName;
 use fleetfoot_server::myshoes::numbers::Shown;
 use fleetfoot_store::{Store, TargetsError};
 use tokio::sync::watch;
 
 use super::Environment;
-use super::daemon::MyshoesError;
 use super::github::{self, Github};
 use super::pools::{Pools, Served};
 use super::releases::Releases;
+use super::targets::MyshoesError;
+use crate::daemon::{AllPools, DaemonError};
 
 /// Targets are looked at this often, whoever changed them.
 const SYNC: Duration = Duration::from_secs(30);
 
 /// Keeps the controller's pools as the targets want them.
-pub(super) struct Sync {
+pub(crate) struct Sync {
     pools: Pools,
     releases: Releases,
     github: Arc<Github>,
@@ -51,11 +52,16 @@ impl Sync {
     }
 
     /// What is shown of them as numbers.
-    pub(super) fn shown(&self) -> watch::Receiver<Shown> {
+    pub(crate) fn shown(&self) -> watch::Receiver<Shown> {
         self.shown.subscribe()
     }
 
-    pub(super) async fn run(&mut self, store: &Store, controller: &Controller) -> Infallible {
+    pub(super) async fn run(
+        &mut self,
+        store: &Store,
+        controller: &Controller,
+        all: &AllPools,
+    ) -> Infallible {
         let mut changes = store.target_changes();
         loop {
             tokio::select! {
@@ -63,21 +69,26 @@ impl Sync {
                 Ok(()) = changes.changed() => {}
                 () = tokio::time::sleep(SYNC) => {}
             }
-            if let Err(error) = self.once(store, controller).await {
+            if let Err(error) = self.once(store, controller, all).await {
                 tracing::error!("[scaleset] failed to sync targets: {}", crate::chain(&error));
             }
         }
     }
 
-    async fn once(&mut self, store: &Store, controller: &Controller) -> Result<(), MyshoesError> {
-        let served = self.look(store, &BTreeSet::new()).await?;
+    async fn once(
+        &mut self,
+        store: &Store,
+        controller: &Controller,
+        all: &AllPools,
+    ) -> Result<(), DaemonError> {
+        let served = self.look(store, &all.of_file().await).await.map_err(MyshoesError::from)?;
         controller.set_aside(served.set_aside);
-        controller.apply(served.pools, HostLimits::default()).await?;
+        all.apply_targets(controller, served.pools).await?;
         Ok(())
     }
 
     /// The pools of the targets as they are now; names that are `taken` are none of theirs.
-    pub(super) async fn look(
+    pub(crate) async fn look(
         &mut self,
         store: &Store,
         taken: &BTreeSet<PoolName>,

@@ -168,6 +168,18 @@ impl Api {
         Self { base: format!("http://127.0.0.1:{port}"), http }
     }
 
+    /// The same of a daemon that logs as ours does.
+    async fn told_by(daemon: &Daemon) -> Self {
+        let base = eventually("the line of the web server", BOUND, || async {
+            daemon.lines().iter().find_map(|line| {
+                let address = line["message"].as_str()?.strip_prefix("start webserver on ")?;
+                Some(format!("http://{address}"))
+            })
+        })
+        .await;
+        Self { base, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
     async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let answer =
             self.http.post(format!("{}{path}", self.base)).json(body).send().await.unwrap();
@@ -649,4 +661,82 @@ async fn a_database_is_reached_by_socket_and_with_parameters() {
     daemon.stop().await;
     run(format!("DROP USER '{user}'@'localhost'")).await;
     database.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_of_a_file_and_targets_are_served_by_one_daemon() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await;
+    let bed = &shoes.bed;
+    // The original's environment file, but for what is written in the configuration.
+    let mut lines = String::new();
+    for (name, value) in shoes.command().as_std().get_envs() {
+        let (name, value) = (name.to_str().unwrap(), value.unwrap_or_default().to_str().unwrap());
+        let is_ours = matches!(name, "PATH" | "HOME" | "TMPDIR" | "STATE_DIRECTORY");
+        if !is_ours && name != "SCALESET_ENABLED" {
+            lines.push_str(&format!("{name}=\"{value}\"\n"));
+        }
+    }
+    std::fs::write(bed.path("myshoes.env"), lines).unwrap();
+    let top = format!(
+        "myshoes:\n  env_file: {}\n  variables:\n    SCALESET_ENABLED: true\n    SCALESET_MAX_RUNNERS: 3\n",
+        bed.path("myshoes.env").display()
+    );
+    let text = |limit: u32| bed.config(&top, &[("linux", limit)], &bed.process());
+    bed.write(&text(1));
+    let file = bed.config_file();
+    let output = bed.cli(&["check", "--offline", "--config", file.to_str().unwrap()]).await;
+    let checked = String::from_utf8(output.stdout).unwrap();
+    let plan = "targets of myshoes: REST API on 127.0.0.1:0, plugin ";
+    assert!(checked.contains(plan) && checked.contains("up to 3 each"), "{checked}");
+    let start = || {
+        let mut command = bed.command();
+        command.current_dir(bed.path(".")).args(["run", "--config"]).arg(bed.config_file());
+        bed.daemon(command)
+    };
+    let mut daemon = start();
+    daemon.ready().await;
+    let api = Api::told_by(&daemon).await;
+    let target = api.create(ORG, "nano").await;
+    bed.queue("linux", 1, 3_000);
+    shoes.queue(ORG, "myshoes-acme", 1, 3_000);
+    bed.running(2).await;
+    assert_eq!(shoes.count("add"), 1);
+    let session = |state: &BoxState| {
+        let set = state.scale_set(ORG, "myshoes-acme").unwrap();
+        state.sessions.iter().find(|it| it.scale_set_id == set.id).map(|it| it.id.clone())
+    };
+    let before = session(&bed.github.state());
+    // Read again with another limit: the targets do not notice, and a change of a target leaves the file's alone.
+    bed.write(&text(2));
+    daemon.logs("configuration applied").await;
+    assert_eq!(session(&bed.github.state()), before);
+    let path = format!("/target/{}", target["id"].as_str().unwrap());
+    api.post(&path, &json!({ "scope": ORG, "resource_type": "large" })).await;
+    bed.queue("linux", 2, 50);
+    shoes.queue(ORG, "myshoes-acme", 2, 50);
+    bed.all_succeeded(6, BOUND).await;
+    assert_eq!(session(&bed.github.state()), before);
+    // A target that would have the name of a pool of the file is told of.
+    let both = bed.config(&top, &[("linux", 1), ("myshoes-acme-app", 1)], &bed.process());
+    bed.write(&both);
+    daemon.logs_where("pool is added", |line| line["pool"] == "myshoes-acme-app").await;
+    let (status, app) =
+        api.post("/target", &json!({ "scope": "acme/app", "resource_type": "nano" })).await;
+    assert_eq!(status, 201, "{app}");
+    eventually("the reason", BOUND, || async {
+        let status = bed.status().await;
+        let aside = status["set_aside"].as_array()?.clone();
+        aside.iter().any(|it| it["name"] == "myshoes-acme-app").then_some(())
+    })
+    .await;
+    // Both go on after a restart.
+    daemon.kill().await;
+    let mut daemon = start();
+    daemon.ready().await;
+    bed.queue("linux", 1, 50);
+    shoes.queue(ORG, "myshoes-acme", 1, 50);
+    bed.all_succeeded(8, BOUND).await;
+    shoes.nothing_left().await;
+    daemon.stop().await;
 }

@@ -74,7 +74,33 @@ pub(crate) static TOP: Section = Section {
             "",
             "How to reach GitHub and who we are there, for every runner without a `github` of its own.",
         ),
+        key(
+            "myshoes",
+            Kind::Table(&MYSHOES),
+            "",
+            "Targets of the program myshoes beside the pools: its REST API, its plugins, its database.",
+        ),
         key("log", Kind::Table(&LOG), "", "What fleetfoot writes to standard error."),
+    ],
+};
+
+/// `myshoes`.
+pub(crate) static MYSHOES: Section = Section {
+    name: "myshoes",
+    doc: "Targets of the program myshoes beside the pools, by that program's variables.",
+    keys: &[
+        key(
+            "env_file",
+            Kind::Text,
+            "",
+            "Path of an environment file of the original, with lines NAME=value; secrets belong there.",
+        ),
+        key(
+            "variables",
+            Kind::TextMap,
+            "",
+            "Variables of the original. They come before those of `env_file`, and these before those of the process; plugins get them all. Secrets may not stand here.",
+        ),
     ],
 };
 

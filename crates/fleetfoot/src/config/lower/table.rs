@@ -113,7 +113,7 @@ impl Table {
         self.list(name).iter().map(|item| item.value.clone()).collect()
     }
 
-    fn pairs(&self, name: &str) -> &TextPairs {
+    pub(super) fn pairs(&self, name: &str) -> &TextPairs {
         match self.value(name) {
             Some(Value::TextMap(pairs)) => pairs,
             _ => &[],

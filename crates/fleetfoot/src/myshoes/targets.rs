@@ -1,0 +1,156 @@
+//! What a daemon needs to serve targets: the plugin, the App, the lock of the original's database, the numbers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetfoot_controller::Controller;
+use fleetfoot_provisioner_shoes::{HostSettings, PluginHost, PluginOutput, ProcessModel};
+use fleetfoot_store::{NamedLock, Options, StateDir, Store, TargetsError};
+use tokio::sync::watch;
+
+use super::database::Place;
+use super::docker_hub::Hub;
+use super::github::{AskError, Github};
+use super::plugin::{self, PluginError};
+use super::sync::Sync;
+use super::{Environment, SectionError, rest, tokens};
+use crate::daemon::{AllPools, DaemonError};
+
+/// The named lock is asked for this often.
+const LOCK_CHECK: Duration = Duration::from_secs(2);
+
+/// Targets cannot be served, or not any longer.
+#[derive(Debug, thiserror::Error)]
+pub enum MyshoesError {
+    /// The section of the configuration.
+    #[error(transparent)]
+    Section(#[from] SectionError),
+    /// The database of the named lock.
+    #[error("the database cannot be used: {0}")]
+    Database(fleetfoot_store::DriverError),
+    /// Two databases are named.
+    #[error(
+        "both the configuration and the variables of myshoes name a database, keep one of them"
+    )]
+    TwoStores,
+    /// The targets.
+    #[error("failed to read targets")]
+    Targets(#[from] TargetsError),
+    /// The plugin.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// The App's key, or the address of GitHub.
+    #[error(transparent)]
+    Github(#[from] AskError),
+    /// The token of the API.
+    #[error("MYSHOES_API_TOKEN_FILE: failed to read {}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Webhook mode.
+    #[error(
+        "SCALESET_ENABLED: webhook mode is not in this version, set it to true for scale set mode"
+    )]
+    WebhookMode,
+    /// Another process has the lock now.
+    #[error("the named lock of the database is lost: somebody else may work on it")]
+    LockLost,
+}
+
+/// Targets that can be served.
+pub(crate) struct Targets {
+    pub(super) environment: Environment,
+    pub(super) github: Arc<Github>,
+    host: Arc<PluginHost>,
+}
+
+impl Targets {
+    /// Finds the plugin and reads the App's key; nobody is asked yet.
+    pub(crate) async fn ready(environment: Environment) -> Result<Self, MyshoesError> {
+        let settings = &environment.settings;
+        if !settings.scale_set.is_enabled {
+            return Err(MyshoesError::WebhookMode);
+        }
+        tracing::info!("Scale set mode enabled");
+        let program = plugin::find(&environment).await?;
+        let stores_tokens = environment.own.stores_tokens;
+        let github = Github::new(&settings.github_url, &settings.app, stores_tokens)?;
+        let host = PluginHost::new(host_settings(&environment, program));
+        Ok(Self { environment, github: Arc::new(github), host })
+    }
+
+    /// Whether its variables name the store.
+    pub(crate) fn names_store(&self) -> bool {
+        self.environment.settings.database.is_some()
+    }
+
+    /// Waits for the named lock, where there is one, and opens the store.
+    pub(crate) async fn open(
+        &self,
+        state_dir: &StateDir,
+        options: &Options,
+    ) -> Result<(Option<NamedLock>, Store), DaemonError> {
+        let place = Place::of(&self.environment, state_dir);
+        let opened = async {
+            let lock = place.lock().await?;
+            Ok((lock, place.open(state_dir, options).await?))
+        };
+        tokio::select! {
+            biased;
+            opened = opened => opened,
+            never = rest::standby(self.environment.own.standby_port) => match never? {},
+        }
+    }
+
+    /// From targets to pools.
+    pub(crate) fn sync(&self) -> Sync {
+        Sync::new(&self.environment, self.github.clone(), self.host.clone())
+    }
+
+    /// Everything that goes on beside the controller. Ends only with an error.
+    pub(crate) async fn run(
+        &self,
+        sync: &mut Sync,
+        store: &Store,
+        controller: &Controller,
+        all: &AllPools,
+        lock: Option<NamedLock>,
+        hub: watch::Sender<Option<(f64, f64)>>,
+    ) -> MyshoesError {
+        let hub = Hub::new(&self.environment.settings.docker_hub).run(hub);
+        tokio::select! {
+            biased;
+            // Whoever has the lock now must not meet us: nothing more is written, what was begun is in rows.
+            () = lost(lock) => MyshoesError::LockLost,
+            never = sync.run(store, controller, all) => match never {},
+            never = tokens::keep(self.github.clone(), store.clone()) => match never {},
+            never = hub => match never {},
+        }
+    }
+
+    /// Ends the plugin.
+    pub(crate) async fn end(&self) {
+        self.host.end().await;
+    }
+}
+
+fn host_settings(environment: &Environment, program: PathBuf) -> HostSettings {
+    let settings = HostSettings::new(program);
+    let model =
+        if environment.own.plugin_per_call { ProcessModel::PerCall } else { settings.model };
+    let environment = environment.more.clone();
+    HostSettings { model, output: PluginOutput::PassedOn, environment, ..settings }
+}
+
+/// Ends when the lock is lost; without one, never.
+async fn lost(lock: Option<NamedLock>) {
+    let Some(mut lock) = lock else { return std::future::pending().await };
+    while lock.is_held().await {
+        tokio::time::sleep(LOCK_CHECK).await;
+    }
+}
