@@ -164,7 +164,8 @@ fn again(args: &Args, set: &Set, watched: &mut Watched) -> Result<()> {
 fn of_release(binary: &Path) -> Command {
     let mut command = Command::new("cargo");
     // As a part of the workspace, or other features of dependencies would build it all again.
-    command.args(["test", "--workspace", "--test", "demo", "--", "the_release_build"]);
+    command.args(["test", "--workspace", "--test", "demo", "--bin", "xtask"]);
+    command.args(["--", "the_release_build"]);
     command.env("FLEETFOOT_TEST_RELEASE", binary);
     command
 }

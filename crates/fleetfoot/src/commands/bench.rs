@@ -92,7 +92,7 @@ pub enum Row {
     Refill,
     /// Killed with five jobs running, and started again
     Again,
-    /// Killed with fifty containers running, and started again
+    /// Killed with fifty containers, or as many virtual machines as there is room for, running, and started again
     Adopt,
     /// From a queued job to its runner in a virtual machine: cold, running, suspended, from memory
     Libvirt,
@@ -174,7 +174,10 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
             // Those with containers or machines remove them themselves.
             Row::Docker => docker::measure(args.quick).await?,
             Row::Refill => refill::measure(args.quick).await?,
-            Row::Adopt => adopt::measure(args.quick).await?,
+            Row::Adopt => {
+                figures.extend(told(row, adopt::measure(args.quick).await?));
+                libvirt::adopt::measure(args.quick).await?
+            }
             Row::Libvirt => libvirt::measure(args.quick).await?,
             Row::Again => interruptible(again::measure(args.quick)).await?,
             Row::Churn => interruptible(churn::measure(args.quick)).await?,
@@ -184,12 +187,20 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
             Row::Soak => interruptible(soak::measure(args.quick, args.jobs)).await?,
             Row::Binary => interruptible(binary::measure(args.build_time)).await?,
         };
-        match measured {
-            Measured::Figures(of_row) => figures.extend(of_row),
-            Measured::Skipped(why) => note(&format!("{} SKIPPED: {why}", row.word())),
-        }
+        figures.extend(told(row, measured));
     }
     Ok(figures)
+}
+
+/// The figures of a row; says why there are none.
+fn told(row: &Row, measured: Measured) -> Vec<Figure> {
+    match measured {
+        Measured::Figures(of_row) => of_row,
+        Measured::Skipped(why) => {
+            note(&format!("{} SKIPPED: {why}", row.word()));
+            Vec::new()
+        }
+    }
 }
 
 /// Lets go of a measurement that is interrupted; what it holds ends with it.

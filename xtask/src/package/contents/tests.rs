@@ -242,3 +242,53 @@ fn the_dockerfile_needs_only_the_archive() {
     let count = |word: &str| formula.lines().filter(|line| line.trim_end().ends_with(word)).count();
     assert_eq!(count(" do") + 2, formula.lines().filter(|line| line.trim() == "end").count());
 }
+
+/// Checklist 72, D-12: dpkg installs, upgrades, removes and purges them for real, the original's package in their place before.
+/// The root is an overlay of this machine's; `packaging/try-install.sh` runs the same in one made with debootstrap.
+#[test]
+fn the_release_build_is_installed_upgraded_removed_and_purged() {
+    if ["dpkg-deb", "strip", "unshare"].into_iter().any(lacks) {
+        return;
+    }
+    at_root();
+    let Some(program) = std::env::var_os("FLEETFOOT_TEST_RELEASE").map(PathBuf::from) else {
+        let required = std::env::var("FLEETFOOT_TEST_REQUIRE").unwrap_or_default();
+        assert!(!required.split(',').any(|one| one == "release"), "the release is not there");
+        println!("SKIPPED: needs release");
+        return;
+    };
+    let out = tempfile_directory("install");
+    let (manual, binary) = (out.join("manual"), out.join("binary"));
+    for directory in ["man", "completions"] {
+        fs::create_dir_all(manual.join(directory)).unwrap();
+    }
+    output(Command::new("strip").arg("-o").arg(&binary).arg(&program)).unwrap();
+    let mut versions = Vec::new();
+    for version in ["1.2.3", "1.3.0"] {
+        let of_version = out.join(version);
+        fs::create_dir(&of_version).unwrap();
+        let manual = manual.clone();
+        let job = Job { version: version.to_owned(), out: of_version.clone(), manual };
+        for product in Product::ALL {
+            let entries = of(product, &binary, &job.manual).unwrap();
+            let root = out.join("stage");
+            stage(&entries, &root).unwrap();
+            deb::make(&job, product, Arch::Amd64, &entries, &root).unwrap();
+            fs::remove_dir_all(root).unwrap();
+        }
+        versions.push(of_version);
+    }
+    let said = output(Command::new("packaging/try-install-here.sh").args(&versions)).unwrap();
+    print!("{said}");
+    let whole = |product: Product| {
+        said.contains(&format!("{}: installed, upgraded, removed, purged", product.package()))
+    };
+    assert!(said.contains("SKIPPED") || Product::ALL.into_iter().all(whole), "{said}");
+    fs::remove_dir_all(out).unwrap();
+}
+
+fn tempfile_directory(what: &str) -> PathBuf {
+    let out = std::env::temp_dir().join(format!("fleetfoot-{what}-{}", std::process::id()));
+    fs::create_dir_all(&out).unwrap();
+    out
+}

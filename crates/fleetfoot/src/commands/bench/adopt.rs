@@ -34,11 +34,10 @@ async fn adopted(stand: &mut Stand, count: usize) -> Result<Vec<Figure>> {
     let started = stand.started(POOL);
 
     let (started_us, status) = stand.kill_and_start().await?;
-    let polled = |state: &fleetfoot_sim::BoxState| opened(state, started_us).is_some();
+    let polled = |state: &fleetfoot_sim::BoxState| opened(state, POOL, started_us).is_some();
     let state = stand.wait(BOUND, polled).await?;
-    let opened_us = opened(&state, started_us).context("no session")?;
-    let running = status.instances.iter().filter(|one| one.phase == "running");
-    let adopted = running.filter(|one| before.contains(&one.name)).count();
+    let opened_us = opened(&state, POOL, started_us).context("no session")?;
+    let adopted = taken_up(&status, &before);
     let more = stand.started(POOL) - started;
     for id in jobs {
         stand.github()?.cancel_job(id);
@@ -52,9 +51,16 @@ async fn adopted(stand: &mut Stand, count: usize) -> Result<Vec<Figure>> {
     ])
 }
 
+/// How many of these are known as living. That one has its job may have been on its way when the first daemon ended.
+pub(super) fn taken_up(status: &fleetfoot_api::Status, before: &BTreeSet<String>) -> usize {
+    let lives = |phase: &str| ["starting", "idle", "running"].contains(&phase);
+    let known = status.instances.iter().filter(|one| lives(&one.phase));
+    known.filter(|one| before.contains(&one.name)).count()
+}
+
 /// When the pool's session of after this moment was opened.
-fn opened(state: &fleetfoot_sim::BoxState, after_us: u64) -> Option<u64> {
-    let set = state.scale_sets.iter().find(|set| set.name == POOL)?.id;
+pub(super) fn opened(state: &fleetfoot_sim::BoxState, pool: &str, after_us: u64) -> Option<u64> {
+    let set = state.scale_sets.iter().find(|set| set.name == pool)?.id;
     let sessions = state.sessions.iter().filter(|one| one.scale_set_id == set);
     sessions.map(|one| one.opened_us).filter(|at| *at >= after_us).min()
 }

@@ -1,5 +1,6 @@
 //! Row `libvirt`: from a queued job to its runner's process in an emulated guest, cold and in each way to wait.
 
+pub(super) mod adopt;
 mod guest;
 mod spy;
 
@@ -23,16 +24,26 @@ const ROW: &str = "libvirt";
 const BOUND: Duration = Duration::from_secs(300);
 const STOP_BOUND: Duration = Duration::from_secs(20);
 const JOB_MS: u64 = 100;
-/// Pools by how their machines come to a job, and whether one waits for it.
-const WAYS: [(&str, &str, u32); 4] = [
-    ("cold", "running", 0),
-    ("running", "running", 1),
-    ("suspended", "suspended", 1),
-    ("snapshot", "snapshot", 0),
+/// Pools by how their machines come to a job, whether one waits for it, and how many there may be.
+const WAYS: [Way; 4] = [
+    ("cold", "running", 0, 1),
+    ("running", "running", 1, 1),
+    ("suspended", "suspended", 1, 1),
+    ("snapshot", "snapshot", 0, 1),
 ];
+
+type Way = (&'static str, &'static str, u32, usize);
 
 pub(super) async fn measure(quick: bool) -> Result<Measured> {
     let rounds = if quick { 1 } else { 5 };
+    on_stand(&WAYS, async |stand| all(stand, rounds).await).await
+}
+
+/// Measures with these pools, and removes everything after that.
+async fn on_stand(
+    ways: &[Way],
+    work: impl AsyncFnOnce(&mut Stand) -> Result<Vec<Figure>>,
+) -> Result<Measured> {
     let mut signals = Signals::new()?;
     let guest = match Guest::find() {
         Ok(guest) => guest,
@@ -42,11 +53,11 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
         Ok(talk) => talk,
         Err(error) => return Ok(Measured::Skipped(format!("no libvirtd: {error:#}"))),
     };
-    let mut stand = Stand::new(guest, talk).await?;
+    let mut stand = Stand::new(guest, talk, ways).await?;
     let measured = tokio::select! {
         biased;
         () = signals.asked() => Err(anyhow::anyhow!("interrupted")),
-        measured = all(&mut stand, rounds) => measured,
+        measured = work(&mut stand) => measured,
     };
     stand.end().await?;
     measured.map(Measured::Figures)
@@ -73,7 +84,7 @@ struct Took {
 }
 
 impl Stand {
-    async fn new(guest: Guest, talk: Connection) -> Result<Self> {
+    async fn new(guest: Guest, talk: Connection, ways: &[Way]) -> Result<Self> {
         let data = DataDirectory::new("bench")?;
         guest::runner_disk(data.path()).await?;
         let socket = data.path().join("libvirt.sock");
@@ -87,12 +98,12 @@ impl Stand {
         std::fs::write(&token, DEFAULT_TOKEN).context("cannot write the token file")?;
         let mut config =
             format!("url: {}/{SCOPE}\ntoken_file: {}\nrunners:\n", github.url(), token.display());
-        for (way, mode, warm) in WAYS {
+        for (way, mode, warm, limit) in ways {
             let backend = guest.config(&socket, data.path(), mode);
             let _ = write!(
                 config,
-                "  {mark}-{way}:\n    labels: [{way}]\n    max_runners: 1\n    warm: {warm}\n    \
-                 idle_timeout: 1s\n    boot_timeout: 90s\n{backend}"
+                "  {mark}-{way}:\n    labels: [{way}]\n    max_runners: {limit}\n    warm: {warm}\n    \
+                 idle_timeout: 1s\n    boot_timeout: 5m\n{backend}"
             );
         }
         let files = ControllerFiles::write(data.path(), &config)?;
@@ -122,7 +133,15 @@ impl Stand {
     }
 
     async fn wait(&mut self, wanted: impl FnMut(&BoxState) -> bool) -> Result<BoxState> {
-        let waited = self.github.wait_until(BOUND, wanted).await;
+        self.wait_within(BOUND, wanted).await
+    }
+
+    async fn wait_within(
+        &mut self,
+        bound: Duration,
+        wanted: impl FnMut(&BoxState) -> bool,
+    ) -> Result<BoxState> {
+        let waited = self.github.wait_until(bound, wanted).await;
         if let Some(controller) = &mut self.controller {
             controller.check()?;
         }
@@ -214,7 +233,7 @@ async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
     let kept = kept.context("no bare machine")?;
     stand.start().await?;
     let mut figures = Vec::new();
-    for (way, _, warm) in WAYS {
+    for (way, _, warm, _) in WAYS {
         let (mut started, mut own) = (Vec::new(), Vec::new());
         // The first clone of all makes the template.
         let first = usize::from(way == "snapshot");
