@@ -96,6 +96,7 @@ fn pass(
     let identity = pool.backend.identity();
     let mut snapshot = Snapshot {
         late_binding: settings.provisioner.capabilities().late_binding,
+        watched: settings.provisioner.capabilities().watch,
         backend: pool.backend_state(),
         backend_identity: identity.as_deref(),
         github: pool.github_state(),

@@ -19,6 +19,9 @@ use crate::time::{Span, Timestamp};
 /// A completed job's environment may take this long to end by itself.
 pub const JOB_DONE_GRACE: Span = Span::seconds(15);
 
+/// The same where nobody is told of its end: its slot is not held for longer than a runner takes to leave.
+pub const JOB_DONE_GRACE_UNWATCHED: Span = Span::seconds(5);
+
 /// A running or idle runner is looked up at GitHub this often.
 pub const VERIFY_PERIOD: Span = Span::minutes(10);
 
@@ -63,6 +66,8 @@ pub struct Snapshot<'a> {
     pub spec: &'a PoolSpec,
     /// The backend makes environments first and launches runners later.
     pub late_binding: bool,
+    /// The backend tells when an environment ends; otherwise GitHub alone does.
+    pub watched: bool,
     /// Instances an action is being executed for: they are left alone.
     pub in_flight: &'a BTreeSet<InstanceName>,
     /// The backend.
@@ -101,6 +106,7 @@ impl<'a> Snapshot<'a> {
             state,
             spec,
             late_binding: false,
+            watched: true,
             in_flight,
             backend: Dependency::Up,
             backend_identity: None,

@@ -22,6 +22,7 @@ struct Scene {
     host_cause: Option<Cause>,
     host_room: u32,
     host_wants: u32,
+    watched: bool,
 }
 
 impl Scene {
@@ -39,6 +40,7 @@ impl Scene {
             host_cause: None,
             host_room: u32::MAX,
             host_wants: 0,
+            watched: true,
         }
     }
 
@@ -63,6 +65,7 @@ impl Scene {
             host_room: self.host_room,
             host_cause: self.host_cause.clone(),
             host_wants: self.host_wants,
+            watched: self.watched,
             ..Snapshot::unhindered(&self.state, &self.spec, &self.in_flight)
         };
         plan(&snapshot, NOW)
@@ -102,6 +105,37 @@ fn nothing_is_made_or_deleted_while_another_backend_answers() {
             assert_eq!(scene.created(), 0);
             assert!(plan.causes.iter().any(|cause| cause.code() == "backend_unavailable"));
         }
+    }
+}
+
+#[test]
+fn where_nobody_tells_of_ends_github_is_asked_soon_once_no_message_comes() {
+    for (watched, intent, is_asked) in [
+        (true, Intent::Removed, false),
+        (false, Intent::Active, false),
+        (false, Intent::Draining, true),
+        (false, Intent::Removed, true),
+    ] {
+        let mut scene = Scene::new(1);
+        scene.watched = watched;
+        Arc::make_mut(&mut scene.state.pool).intent = intent;
+        let row = scene.instance(Phase::Running, Environment::Launched);
+        row.phase_since = Timestamp(NOW.0 - 20_000);
+        let asked = scene.plan().actions.iter().any(|it| matches!(it, Action::Verify { .. }));
+        assert_eq!(asked, is_asked, "watched: {watched}, {intent:?}");
+    }
+}
+
+#[test]
+fn a_slot_is_held_for_an_end_that_somebody_will_tell() {
+    for (watched, is_over) in [(true, false), (false, true)] {
+        let mut scene = Scene::new(1);
+        scene.watched = watched;
+        let row = scene.instance(Phase::Running, Environment::Launched);
+        row.job_completed_at = Some(Timestamp(NOW.0 - 6_000));
+        let plan = scene.plan();
+        let retired = |it: &Action| matches!(it, Action::Retire { reason: Reason::JobDone, .. });
+        assert_eq!(plan.actions.iter().any(retired), is_over, "watched: {watched}");
     }
 }
 

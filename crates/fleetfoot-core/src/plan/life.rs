@@ -7,7 +7,10 @@ use crate::pool::Intent;
 use crate::removal::{UNDECIDED_HOLD, is_undecided, outcome, removal_steps};
 use crate::time::{Span, Timestamp};
 
-use super::{Action, BOOT_VERIFY_PERIOD, JOB_DONE_GRACE, Plan, Snapshot, VERIFY_PERIOD, may_begin};
+use super::{
+    Action, BOOT_VERIFY_PERIOD, JOB_DONE_GRACE, JOB_DONE_GRACE_UNWATCHED, Plan, Snapshot,
+    VERIFY_PERIOD, may_begin,
+};
 
 /// What one instance needs by itself, whatever the demand.
 pub(super) fn step(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
@@ -134,10 +137,14 @@ fn running(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: T
         return plan.retire(instance, Reason::OperatorForce);
     }
     if let Some(completed) = instance.job_completed_at {
-        plan.retire_at(instance, completed + JOB_DONE_GRACE, Reason::JobDone, now);
+        let grace = if snapshot.watched { JOB_DONE_GRACE } else { JOB_DONE_GRACE_UNWATCHED };
+        plan.retire_at(instance, completed + grace, Reason::JobDone, now);
         return;
     }
-    verify(plan, snapshot, instance, VERIFY_PERIOD, instance.phase_since, now);
+    // Neither a message nor its backend would tell of its end.
+    let is_unheard = !snapshot.watched && snapshot.state.pool.intent != Intent::Active;
+    let period = if is_unheard { BOOT_VERIFY_PERIOD } else { VERIFY_PERIOD };
+    verify(plan, snapshot, instance, period, instance.phase_since, now);
 }
 
 fn stopping(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: Timestamp) {
