@@ -39,15 +39,47 @@ pub(crate) struct Admin {
     http: Http,
     pub(crate) url: ConfigUrl,
     pub(crate) credentials: Credentials,
-    pub(crate) signer: Option<Arc<AppSigner>>,
+    identity: Arc<Identity>,
     user_agents: UserAgents,
     pub(crate) clock: Arc<Clock>,
     pub(crate) breaker: Breaker,
     token: RwLock<Option<Arc<AdminToken>>>,
     connecting: SingleFlight,
+    limit: RwLock<Option<RateLimit>>,
+}
+
+/// What all connections of one App's installation share: who signs, GitHub's time, and the token that opens the REST
+/// API. A thousand repositories of one installation need one.
+#[derive(Debug, Default)]
+pub(crate) struct Identity {
+    signer: Option<AppSigner>,
+    clock: Arc<Clock>,
     bearer: RwLock<Option<Arc<Bearer>>>,
     renewing: SingleFlight,
-    limit: RwLock<Option<RateLimit>>,
+}
+
+impl Identity {
+    fn of(http: &Http, url: &ConfigUrl, credentials: &Credentials) -> Result<Arc<Self>> {
+        let (app, key, installation) = match credentials {
+            Credentials::App { app_id_or_client_id, private_key_pem, installation_id } => {
+                (app_id_or_client_id, private_key_pem, *installation_id)
+            }
+            Credentials::Token(source) => {
+                let token = source.read()?;
+                authorization("set up the connection", "Bearer", token.expose_secret())?;
+                return Ok(Arc::default());
+            }
+        };
+        if installation <= 0 {
+            let detail = "the App's installation id is missing";
+            return Err(GithubError::new("set up the connection", ErrorKind::Credentials, detail));
+        }
+        http.identity(&format!("{} {}", url.api("/"), credentials.identity()), || {
+            let clock = Arc::<Clock>::default();
+            let signer = Some(AppSigner::new(app, key, Arc::clone(&clock))?);
+            Ok(Self { signer, clock, ..Self::default() })
+        })
+    }
 }
 
 impl fmt::Debug for Admin {
@@ -91,40 +123,27 @@ pub(crate) struct Call<'a> {
 
 impl Admin {
     pub(crate) fn new(http: &Http, url: &ConfigUrl, credentials: &Credentials) -> Result<Self> {
-        let clock = Arc::new(Clock::default());
-        let signer = match credentials {
-            Credentials::App { app_id_or_client_id, private_key_pem, installation_id } => {
-                if *installation_id <= 0 {
-                    let detail = "the App's installation id is missing";
-                    let kind = ErrorKind::Credentials;
-                    return Err(GithubError::new("set up the connection", kind, detail));
-                }
-                let clock = Arc::clone(&clock);
-                Some(Arc::new(AppSigner::new(app_id_or_client_id, private_key_pem, clock)?))
-            }
-            Credentials::Token(source) => {
-                let token = source.read()?;
-                authorization("set up the connection", "Bearer", token.expose_secret())?;
-                None
-            }
-        };
+        let identity = Identity::of(http, url, credentials)?;
         Ok(Self {
             http: http.clone(),
             url: url.clone(),
             credentials: credentials.clone(),
-            signer,
+            clock: Arc::clone(&identity.clock),
+            identity,
             user_agents: UserAgents {
                 control: user_agent("control"),
                 listener: user_agent("listener"),
             },
-            clock,
             breaker: Breaker::default(),
             token: RwLock::default(),
             connecting: SingleFlight::default(),
-            bearer: RwLock::default(),
-            renewing: SingleFlight::default(),
             limit: RwLock::default(),
         })
+    }
+
+    /// Who signs for the App, if it is one.
+    pub(crate) fn signer(&self) -> Option<&AppSigner> {
+        self.identity.signer.as_ref()
     }
 
     /// Calls the scale set service with the admin token; a token that is refused is replaced once.
@@ -275,10 +294,10 @@ impl Admin {
 
     async fn bearer(&self, operation: &'static str) -> Result<Arc<Bearer>> {
         let fresh = || {
-            read(&self.bearer)
+            read(&self.identity.bearer)
                 .filter(|bearer| bearer.fresh_until.is_none_or(|end| Instant::now() < end))
         };
-        self.renewing.run(fresh, &self.bearer, self.new_bearer(operation)).await
+        self.identity.renewing.run(fresh, &self.identity.bearer, self.new_bearer(operation)).await
     }
 
     /// Forgets a bearer that was refused; says whether there is a chance for another one.
@@ -290,7 +309,7 @@ impl Admin {
                 .is_ok_and(|token| token.expose_secret() != refused.token.expose_secret()),
         };
         if changed {
-            take_if_same(&self.bearer, refused);
+            take_if_same(&self.identity.bearer, refused);
         }
         changed
     }

@@ -104,6 +104,14 @@ impl Credentials {
             }
         }
     }
+
+    /// Equal for equal credentials with an equal key. Not a secret.
+    pub(crate) fn identity(&self) -> String {
+        let Self::App { private_key_pem, .. } = self else { return self.key() };
+        let mut hasher = DefaultHasher::new();
+        private_key_pem.expose_secret().hash(&mut hasher);
+        format!("{}:{:x}", self.key(), hasher.finish())
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The HTTP clients of the process, and one sent request.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,6 +10,7 @@ use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Request};
 use url::Url;
 
+use crate::admin::Identity;
 use crate::budget::Budget;
 use crate::calls::Calls;
 use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, transport};
@@ -89,6 +91,7 @@ struct Inner {
     resolver: SharedResolver,
     budgets: Mutex<Vec<(String, Weak<Budget>)>>,
     calls: Calls,
+    identities: Mutex<BTreeMap<String, Weak<Identity>>>,
 }
 
 /// Polls and control calls never share connections: see `lib.rs`.
@@ -121,6 +124,7 @@ impl Http {
                 resolver: SharedResolver::default(),
                 budgets: Mutex::default(),
                 calls: Calls::default(),
+                identities: Mutex::default(),
             }),
         })
     }
@@ -158,6 +162,22 @@ impl Http {
         let budget = Arc::new(Budget::default());
         budgets.push((credential.to_owned(), Arc::downgrade(&budget)));
         budget
+    }
+
+    /// The identity that this names, shared by all connections that have it.
+    pub(crate) fn identity(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<Identity>,
+    ) -> Result<Arc<Identity>> {
+        let mut identities = self.inner.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(identity) = identities.get(name).and_then(Weak::upgrade) {
+            return Ok(identity);
+        }
+        identities.retain(|_, identity| identity.strong_count() > 0);
+        let identity = Arc::new(make()?);
+        identities.insert(name.to_owned(), Arc::downgrade(&identity));
+        Ok(identity)
     }
 
     /// Host and port of the proxy for TLS, without its credentials: the setting's, or the environment's.

@@ -118,7 +118,7 @@ impl App {
         operation: &'static str,
         path: &str,
     ) -> Result<T> {
-        let Some(signer) = &self.admin.signer else {
+        let Some(signer) = self.admin.signer() else {
             return Err(GithubError::new(operation, ErrorKind::Credentials, "no key"));
         };
         let asked = async {

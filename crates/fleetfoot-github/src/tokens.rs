@@ -26,7 +26,7 @@ const REGISTRATION_TRIES: u32 = 3;
 
 impl Admin {
     pub(crate) async fn new_bearer(&self, operation: &'static str) -> Result<Bearer> {
-        match (&self.credentials, &self.signer) {
+        match (&self.credentials, self.signer()) {
             (Credentials::App { installation_id, .. }, Some(signer)) => {
                 self.installation_token(operation, *installation_id, signer).await
             }

@@ -88,6 +88,33 @@ async fn an_app_signs_gets_in_and_reuses_its_token() {
 }
 
 #[tokio::test]
+async fn repositories_of_one_installation_share_its_token() {
+    let (pem, _) = key();
+    let stub = Stub::start(|asked, _| {
+        asked
+            .is("GET", "/actions/runners")
+            .then(|| reply(200, json!({"total_count": 0, "runners": []})))
+    })
+    .await;
+    let http = Http::new(HttpSettings::default()).unwrap();
+    let base = stub.url().as_str().to_owned();
+    let connections: Vec<_> = ["one", "two", "three"]
+        .iter()
+        .map(|name| ConfigUrl::parse(&format!("{base}/{name}")).unwrap())
+        .map(|url| Connection::new(&http, &url, &app(&pem)).unwrap())
+        .collect();
+    for connection in &connections {
+        connection.list_runners().await.unwrap();
+    }
+    assert_eq!(stub.asked("POST", "/access_tokens").len(), 1);
+    // Another key is another identity, as after it was rotated.
+    let (other, _) = key();
+    let connection = Connection::new(&http, &stub.url(), &app(&other)).unwrap();
+    connection.list_runners().await.unwrap();
+    assert_eq!(stub.asked("POST", "/access_tokens").len(), 2);
+}
+
+#[tokio::test]
 async fn a_small_difference_of_clocks_is_corrected() {
     let (pem, _) = key();
     for behind in [200, -200] {
