@@ -93,7 +93,7 @@ pub use lock::Lock;
 pub use named_lock::NamedLock;
 pub use options::{Durability, Execution, Options, Retention};
 pub use report::{Report, inspect};
-pub use runner_rows::RunnerRows;
+pub use runner_rows::{AliveRunner, RunnerRows};
 pub use script::{Fate, Script, Scripted};
 pub use shared::{Counters, Pools};
 pub use state_dir::{Search, StateDir, StateDirOpenError};

@@ -15,6 +15,7 @@ use crate::batch::Working;
 use crate::dialect::Dialect;
 use crate::driver::Driver;
 use crate::fault::DriverError;
+use crate::rows::Columns;
 use crate::sql::{Kind, Query, Statement, Value};
 
 /// What the rows of a pool's runners say besides what each machine is.
@@ -36,6 +37,52 @@ pub struct RunnerRows {
 
 /// By pool.
 pub(crate) type AllRows = BTreeMap<PoolName, RunnerRows>;
+
+/// A machine that the original's rows call alive, whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliveRunner {
+    /// Its uuid.
+    pub runner: String,
+    /// Its target's.
+    pub target: String,
+    /// The plugin's name for itself.
+    pub shoes_type: String,
+    /// Where it is, if the plugin said.
+    pub ip_address: String,
+    /// The plugin's name for it.
+    pub cloud_id: String,
+    /// How big it is.
+    pub resource_type: String,
+}
+
+/// All that the rows call alive; none where the original's tables are not.
+pub(crate) async fn alive(driver: &mut Driver) -> Result<Vec<AliveRunner>, DriverError> {
+    if !are_here(driver).await? {
+        return Ok(Vec::new());
+    }
+    let query = Query {
+        sql: driver.dialect().text(
+            "SELECT detail.runner_id, detail.target_id, detail.shoes_type, detail.ip_address, detail.cloud_id, \
+             CAST(detail.resource_type AS CHAR) FROM runners_running JOIN runner_detail AS detail \
+             ON detail.runner_id = runners_running.runner_id",
+        ),
+        values: Vec::new(),
+        kinds: &[Kind::Text; 6],
+    };
+    let rows = driver.query(&query).await?;
+    let read = |row| {
+        let mut columns = Columns::new("runner_detail", row);
+        Ok(AliveRunner {
+            runner: columns.text()?,
+            target: columns.text()?,
+            shoes_type: columns.text()?,
+            ip_address: columns.text()?,
+            cloud_id: columns.text()?,
+            resource_type: columns.text()?,
+        })
+    };
+    rows.into_iter().map(|row| read(row).map_err(DriverError::Row)).collect()
+}
 
 /// Whether the original's tables are here.
 pub(crate) async fn are_here(driver: &mut Driver) -> Result<bool, DriverError> {

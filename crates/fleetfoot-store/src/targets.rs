@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::driver::poll_now;
 use crate::error::ReadError;
 use crate::fault::DriverError;
-use crate::runner_rows::{self, RunnerRows};
+use crate::runner_rows::{self, AliveRunner, RunnerRows};
 use crate::shared::locked;
 use crate::store::Store;
 use crate::writer::{Errand, Task, Writer};
@@ -215,6 +215,20 @@ impl Store {
         let rows = here.await?.then(|| Arc::new(rows));
         *locked(&self.inner.shared.runner_rows) = rows;
         Ok(())
+    }
+
+    /// Machines that the original's rows call alive, those of the original itself, too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn alive_runners(&self) -> Result<Vec<AliveRunner>, TargetsError> {
+        let read = self.on_connection(
+            move |driver| poll_now(runner_rows::alive(driver)),
+            |server, _| async move {
+                runner_rows::alive(&mut crate::driver::Driver::Server(server)).await
+            },
+        );
+        Ok(read.await?)
     }
 
     /// Looks a target up and writes what `decide` makes of it, alone in the one writer and in one transaction.

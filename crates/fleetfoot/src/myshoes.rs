@@ -10,6 +10,7 @@
 //! Where to start: [`targets`] for what a daemon needs to serve them, [`pools`] for what a target becomes, [`github`] for what is
 //! asked before one is made.
 
+pub mod adopt;
 pub mod database;
 mod docker_hub;
 pub mod github;

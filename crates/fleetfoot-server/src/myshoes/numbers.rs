@@ -8,8 +8,9 @@ mod github;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use fleetfoot_core::{Health, ListenerState, PoolName, Timestamp};
+use fleetfoot_core::{Health, ListenerState, PoolHealth, PoolName, Timestamp};
 use fleetfoot_myshoes::target::Status;
 use fleetfoot_store::{Pools, TargetRow};
 
@@ -125,7 +126,7 @@ fn number(count: usize) -> f64 {
 #[must_use]
 pub fn render(shown: &Shown, pools: &Pools, health: &Health, now: Timestamp, ours: &str) -> String {
     let mut page = Page(String::new());
-    scrapes(&mut page, shown);
+    scrapes(&mut page, shown, is_github_away(health));
     datastore(&mut page, shown, pools, now);
     memory(&mut page, shown, pools);
     deletions(&mut page, shown, pools);
@@ -134,13 +135,25 @@ pub fn render(shown: &Shown, pools: &Pools, health: &Health, now: Timestamp, our
     page.0
 }
 
-fn scrapes(page: &mut Page, shown: &Shown) {
+/// No listener gets through.
+fn is_github_away(health: &Health) -> bool {
+    let open = || health.pools.values().filter(|it| it.listener != ListenerState::Closed);
+    let waits = |it: &Arc<PoolHealth>| matches!(it.listener, ListenerState::Backoff { .. });
+    open().count() > 0 && open().all(waits)
+}
+
+fn scrapes(page: &mut Page, shown: &Shown, is_github_away: bool) {
+    const GITHUB: &str = "collect.github";
+    let mut failed = shown.failed.clone();
+    if is_github_away && !failed.contains(&GITHUB) {
+        failed.push(GITHUB);
+    }
     #[expect(clippy::cast_precision_loss, reason = "a count that loses its last digit is a count")]
     let scrapes = shown.scrapes as f64;
     page.metric("myshoes_scrapes_total", "counter", [(vec![], scrapes)]);
-    let failed = shown.failed.iter().map(|collector| (one("collector", collector), 1.0));
+    let any = if failed.is_empty() { 0.0 } else { 1.0 };
+    let failed = failed.iter().map(|collector| (one("collector", collector), 1.0));
     page.metric("myshoes_scrape_errors_total", "counter", failed);
-    let any = if shown.failed.is_empty() { 0.0 } else { 1.0 };
     page.metric("myshoes_last_scrape_error", "gauge", [(vec![], any)]);
     // All is read from memory.
     let durations = COLLECTORS.into_iter().map(|it| (one("collector", it), 0.0));
@@ -303,9 +316,7 @@ fn sum(ours: &str, from: &str, pool: &PoolName, with: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use fleetfoot_core::{Instance, InstanceName, Pool, PoolHealth, PoolState, ResourceType};
+    use fleetfoot_core::{Instance, InstanceName, Pool, PoolState, ResourceType};
     use fleetfoot_store::TargetSettings;
 
     use super::*;

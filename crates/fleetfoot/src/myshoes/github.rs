@@ -24,6 +24,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
 /// Each call of a creation is over within this.
 const CALL_BOUND: Duration = Duration::from_secs(10);
 
+/// After it did not say where the App is installed, it is not asked for so long: a look at a thousand targets asks once.
+const AWAY_FOR: Duration = Duration::from_secs(5);
+
 /// Any address at the same GitHub will do for calls that are about no scope.
 const ANY_SCOPE: &str = "myshoes";
 
@@ -36,6 +39,9 @@ pub enum AskError {
     /// GitHub.
     #[error("{}", .0.chain())]
     Github(#[from] GithubError),
+    /// It did not say a moment ago.
+    #[error("{0}")]
+    Away(String),
 }
 
 /// The GitHub of this daemon: one App, many installations. What is asked often is kept for a while.
@@ -53,6 +59,8 @@ pub struct Github {
 #[derive(Debug, Default)]
 struct Known {
     installations: Option<(Instant, Arc<Vec<Installation>>)>,
+    /// Why they were not said at the last time.
+    away: Option<(Instant, String)>,
     /// By installation: the repositories it reaches.
     repositories: BTreeMap<i64, (Instant, Arc<Vec<String>>)>,
     connections: BTreeMap<(String, i64), Connection>,
@@ -80,16 +88,33 @@ impl Github {
     /// # Errors
     /// If GitHub does not say.
     pub async fn installations(&self) -> Result<Arc<Vec<Installation>>, AskError> {
-        let known = self.known().installations.clone();
-        match known.filter(|(at, _)| at.elapsed() < KNOWN_FOR) {
-            Some((_, installations)) => Ok(installations),
+        let (known, away) = {
+            let known = self.known();
+            (known.installations.clone(), known.away.clone())
+        };
+        if let Some((_, installations)) = known.filter(|(at, _)| at.elapsed() < KNOWN_FOR) {
+            return Ok(installations);
+        }
+        match away.filter(|(at, _)| at.elapsed() < AWAY_FOR) {
+            Some((_, why)) => Err(AskError::Away(why)),
             None => self.ask_installations().await,
         }
     }
 
     async fn ask_installations(&self) -> Result<Arc<Vec<Installation>>, AskError> {
-        let asked = Arc::new(self.caller.installations().await?);
+        let asked = match tokio::time::timeout(CALL_BOUND, self.caller.installations()).await {
+            Ok(Ok(asked)) => Arc::new(asked),
+            failed => {
+                let why = match failed {
+                    Ok(Err(error)) => error.chain(),
+                    Ok(Ok(_)) | Err(_) => format!("no answer within {} s", CALL_BOUND.as_secs()),
+                };
+                self.known().away = Some((Instant::now(), why.clone()));
+                return Err(AskError::Away(why));
+            }
+        };
         let mut known = self.known();
+        known.away = None;
         known.installations = Some((Instant::now(), asked.clone()));
         known.repositories.clear();
         Ok(asked)

@@ -6,12 +6,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_controller::Controller;
+use fleetfoot_controller::{Clock, Controller};
 use fleetfoot_core::PoolName;
 use fleetfoot_server::myshoes::numbers::Shown;
 use fleetfoot_store::{Store, TargetsError};
 use tokio::sync::watch;
 
+use super::adopt;
 use super::Environment;
 use super::github::{self, Github};
 use super::pools::{Pools, Served};
@@ -28,6 +29,7 @@ pub(crate) struct Sync {
     releases: Releases,
     github: Arc<Github>,
     shown: watch::Sender<Shown>,
+    clock: Clock,
 }
 
 impl Sync {
@@ -48,6 +50,7 @@ impl Sync {
             releases,
             github,
             shown: watch::Sender::new(shown),
+            clock: Clock::system(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Sync {
         all: &AllPools,
     ) -> Infallible {
         let mut changes = store.target_changes();
+        self.adopt(store).await;
         loop {
             tokio::select! {
                 biased;
@@ -84,7 +88,16 @@ impl Sync {
         let served = self.look(store, &all.of_file().await).await.map_err(MyshoesError::from)?;
         controller.set_aside(served.set_aside);
         all.apply_targets(controller, served.pools).await?;
+        self.adopt(store).await;
         Ok(())
+    }
+
+    /// Takes up machines that the original made.
+    async fn adopt(&self, store: &Store) {
+        let named = self.shown.borrow().targets.clone();
+        if let Err(error) = adopt::adopt(store, &named, self.clock.now()).await {
+            tracing::error!("[scaleset] {}", crate::chain(&error));
+        }
     }
 
     /// The pools of the targets as they are now; names that are `taken` are none of theirs.
