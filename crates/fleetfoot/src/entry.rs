@@ -26,6 +26,9 @@ pub fn main() -> ExitCode {
     if called == "run.sh" {
         return fleetfoot_sim::runner::main(words.into_iter().skip(1));
     }
+    if called == commands::bench::shoes::plugin::NAME {
+        return commands::bench::shoes::plugin::main();
+    }
     if called == "outrunner" {
         return commands::outrunner::main(words.get(1..).unwrap_or_default());
     }

@@ -45,6 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "provisioner-process",
             "provisioner-shoes",
             "provisioner-tart",
+            "shoes-plugin",
             "myshoes",
             "releases",
             "controller",

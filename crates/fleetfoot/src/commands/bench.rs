@@ -22,6 +22,7 @@ mod failover;
 mod figure;
 mod idle;
 mod libvirt;
+mod myshoes;
 mod outside;
 mod pools;
 mod process;
@@ -29,9 +30,11 @@ mod proxy;
 mod recover;
 mod refill;
 mod rig;
+pub(crate) mod shoes;
 mod sim;
 mod soak;
 mod start;
+mod targets;
 
 use std::process::ExitCode;
 
@@ -102,6 +105,10 @@ pub enum Row {
     Recover,
     /// Two controllers on one database, one of them killed
     Failover,
+    /// From a queued job to the call that a shoes plugin gets, a hundred at once
+    Shoes,
+    /// A thousand targets of myshoes in one daemon, and a change of one
+    Targets,
     /// Simulated worlds a second
     Sim,
     /// Memory and store over very many jobs; takes minutes and runs only when it is named
@@ -124,6 +131,8 @@ impl Row {
             Self::Churn => "churn",
             Self::Recover => "recover",
             Self::Failover => "failover",
+            Self::Shoes => "shoes",
+            Self::Targets => "targets",
             Self::Sim => "sim",
             Self::Soak => "soak",
             Self::Binary => "binary",
@@ -183,6 +192,8 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Figure>> {
             Row::Churn => interruptible(churn::measure(args.quick)).await?,
             Row::Recover => interruptible(recover::measure(args.quick)).await?,
             Row::Failover => interruptible(failover::measure(args.database.as_deref())).await?,
+            Row::Shoes => interruptible(shoes::measure(args.quick)).await?,
+            Row::Targets => interruptible(targets::measure(args.quick)).await?,
             Row::Sim => interruptible(sim::measure(args.quick)).await?,
             Row::Soak => interruptible(soak::measure(args.quick, args.jobs)).await?,
             Row::Binary => interruptible(binary::measure(args.build_time)).await?,

@@ -1,0 +1,211 @@
+//! Row `shoes`: from a queued job to the `AddInstance` that reached the plugin, a hundred jobs at once, with one
+//! plugin process for all calls and with one for each; beside them bare code with a bare gRPC call.
+
+mod call;
+pub(crate) mod plugin;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fleetfoot_sim::QueueJobs;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use super::Measured;
+use super::bare::{Bare, BareSession, Ledger};
+use super::figure::{Figure, apart_ms, percentile};
+use super::myshoes::{Myshoes, Stage};
+use super::rig::SCOPE;
+use call::BarePlugin;
+
+const ROW: &str = "shoes";
+const JOBS: usize = 100;
+const JOB_MS: u64 = 20;
+const BOUND: Duration = Duration::from_secs(120);
+const SET: &str = "myshoes-bench";
+const BARE: &str = "bare";
+/// As long as a packed setup script.
+const SCRIPT: usize = 4_000;
+
+pub(super) async fn measure(quick: bool) -> Result<Measured> {
+    let rounds = if quick { 1 } else { 5 };
+    let mut stage = Stage::new().await?;
+    let limits = [("SCALESET_MAX_RUNNERS", "100"), ("MAX_CONNECTIONS_TO_BACKEND", "100")];
+    let mut daemon = stage.start(&limits).await?;
+    daemon.create(SCOPE).await?;
+    let mut bare = BareController::start(&stage).await?;
+    stage.wait(BOUND, |state| state.summary.polls == 2).await?;
+    let mut taken = Taken::default();
+    // The first call starts the plugin, which is not what is measured.
+    bare.round(&stage, 1).await?;
+    ours(&stage, &mut daemon, 1).await?;
+    for _ in 0..rounds {
+        let (added, called) = bare.round(&stage, JOBS).await?;
+        taken.bare.extend(added);
+        taken.call.extend(called);
+        taken.ours.extend(ours(&stage, &mut daemon, JOBS).await?);
+    }
+    daemon.stop().await?;
+    let per_call = [&limits[..], &[("PLUGIN_PROCESS_PER_CALL", "true")]].concat();
+    let mut daemon = stage.start(&per_call).await?;
+    stage.wait(BOUND, |state| state.summary.polls == 2).await?;
+    ours(&stage, &mut daemon, 1).await?;
+    for _ in 0..rounds {
+        taken.per_call.extend(ours(&stage, &mut daemon, JOBS).await?);
+    }
+    daemon.stop().await?;
+    bare.end().await;
+    stage.end().await?;
+    Ok(Measured::Figures(taken.figures()))
+}
+
+#[derive(Default)]
+struct Taken {
+    ours: Vec<f64>,
+    per_call: Vec<f64>,
+    bare: Vec<f64>,
+    /// The bare call alone, from its begin.
+    call: Vec<f64>,
+}
+
+impl Taken {
+    fn figures(&self) -> Vec<Figure> {
+        let n = self.ours.len();
+        let at = |metric: &str, percent: usize, values: &[f64]| {
+            let name = format!("{metric}_p{percent}");
+            Figure::new(ROW, name, "ms", percentile(values, percent), values.len())
+                .beside(percentile(&self.bare, percent))
+        };
+        let above = percentile(&self.ours, 50) - percentile(&self.bare, 50);
+        let call = percentile(&self.call, 50);
+        vec![
+            at("queued_to_add", 50, &self.ours),
+            at("queued_to_add", 95, &self.ours),
+            Figure::new(ROW, "above_bare_p50", "ms", above, n).goal("at most 10"),
+            Figure::new(ROW, "bare_call_p50", "ms", call, self.call.len()),
+            at("queued_to_add_process_per_call", 50, &self.per_call),
+            at("queued_to_add_process_per_call", 95, &self.per_call),
+        ]
+    }
+}
+
+/// Queues jobs; when each call reached the plugin, after the first one was queued.
+async fn ours(stage: &Stage, daemon: &mut Myshoes, jobs: usize) -> Result<Vec<f64>> {
+    let added = round(stage, SET, jobs).await?;
+    daemon.quiet(BOUND).await?;
+    Ok(added)
+}
+
+async fn round(stage: &Stage, set: &str, jobs: usize) -> Result<Vec<f64>> {
+    let before = stage.machines.added().len();
+    let ids = stage.github.queue_jobs(&QueueJobs::for_scale_set(SCOPE, set, jobs, JOB_MS));
+    let first = ids.first().copied().context("no job was queued")?;
+    let goal = stage.github.summary().jobs_queued_total;
+    let done = |state: &fleetfoot_sim::BoxState| {
+        state.summary.jobs_completed == goal && state.summary.runners == 0
+    };
+    let state = stage.wait(BOUND, done).await?;
+    let queued_us = state.job(first).context("the box forgot a job")?.queued_us;
+    let added = stage.machines.added();
+    Ok(added.iter().skip(before).map(|it| apart_ms(queued_us, it.received_us)).collect())
+}
+
+/// Bare code in the daemon's place: the same polls, as many durable commits, the JIT call, the gRPC call.
+struct BareController {
+    called: mpsc::UnboundedReceiver<u64>,
+    tasks: JoinSet<()>,
+    _plugin: BarePlugin,
+}
+
+impl BareController {
+    async fn start(stage: &Stage) -> Result<Self> {
+        let client = Bare::connect(&stage.github.url(), SCOPE).await?;
+        let session = client.open(client.scale_set(BARE).await?).await?;
+        let ledger = Ledger::new(stage.data.path())?;
+        let plugin = BarePlugin::start(&stage.plugin, &stage.socket).await?;
+        let (called_tx, called) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let serving = Serving { client, session, ledger, channel: plugin.channel(), called_tx };
+        tasks.spawn(async move {
+            // A failure closes the channel, and the measurement with it.
+            let _ = serving.serve().await;
+        });
+        Ok(Self { called, tasks, _plugin: plugin })
+    }
+
+    /// Queued to received, and the call alone to received, the earliest beside the earliest.
+    async fn round(&mut self, stage: &Stage, jobs: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let before = stage.machines.added().len();
+        let added = round(stage, BARE, jobs).await?;
+        let mut began = Vec::new();
+        while began.len() < jobs {
+            let next = tokio::time::timeout(BOUND, self.called.recv()).await?;
+            began.push(next.context("bare code failed")?);
+        }
+        let mut received: Vec<u64> =
+            stage.machines.added().iter().skip(before).map(|it| it.received_us).collect();
+        began.sort_unstable();
+        received.sort_unstable();
+        let alone = began.iter().zip(&received).map(|(began, at)| apart_ms(*began, *at));
+        Ok((added, alone.collect()))
+    }
+
+    async fn end(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+struct Serving {
+    client: Bare,
+    session: BareSession,
+    ledger: Ledger,
+    channel: Channel,
+    called_tx: mpsc::UnboundedSender<u64>,
+}
+
+impl Serving {
+    async fn serve(self) -> Result<()> {
+        let mut works = JoinSet::new();
+        let mut number = 0_u64;
+        loop {
+            let Some(message) = self.client.poll(&self.session, JOBS).await? else { continue };
+            // The message, the name of what it leads to, and the launch: three commits, as ours.
+            self.ledger.commit("message")?;
+            for _ in 0..message.assigned {
+                number += 1;
+                works.spawn(one(
+                    self.client.clone(),
+                    self.session.set,
+                    self.ledger.clone(),
+                    self.channel.clone(),
+                    self.called_tx.clone(),
+                    format!("bare-{number}"),
+                ));
+            }
+            self.client.acknowledge(&self.session, message.id).await?;
+            while works.try_join_next().is_some() {}
+        }
+    }
+}
+
+async fn one(
+    client: Bare,
+    set: i64,
+    ledger: Ledger,
+    channel: Channel,
+    called: mpsc::UnboundedSender<u64>,
+    name: String,
+) {
+    let work = async {
+        ledger.commit(&name)?;
+        let jit = client.jit(set, &name).await?;
+        ledger.commit("launch")?;
+        let script = format!("{jit}{}", "x".repeat(SCRIPT.saturating_sub(jit.len())));
+        call::add(channel, &name, SCOPE, &script).await
+    };
+    if let Ok(began) = work.await {
+        // Nobody hears it after the measurement.
+        let _ = called.send(began);
+    }
+}
