@@ -9,6 +9,9 @@
 //	TEST_MODES      words with commas: what is wrong with it (see modes below)
 //	TEST_START_MS   how long it takes to its handshake
 //	TEST_CALL_MS    how long a call takes
+//	TEST_DOCKER     an engine's socket: machines are containers (containers.go)
+//
+// While TEST_DIR holds a file `refuse-add` or `refuse-delete`, such calls fail.
 //
 // With `host PROGRAM` it is the other end: it starts that plugin and calls it (host.go).
 package main
@@ -75,6 +78,7 @@ type server struct {
 	modes     map[string]bool
 	delay     time.Duration
 	calls     atomic.Int64
+	docker    *containers
 }
 
 // note writes what was called, for whoever counts.
@@ -85,6 +89,14 @@ func (s *server) note(words ...string) {
 	}
 	defer file.Close()
 	fmt.Fprintf(file, "%d %s\n", os.Getpid(), strings.Join(words, " "))
+}
+
+// refuses says whether a test wants this call to fail for now.
+func (s *server) refuses(call string) error {
+	if _, err := os.Stat(filepath.Join(s.directory, "refuse-"+call)); err != nil {
+		return nil
+	}
+	return status.Error(codes.Internal, "as it was told to for now")
 }
 
 func (s *server) trouble() error {
@@ -107,6 +119,9 @@ func (s *server) trouble() error {
 
 func (s *server) add(_ context.Context, request *addRequest) (*addResponse, error) {
 	s.note("add", request.RunnerName, strconv.Itoa(int(request.ResourceType)), strings.Join(request.Labels, ","))
+	if err := s.refuses("add"); err != nil {
+		return nil, err
+	}
 	for _, mode := range []struct {
 		name string
 		code codes.Code
@@ -124,6 +139,9 @@ func (s *server) add(_ context.Context, request *addRequest) (*addResponse, erro
 	machine := filepath.Join(s.directory, "machines", id)
 	if err := os.Mkdir(machine, 0o700); err != nil && !(errors.Is(err, os.ErrExist) && s.modes["idempotent"]) {
 		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if s.docker != nil {
+		return s.contain(request, id, machine)
 	}
 	if image := os.Getenv("TEST_IMAGE"); image != "" {
 		if err := os.CopyFS(machine, os.DirFS(image)); err != nil {
@@ -159,15 +177,47 @@ func (s *server) add(_ context.Context, request *addRequest) (*addResponse, erro
 		response.ResourceType = request.ResourceType
 	}
 	fmt.Println("made", id)
+	fmt.Fprintln(os.Stderr, "and says so of", id)
 	return response, nil
+}
+
+// contain makes a machine that is a container.
+func (s *server) contain(request *addRequest, id, machine string) (*addResponse, error) {
+	if err := writeScript(machine, request.SetupScript); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	scope := ""
+	if len(request.Labels) > 1 {
+		scope = request.Labels[1]
+	}
+	if err := s.docker.start(id, machine, scope); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if err := s.trouble(); err != nil {
+		return nil, err
+	}
+	return &addResponse{CloudID: id, ShoesType: "docker", IPAddress: "127.0.0.1"}, nil
 }
 
 func (s *server) delete(_ context.Context, request *deleteRequest) (*deleteResponse, error) {
 	s.note("delete", request.CloudID, strings.Join(request.Labels, ","))
+	if err := s.refuses("delete"); err != nil {
+		return nil, err
+	}
 	if err := s.trouble(); err != nil {
 		return nil, err
 	}
 	machine := filepath.Join(s.directory, "machines", filepath.Base(request.CloudID))
+	if s.docker != nil {
+		err := s.docker.remove(filepath.Base(request.CloudID))
+		if err == nil || status.Code(err) == codes.NotFound {
+			_ = os.RemoveAll(machine)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &deleteResponse{}, nil
+	}
 	pid, err := os.ReadFile(filepath.Join(machine, "pid"))
 	if err != nil {
 		if s.modes["missing-is-internal"] {
@@ -266,7 +316,14 @@ func main() {
 		name = oldName
 	}
 	impl := &server{directory: directory, modes: modes, delay: milliseconds("TEST_CALL_MS")}
+	if socket := os.Getenv("TEST_DOCKER"); socket != "" {
+		impl.docker = newContainers(socket, directory)
+	}
 	impl.note("start")
+	// What a plugin is told by its environment, for tests that look whether it is.
+	working, _ := os.Getwd()
+	impl.note("told", os.Getenv("SHOES_PLUGIN_MAGIC_COOKIE"), os.Getenv("PLUGIN_PROTOCOL_VERSIONS"),
+		"["+os.Getenv("PLUGIN_CLIENT_CERT")+os.Getenv("PLUGIN_MULTIPLEX_GRPC")+"]", os.Getenv("TEST_WORD"), working)
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: handshake,
 		Plugins:         map[string]plugin.Plugin{"shoes_grpc": &shoes{name: name, impl: impl}},

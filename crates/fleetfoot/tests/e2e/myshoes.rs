@@ -13,24 +13,33 @@ use crate::bad_input::private_key;
 use crate::harness::{BOUND, Bed, Daemon, ORG, PROGRAM, component, eventually, unique};
 
 /// The plugin's program, or `None` with a note.
-fn plugin() -> Option<String> {
+pub(crate) fn plugin() -> Option<String> {
     component("shoes-plugin", "FLEETFOOT_TEST_SHOES_PLUGIN")
 }
 
-struct Shoes {
-    bed: Bed,
+pub(crate) struct Shoes {
+    pub(crate) bed: Bed,
     plugin: String,
     key: String,
-    modes: &'static str,
-    more: Vec<(String, String)>,
+    pub(crate) modes: &'static str,
+    pub(crate) more: Vec<(String, String)>,
 }
 
 impl Shoes {
-    async fn new(plugin: String) -> Self {
+    pub(crate) async fn new(plugin: String) -> Self {
         Self::with(plugin, vec![Installation::new(77, ORG)]).await
     }
 
-    async fn with(plugin: String, installations: Vec<Installation>) -> Self {
+    pub(crate) async fn with(plugin: String, installations: Vec<Installation>) -> Self {
+        Self::on(plugin, installations, Settings::default()).await
+    }
+
+    /// With a GitHub of its own kind.
+    pub(crate) async fn on(
+        plugin: String,
+        installations: Vec<Installation>,
+        settings: Settings,
+    ) -> Self {
         let settings = Settings {
             app: Some(App {
                 id: 4711,
@@ -38,7 +47,7 @@ impl Shoes {
                 public_key_pem: None,
                 installations,
             }),
-            ..Settings::default()
+            ..settings
         };
         let bed = Bed::with(settings).await;
         // A machine's runner is there already: a program of ours under the runner's name.
@@ -53,13 +62,13 @@ impl Shoes {
         Self { bed, plugin, key, modes: "opaque-ids", more: Vec::new() }
     }
 
-    fn with_variable(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.more.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// The binary by the original's name, with an environment file of the original.
-    fn command(&self) -> tokio::process::Command {
+    pub(crate) fn command(&self) -> tokio::process::Command {
         let program = self.bed.path("myshoes");
         if !program.exists() {
             std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
@@ -93,24 +102,24 @@ impl Shoes {
         command
     }
 
-    fn plugin_dir(&self) -> PathBuf {
+    pub(crate) fn plugin_dir(&self) -> PathBuf {
         let dir = self.bed.path("shoes");
         std::fs::create_dir_all(&dir).unwrap();
         dir
     }
 
-    fn start(&self) -> Daemon {
+    pub(crate) fn start(&self) -> Daemon {
         self.bed.daemon(self.command())
     }
 
     /// A daemon, and where its API is.
-    async fn started(&self) -> (Daemon, Api) {
+    pub(crate) async fn started(&self) -> (Daemon, Api) {
         let daemon = self.start();
         let api = Api::of(&daemon).await;
         (daemon, api)
     }
 
-    async fn ends(&self, name: &str, value: Option<&str>) -> Output {
+    pub(crate) async fn ends(&self, name: &str, value: Option<&str>) -> Output {
         let mut command = self.command();
         match value {
             Some(value) => command.env(name, value),
@@ -121,43 +130,43 @@ impl Shoes {
     }
 
     /// What the plugin was called for.
-    fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.plugin_dir().join("calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    fn count(&self, word: &str) -> usize {
+    pub(crate) fn count(&self, word: &str) -> usize {
         self.calls().iter().filter(|line| line.split(' ').nth(1) == Some(word)).count()
     }
 
-    fn machines(&self) -> usize {
+    pub(crate) fn machines(&self) -> usize {
         std::fs::read_dir(self.plugin_dir().join("machines")).map_or(0, Iterator::count)
     }
 
-    fn queue(&self, scope: &str, set: &str, count: usize, duration_ms: u64) {
+    pub(crate) fn queue(&self, scope: &str, set: &str, count: usize, duration_ms: u64) {
         self.bed.github.queue_jobs(&QueueJobs::for_scale_set(scope, set, count, duration_ms));
     }
 
-    async fn sets(&self, what: &str, holds: impl Fn(&BoxState) -> bool) -> BoxState {
+    pub(crate) async fn sets(&self, what: &str, holds: impl Fn(&BoxState) -> bool) -> BoxState {
         let waited = self.bed.github.wait_until(BOUND, holds).await;
         waited.unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
     /// Every machine is deleted, and GitHub knows no runner.
-    async fn nothing_left(&self) {
+    pub(crate) async fn nothing_left(&self) {
         self.sets("no runner at GitHub", |state| state.runners.is_empty()).await;
         eventually("no machine", BOUND, || async { (self.machines() == 0).then_some(()) }).await;
     }
 }
 
 /// The REST API of a daemon.
-struct Api {
-    base: String,
-    http: reqwest::Client,
+pub(crate) struct Api {
+    pub(crate) base: String,
+    pub(crate) http: reqwest::Client,
 }
 
 impl Api {
-    async fn of(daemon: &Daemon) -> Self {
+    pub(crate) async fn of(daemon: &Daemon) -> Self {
         let port = eventually("the line of the web server", BOUND, || async {
             let text = daemon.stderr();
             let line = text.lines().find(|line| line.contains("start webserver on "))?;
@@ -180,27 +189,27 @@ impl Api {
         Self { base, http: reqwest::Client::builder().no_proxy().build().unwrap() }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let answer =
             self.http.post(format!("{}{path}", self.base)).json(body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
-    async fn create(&self, scope: &str, size: &str) -> Value {
+    pub(crate) async fn create(&self, scope: &str, size: &str) -> Value {
         let (status, target) =
             self.post("/target", &json!({ "scope": scope, "resource_type": size })).await;
         assert_eq!(status, 201, "{target}");
         target
     }
 
-    async fn refused(&self, scope: &str) -> String {
+    pub(crate) async fn refused(&self, scope: &str) -> String {
         let (status, answer) =
             self.post("/target", &json!({ "scope": scope, "resource_type": "nano" })).await;
         assert_eq!(status, 400, "{answer}");
         answer["error"].as_str().unwrap().to_owned()
     }
 
-    async fn delete(&self, target: &Value) {
+    pub(crate) async fn delete(&self, target: &Value) {
         let path = format!("{}/target/{}", self.base, target["id"].as_str().unwrap());
         let answer = self.http.delete(path).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 204);
@@ -437,18 +446,23 @@ const SCHEMA: [&str; 5] = [
 ];
 
 /// A database with the original's schema, on a server that the run has.
-struct Database {
-    admin: sqlx::mysql::MySqlPool,
-    name: String,
+pub(crate) struct Database {
+    pub(crate) admin: sqlx::mysql::MySqlPool,
+    pub(crate) name: String,
     /// As the original's environment file has it.
-    dsn: String,
+    pub(crate) dsn: String,
 }
 
 impl Database {
-    async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         let url = component("mariadb", "FLEETFOOT_TEST_MARIADB_URL")?;
+        Some(Self::at(&url).await)
+    }
+
+    /// At this server.
+    pub(crate) async fn at(url: &str) -> Self {
         let name = unique("shoes_");
-        let server = sqlx::mysql::MySqlPool::connect(&url).await.unwrap();
+        let server = sqlx::mysql::MySqlPool::connect(url).await.unwrap();
         let make = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::query(make).execute(&server).await.unwrap();
         let (base, _) = url.rsplit_once('/').unwrap();
@@ -458,16 +472,16 @@ impl Database {
         }
         let (user, place) = base.strip_prefix("mysql://").unwrap().rsplit_once('@').unwrap();
         let dsn = format!("{user}@tcp({place})/{name}");
-        Some(Self { admin, name, dsn })
+        Self { admin, name, dsn }
     }
 
-    async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         let row = sqlx::query(sql).fetch_one(&self.admin).await.unwrap();
         sqlx::Row::get_unchecked(&row, 0)
     }
 
-    async fn done(self) {
+    pub(crate) async fn done(self) {
         let sql = sqlx::AssertSqlSafe(format!("DROP DATABASE {}", self.name));
         sqlx::query(sql).execute(&self.admin).await.unwrap();
     }

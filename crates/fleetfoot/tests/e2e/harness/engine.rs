@@ -22,7 +22,7 @@ use super::{BOUND, component, eventually};
 
 /// Where the stand-in runner is in the image.
 pub(crate) const RUNNER: &str = "/home/runner/run.sh";
-const IMAGE: &str = "fleetfoot-e2e:runner";
+pub(crate) const IMAGE: &str = "fleetfoot-e2e:runner";
 
 /// The lines of a Docker runner that mount this host's shell and programs, read-only, and this binary's directory.
 pub(crate) fn host_programs() -> String {
@@ -99,6 +99,14 @@ impl Engine {
             (name.trim_start_matches('/').to_owned(), state)
         })
         .collect()
+    }
+
+    /// Containers that carry this label, dead ones too.
+    pub(crate) async fn labelled(&self, label: &str) -> Vec<String> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let all = self.docker.list_containers(Some(options)).await.unwrap();
+        all.into_iter().map(|container| container.names.unwrap_or_default().join(",")).collect()
     }
 
     pub(crate) async fn no_containers(&self, pools: &[&str]) {

@@ -6,6 +6,7 @@ mod engine;
 mod gate;
 mod hypervisor;
 mod left;
+mod mariadb;
 mod sampler;
 
 use std::future::Future;
@@ -15,9 +16,10 @@ use tokio::time::Instant;
 
 pub(crate) use bed::{Bed, ORG, PROGRAM};
 pub(crate) use daemon::Daemon;
-pub(crate) use engine::{Engine, OwnEngine, Recorder, host_programs};
+pub(crate) use engine::{Engine, IMAGE, OwnEngine, Recorder, host_programs};
 pub(crate) use gate::Gate;
 pub(crate) use hypervisor::{BOOT_BOUND, Hypervisor};
+pub(crate) use mariadb::OwnMariaDb;
 pub(crate) use sampler::{Sampler, shims};
 
 /// How long one thing may take before a test gives up: generous, since the machine may be busy.
