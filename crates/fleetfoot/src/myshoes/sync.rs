@@ -12,8 +12,8 @@ use fleetfoot_server::myshoes::numbers::Shown;
 use fleetfoot_store::{Store, TargetsError};
 use tokio::sync::watch;
 
-use super::adopt;
 use super::Environment;
+use super::adopt;
 use super::github::{self, Github};
 use super::pools::{Pools, Served};
 use super::releases::Releases;
