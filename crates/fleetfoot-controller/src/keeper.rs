@@ -175,10 +175,9 @@ impl Keeper {
         let store = self.shared.store.clone();
         let Some(me) = store.membership() else { return };
         let now = Instant::now();
-        let candidates = self.candidates.borrow().clone();
         let free = |pool: &&PoolName| fleet.living_owner(pool).is_none();
         self.notes.free.retain(|pool, _| free(&pool));
-        for pool in candidates.keys().filter(free) {
+        for pool in self.candidates.borrow().keys().filter(free) {
             self.notes.free.entry(pool.clone()).or_insert(now);
         }
         self.notes.handed.retain(|_, at| now.duration_since(*at) < SETTLED);
@@ -201,7 +200,7 @@ impl Keeper {
             row.owner.as_deref() == Some(&me.controller) && !self.shared.is_served(pool)
         });
         let forgotten: Vec<PoolName> = forgotten.map(|(pool, _)| pool.clone()).collect();
-        self.take([share.take, forgotten].concat(), fleet, &candidates).await;
+        self.take([share.take, forgotten].concat(), fleet).await;
         if let Some(pool) = share.hand_over {
             tracing::info!(%pool, "handing a pool over to another controller");
             self.notes.handed.insert(pool.clone(), now);
@@ -209,19 +208,25 @@ impl Keeper {
         }
     }
 
-    async fn take(&mut self, pools: Vec<PoolName>, fleet: &Fleet, candidates: &Candidates) {
+    async fn take(&mut self, pools: Vec<PoolName>, fleet: &Fleet) {
+        // As they are at the beginning, for all of them.
+        let wanted: Vec<PoolSettings> = {
+            let candidates = self.candidates.borrow();
+            pools.iter().filter_map(|pool| candidates.get(pool).cloned()).collect()
+        };
         let mut taken = Vec::new();
-        for pool in pools {
-            let Some(settings) = candidates.get(&pool).filter(|_| !self.is_ending(&pool)) else {
+        for settings in wanted {
+            let pool = settings.name.clone();
+            if self.is_ending(&pool) {
                 continue;
-            };
-            match self.shared.store.take(&pool, is_host_bound(settings)).await {
+            }
+            match self.shared.store.take(&pool, is_host_bound(&settings)).await {
                 Ok(Taken::Yes { epoch, before }) => {
                     let from = before.as_ref().and_then(|id| fleet.peers.get(id));
                     let from = from.map(|peer| peer.host.as_str());
                     tracing::info!(%pool, epoch, from, "pool taken");
                     self.notes.free.remove(&pool);
-                    taken.push(settings.clone());
+                    taken.push(settings);
                 }
                 Ok(Taken::Held { .. } | Taken::Elsewhere { .. }) => {}
                 Err(error) => {

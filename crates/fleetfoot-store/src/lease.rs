@@ -255,8 +255,19 @@ const CONTROLLER_KINDS: &[Kind] = &[Kind::Text, Kind::Text, Kind::Int, Kind::Tex
 const OWNER_KINDS: &[Kind] = &[Kind::Text, Kind::Text, Kind::Int, Kind::Text, Kind::Int];
 const WISH_KINDS: &[Kind] = &[Kind::Int, Kind::Text, Kind::Text, Kind::Text, Kind::Int];
 
+/// What controllers said of themselves when they were read last: most of them say the same for weeks.
+pub(crate) type Heard = BTreeMap<String, (String, Peer)>;
+
 /// Reads everybody.
 pub(crate) async fn read(driver: &mut Driver) -> Result<Fleet, DriverError> {
+    read_again(driver, &mut Heard::new()).await
+}
+
+/// Reads everybody; what was `heard` before is not taken apart again.
+pub(crate) async fn read_again(
+    driver: &mut Driver,
+    heard: &mut Heard,
+) -> Result<Fleet, DriverError> {
     let dialect = driver.dialect();
     let now = dialect.now();
     let select = |text: &str, kinds| Query { sql: Arc::from(text), values: Vec::new(), kinds };
@@ -266,9 +277,10 @@ pub(crate) async fn read(driver: &mut Driver) -> Result<Fleet, DriverError> {
     );
     let mut peers = BTreeMap::new();
     for row in driver.query(&controllers).await? {
-        let peer = peer_row(row).map_err(DriverError::Row)?;
+        let peer = peer_row(row, heard).map_err(DriverError::Row)?;
         peers.insert(peer.controller.clone(), peer);
     }
+    heard.retain(|controller, _| peers.contains_key(controller));
     let owners =
         select("SELECT pool, owner, epoch, host_id, writes FROM fleetfoot_owners", OWNER_KINDS);
     let mut pools = BTreeMap::new();
@@ -301,13 +313,23 @@ pub(crate) fn forget_host(driver: &Driver, host_id: &str) -> Vec<Statement> {
     vec![of_host("fleetfoot_owners"), of_host("fleetfoot_controllers")]
 }
 
-fn peer_row(row: Vec<Value>) -> Result<Peer, RowError> {
+fn peer_row(row: Vec<Value>, heard: &mut Heard) -> Result<Peer, RowError> {
     let mut columns = Columns::new("fleetfoot_controllers", row);
     let (controller, host_id) = (columns.text()?, columns.text()?);
     let left = Span(columns.int()?);
-    let said: Said = columns.json()?;
+    let text = columns.text()?;
+    if let Some((before, peer)) = heard.get(&controller)
+        && *before == text
+        && peer.host_id == host_id
+    {
+        return Ok(Peer { left, ..peer.clone() });
+    }
+    let said: Said = serde_json::from_str(&text).map_err(|error| columns.malformed(error))?;
     let pools = said.pools();
-    Ok(Peer { controller, host_id, host: said.host, version: said.version, left, pools })
+    let (host, version) = (said.host, said.version);
+    let peer = Peer { controller: controller.clone(), host_id, host, version, left, pools };
+    heard.insert(controller, (text, peer.clone()));
+    Ok(peer)
 }
 
 fn owner_row(row: Vec<Value>) -> Result<(PoolName, Ownership), DriverError> {

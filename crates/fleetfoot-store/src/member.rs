@@ -4,15 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fleetfoot_core::{Fleet, InstallationId, PoolName, Span};
+use fleetfoot_core::{Candidacy, Fleet, InstallationId, PoolName, Span};
 use fleetfoot_ordered::watch;
 
 use crate::fleet::Membership;
+use crate::lease::Heard;
 use crate::seen::Seen;
 use crate::shared::locked;
 
 /// Owned pools with their epochs.
 pub(crate) type Owned = BTreeMap<PoolName, i64>;
+
+/// What a controller said of itself: which pools it can serve, and the text of that in its row.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spoken {
+    pub(crate) pools: BTreeMap<PoolName, Candidacy>,
+    pub(crate) text: String,
+}
 
 /// This controller's part.
 pub(crate) struct Member {
@@ -22,7 +30,9 @@ pub(crate) struct Member {
     /// The leases last until then, by our own clock.
     until: AtomicI64,
     /// What we last said of ourselves, as it stands in our row.
-    pub(crate) said: Mutex<String>,
+    pub(crate) said: Mutex<Spoken>,
+    /// What others said of themselves, as it was read last.
+    pub(crate) heard: Mutex<Heard>,
     pub(crate) fleet: watch::Sender<Arc<Fleet>>,
     /// What this host remembers of the database beyond its own life.
     pub(crate) seen: Mutex<Option<Seen>>,
@@ -38,6 +48,7 @@ impl Member {
             nothing: Arc::default(),
             until: AtomicI64::new(i64::MIN),
             said: Mutex::default(),
+            heard: Mutex::default(),
             fleet: watch::Sender::default(),
             seen: Mutex::default(),
             put_back: watch::Sender::default(),

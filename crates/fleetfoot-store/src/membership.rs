@@ -16,7 +16,7 @@ use crate::error::ReadError;
 use crate::fault::DriverError;
 use crate::fleet::{Beat, Membership, Said, Taken};
 use crate::lease;
-use crate::member::{Member, Owned};
+use crate::member::{Member, Owned, Spoken};
 use crate::options::Options;
 use crate::reads::Reads;
 use crate::schema;
@@ -40,16 +40,20 @@ impl Member {
         });
     }
 
-    /// Says what there is to say, as far as it is new.
-    fn say(&self, pools: &BTreeMap<PoolName, Candidacy>) -> (String, bool) {
-        let said = lease::said(&Said::new(&self.me, pools));
-        let changed = *locked(&self.said) != said;
-        (said, changed)
+    /// What there is to say, if it is new.
+    fn say(&self, pools: &BTreeMap<PoolName, Candidacy>) -> Option<Spoken> {
+        let said = locked(&self.said);
+        (said.pools != *pools).then(|| {
+            let text = lease::said(&Said::new(&self.me, pools));
+            Spoken { pools: pools.clone(), text }
+        })
     }
 
     pub(crate) async fn join(&self, driver: &mut Driver) -> Result<(), DriverError> {
-        let (said, _) = self.say(&BTreeMap::new());
-        lease::join(driver, &self.me, &said).await?;
+        let pools = BTreeMap::new();
+        let text = lease::said(&Said::new(&self.me, &pools));
+        let said = Spoken { pools, text };
+        lease::join(driver, &self.me, &said.text).await?;
         *locked(&self.said) = said;
         Ok(())
     }
@@ -61,12 +65,23 @@ impl Member {
         pools: &BTreeMap<PoolName, Candidacy>,
     ) -> Result<(Arc<Owned>, Fleet), DriverError> {
         let owned = self.owned();
-        let (said, changed) = self.say(pools);
+        let new = self.say(pools);
+        let said = new.clone().unwrap_or_else(|| locked(&self.said).clone());
         let sent = self.me.clock.now();
-        lease::beat(driver, &self.me, &said, changed).await?;
-        self.beaten(sent);
-        *locked(&self.said) = said;
-        Ok((owned, lease::read(driver).await?))
+        let mut heard = std::mem::take(&mut *locked(&self.heard));
+        driver.enter()?;
+        let looked = async {
+            lease::beat(driver, &self.me, &said.text, new.is_some()).await?;
+            self.beaten(sent);
+            if let Some(new) = new {
+                *locked(&self.said) = new;
+            }
+            lease::read_again(driver, &mut heard).await
+        };
+        let looked = looked.await;
+        *locked(&self.heard) = heard;
+        driver.leave()?;
+        Ok((owned, looked?))
     }
 }
 
@@ -92,12 +107,21 @@ async fn read_pools(
         let mut all = schema::load(driver, sql).await?.pools;
         return Ok(names.into_iter().map(|name| (name.clone(), all.remove(&name))).collect());
     }
-    let mut states = Vec::with_capacity(names.len());
-    for name in names {
-        let state = schema::load_pool(driver, sql, &name).await?.pools.remove(&name);
-        states.push((name, state));
+    if names.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(states)
+    driver.enter()?;
+    let read = async {
+        let mut states = Vec::with_capacity(names.len());
+        for name in names {
+            let state = schema::load_pool(driver, sql, &name).await?.pools.remove(&name);
+            states.push((name, state));
+        }
+        Ok(states)
+    };
+    let states = read.await;
+    driver.leave()?;
+    states
 }
 
 async fn beat(

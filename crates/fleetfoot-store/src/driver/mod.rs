@@ -72,6 +72,22 @@ impl Driver {
         }
     }
 
+    /// What follows is cheaper as one transaction of a file; of a server it is what it was.
+    pub(crate) fn enter(&mut self) -> Result<(), DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.begin(),
+            Self::Server(_) => Ok(()),
+        }
+    }
+
+    /// What was [entered](Self::enter) is over.
+    pub(crate) fn leave(&mut self) -> Result<(), DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.commit(),
+            Self::Server(_) => Ok(()),
+        }
+    }
+
     /// Runs a query.
     pub(crate) async fn query(&mut self, query: &Query) -> Result<Vec<Row>, DriverError> {
         match self {

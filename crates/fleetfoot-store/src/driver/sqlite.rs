@@ -136,11 +136,11 @@ impl Sqlite {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<(), DriverError> {
+    pub(crate) fn begin(&mut self) -> Result<(), DriverError> {
         self.run("BEGIN IMMEDIATE")
     }
 
-    fn commit(&mut self) -> Result<(), DriverError> {
+    pub(crate) fn commit(&mut self) -> Result<(), DriverError> {
         let result = self.run("COMMIT");
         if result.is_err() {
             self.roll_back();

@@ -251,7 +251,7 @@ pub(crate) fn from_row(row: Row) -> Result<Instance, RowError> {
     let name = InstanceName::new(&name).map_err(|error| columns.malformed(error))?;
     let pool = columns.text()?;
     let pool = PoolName::new(&pool).map_err(|error| columns.malformed(error))?;
-    let key = columns.row().to_owned();
+    let key = columns.row();
     let phase = words::phase(&columns.text()?, &key)?;
     let job = columns.maybe_text()?.map(|job| JobId::new(&job));
     let job_result = columns.maybe_text()?;

@@ -129,7 +129,7 @@ fn job(id: &str, word: &str, seen_at: i64, columns: &mut Columns) -> Result<Job,
     let started_on = instance_name(data.started_on, columns)?;
     Ok(Job {
         id: JobId::new(id),
-        state: state(word, started_on, columns.row())?,
+        state: state(word, started_on, &columns.row())?,
         repository: data.repository,
         workflow: data.workflow,
         display_name: data.display_name,

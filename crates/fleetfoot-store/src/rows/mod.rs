@@ -15,33 +15,37 @@ use serde::de::DeserializeOwned;
 use crate::fault::RowError;
 use crate::sql::{Row, Value};
 
+/// A row is called by its first columns.
+const KEYS_MAX: usize = 2;
+
 /// Takes a row apart, column by column.
 pub(crate) struct Columns {
     table: &'static str,
-    row: String,
-    values: std::vec::IntoIter<Value>,
+    values: Row,
+    next: usize,
 }
 
 impl Columns {
     pub(crate) fn new(table: &'static str, row: Row) -> Self {
-        let name = row
-            .iter()
-            .take(2)
-            .filter_map(|value| match value {
-                Value::Text(text) => text.clone(),
-                Value::Int(number) => number.map(|number| number.to_string()),
-            })
-            .collect::<Vec<_>>()
-            .join(" ");
-        Self { table, row: name, values: row.into_iter() }
+        Self { table, values: row, next: 0 }
+    }
+
+    /// The next value. The first ones stay, for they name the row.
+    fn take(&mut self) -> Option<Value> {
+        let at = self.next;
+        self.next += 1;
+        if at < KEYS_MAX {
+            return self.values.get(at).cloned();
+        }
+        self.values.get_mut(at).map(|value| std::mem::replace(value, Value::Int(None)))
     }
 
     pub(crate) fn malformed(&self, detail: impl ToString) -> RowError {
-        RowError::Malformed { table: self.table, row: self.row.clone(), detail: detail.to_string() }
+        RowError::Malformed { table: self.table, row: self.row(), detail: detail.to_string() }
     }
 
     pub(crate) fn maybe_text(&mut self) -> Result<Option<String>, RowError> {
-        match self.values.next() {
+        match self.take() {
             Some(Value::Text(text)) => Ok(text),
             Some(Value::Int(_)) | None => Err(self.malformed("a text is missing")),
         }
@@ -52,7 +56,7 @@ impl Columns {
     }
 
     pub(crate) fn maybe_int(&mut self) -> Result<Option<i64>, RowError> {
-        match self.values.next() {
+        match self.take() {
             Some(Value::Int(number)) => Ok(number),
             Some(Value::Text(_)) | None => Err(self.malformed("a number is missing")),
         }
@@ -67,8 +71,13 @@ impl Columns {
         serde_json::from_str(&text).map_err(|error| self.malformed(error))
     }
 
-    pub(crate) fn row(&self) -> &str {
-        &self.row
+    /// What the row is called in a complaint about it.
+    pub(crate) fn row(&self) -> String {
+        let names = self.values.iter().take(KEYS_MAX).filter_map(|value| match value {
+            Value::Text(text) => text.clone(),
+            Value::Int(number) => number.map(|number| number.to_string()),
+        });
+        names.collect::<Vec<_>>().join(" ")
     }
 }
 
