@@ -76,6 +76,22 @@ impl Stage {
         self.keeping.over = over;
     }
 
+    /// The end of the world: nothing of it stays in memory.
+    pub(crate) fn end(&mut self) {
+        for life in [self.incarnation.take(), self.second.take()].into_iter().flatten() {
+            life.gate.end();
+        }
+        let mut inner = self.books.lock();
+        inner.members.clear();
+        inner.github = None;
+        inner.manners.engines.clear();
+        let actors = std::mem::take(&mut inner.actors);
+        drop(inner);
+        // They hold the books, and the books held them.
+        self.engines.iter().for_each(SimulatedEngine::forget_observers);
+        actors.into_values().for_each(|actor| actor.abort());
+    }
+
     fn judge(&mut self) {
         for wrong in finish::judged(self) {
             wrong.tell(&self.books);

@@ -383,17 +383,4 @@ impl Stage {
             life.gate.shut_after(crate::incarnation::POLLS_MAX);
         }
     }
-
-    /// The end of the world.
-    pub(crate) fn end(&mut self) {
-        for life in [self.incarnation.take(), self.second.take()].into_iter().flatten() {
-            life.gate.end();
-        }
-        let mut inner = self.books.lock();
-        inner.members.clear();
-        inner.github = None;
-        let actors = std::mem::take(&mut inner.actors);
-        drop(inner);
-        actors.into_values().for_each(|actor| actor.abort());
-    }
 }

@@ -146,6 +146,14 @@ impl Environment {
 }
 
 impl SimulatedEngine {
+    /// Nobody plays runners or hears of changes any more, and what they held is let go.
+    pub fn forget_observers(&self) {
+        let mut state = self.state();
+        let let_go = (state.hook.take(), state.observer.take());
+        drop(state);
+        drop(let_go);
+    }
+
     /// Forgets the calls so far: a long simulation has no use for them.
     pub fn forget_calls(&self) {
         self.state().calls = VecDeque::new();
