@@ -138,6 +138,13 @@ pub(crate) fn runner_command(
     json!({ "execute": "guest-exec", "arguments": arguments })
 }
 
+/// The same shell and tools as the wrapper's, and the runner's file in the guest's memory.
+pub(crate) fn rehearsal(pool: &LibvirtPool) -> Value {
+    let script = format!("{PREPARE}; date +%s; cat \"$0\" >/dev/null; exit 0");
+    json!({ "execute": "guest-exec", "arguments": {
+        "path": "/bin/sh", "arg": ["-c", script, pool.runner_cmd], "input-data": BASE64.encode("\n") } })
+}
+
 /// Whether the runner's wrapper keeps output and exit status in the guest.
 pub(crate) fn is_wrapped(pool: &LibvirtPool) -> bool {
     pool.jit == JitDelivery::Input && !pool.is_windows()

@@ -90,7 +90,9 @@ pub(crate) async fn create(
         })
     };
     let (made, guard) = work.await.map_err(lost_task(CREATE))?;
+    let is_booted = matches!(made, Ok(false));
     let booted = match made {
+        // A clone has started processes before: its template did, and its own reseeding.
         Ok(true) => Ok(()),
         Ok(false) => boot(engine, pool, &record).await,
         Err(error) => Err(error),
@@ -102,6 +104,9 @@ pub(crate) async fn create(
             remove::finish_removal(engine, record, guard).await;
         }
         return Err(error);
+    }
+    if is_booted && agent::is_wrapped(pool) {
+        rehearse(engine, pool, &record).await;
     }
     if pool.warm_mode == WarmMode::Suspended {
         let talk = engine.talk(Lane::Make).await.map_err(failure::call(CREATE, true))?;
@@ -252,6 +257,23 @@ pub(crate) async fn boot(
         // A daemon that is slow to answer, for many boot at once, is asked less often.
         tokio::time::sleep(pause.max(asked.elapsed().min(PING_SLOW_MAX))).await;
         pause = (pause * 5 / 4).min(PING_AGAIN_MAX);
+    }
+}
+
+/// Runs what a launch runs, without a runner: the first process that an agent starts takes three times as long as
+/// the next one, and a machine that waits for its job has that time.
+async fn rehearse(engine: &LibvirtEngine, pool: &LibvirtPool, record: &Record) {
+    let Ok(talk) = engine.talk(Lane::Make).await else { return };
+    let domain = domain(record);
+    let command = agent::rehearsal(pool);
+    let rehearsed = async move { agent::exec(&talk, &domain, &command).await.map(drop) };
+    if pool.warm_mode == WarmMode::Suspended {
+        // In a machine that stands still nothing could end.
+        if let Err(error) = rehearsed.await {
+            tracing::debug!(domain = record.name, %error, "no rehearsal");
+        }
+    } else {
+        tasks::start(rehearsed);
     }
 }
 
