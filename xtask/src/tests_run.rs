@@ -74,6 +74,9 @@ impl std::fmt::Display for Count {
     }
 }
 
+/// What takes long are the tests of real components, which wait more than they work.
+const THREADS_EACH_CORE: usize = 2;
+
 /// Runs the tests and prints the table of components; the count is right even if some failed.
 pub(crate) fn run(args: &Args) -> (Count, Result<()>) {
     let mut count = Count::default();
@@ -89,7 +92,7 @@ fn run_with(args: &Args, count: &mut Count) -> Result<()> {
     let mut tests = cargo_test(args);
     run_loud(cargo_test(args).arg("--no-run"))?;
     // Many tests wait more than they work: the release is built beside them, behind them.
-    let release = args.release.then(|| std::thread::spawn(build_release));
+    let release = args.release.then(|| std::thread::spawn(build_behind));
 
     let mut set = Set::new()?;
     for kind in Kind::ALL {
@@ -128,6 +131,10 @@ fn run_with(args: &Args, count: &mut Count) -> Result<()> {
 /// Tells tests where the components are, and which may not be missing.
 fn with_components(tests: &mut Command, set: &Set, more: &str) {
     tests.envs(&set.env).env("FLEETFOOT_TEST_REQUIRE", set.up() + more);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        tests.env("RUST_TEST_THREADS", (cores * THREADS_EACH_CORE).to_string());
+    }
     // What a test leaves in its temporary directory goes with ours.
     tests.env("TMPDIR", set.tests_dir());
 }
@@ -193,9 +200,15 @@ fn cargo_test(args: &Args) -> Command {
     command
 }
 
-fn build_release() -> Result<PathBuf> {
-    let build = ["cargo", "build", "--quiet", "--release", "--package", "fleetfoot"];
-    run_loud(Command::new("nice").args(["-n", "19"]).args(build))?;
+/// The release, and then what the gate's next steps are built from. Only its library: the program would take
+/// the place of the one that is tested.
+fn build_behind() -> Result<PathBuf> {
+    let build = |args: &[&str]| {
+        let mut command = Command::new("nice");
+        run_loud(command.args(["-n", "19", "cargo", "build", "--quiet"]).args(args))
+    };
+    build(&["--release", "--package", "fleetfoot"])?;
+    build(&["--package", "fleetfoot", "--lib", "--features", "faults"])?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let binary = target.join("release/fleetfoot");
