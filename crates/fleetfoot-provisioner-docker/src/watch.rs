@@ -26,7 +26,8 @@ use crate::http::{Call, CallError, Messages, encoded};
 use crate::look::{self, Life};
 use crate::tasks::{self, Owned};
 
-const EVENTS_MAX: usize = 4096;
+/// All of its memory is taken at once. Who falls further behind lists anew.
+const EVENTS_MAX: usize = 1024;
 const TOLD_MAX: usize = 20_000;
 const OPEN_MAX: Duration = Duration::from_secs(10);
 /// An engine that does not answer a `wait` at once does not hold up the start.

@@ -30,7 +30,8 @@ use crate::rpc::CallError;
 use crate::seed;
 use crate::tasks::{self, Owned};
 
-const EVENTS_MAX: usize = 4096;
+/// All of its memory is taken at once. Who falls further behind lists anew.
+const EVENTS_MAX: usize = 1024;
 const POLL_EACH: Duration = Duration::from_secs(1);
 /// Agents asked at one time: one that hangs takes its five seconds.
 const POLLS_MAX: usize = 4;

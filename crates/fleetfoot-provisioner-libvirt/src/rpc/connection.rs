@@ -20,7 +20,8 @@ use crate::wire::{
 /// Calls open at one time: the daemon takes five of a client and then stops reading.
 const OPEN_MAX: usize = 4;
 const QUEUE_MAX: usize = 64;
-const EVENTS_MAX: usize = 4096;
+/// All of its memory is taken at once. Who falls further behind lists anew.
+const EVENTS_MAX: usize = 1024;
 /// A silent daemon is asked this often whether it lives, and given up after this long.
 const PING_EACH: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_secs(30);

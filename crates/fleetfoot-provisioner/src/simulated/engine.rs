@@ -23,7 +23,7 @@ use crate::tasks;
 
 const CALLS_MAX: usize = 200_000;
 const LINES_MAX: usize = 1000;
-const EVENTS_MAX: usize = 8192;
+const EVENTS_MAX: usize = 1024;
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 

@@ -22,7 +22,8 @@ use crate::provisioner::{EnvironmentInfo, Event, EventStream};
 use crate::tasks;
 
 const LINES_MAX: usize = 4096;
-const EVENTS_MAX: usize = 8192;
+/// All of its memory is taken at once. Who falls further behind lists anew.
+const EVENTS_MAX: usize = 1024;
 const RECONNECT: Duration = Duration::from_millis(100);
 
 /// A handle of one pipelined connection, made with the first call and again when it broke.
