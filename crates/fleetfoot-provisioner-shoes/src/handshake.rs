@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
 /// The protocol version of the library itself.
 const CORE: &str = "1";
 /// The version of the application's protocol, the only one there is.
@@ -36,13 +39,24 @@ pub enum HandshakeError {
     /// It asks for TLS that was not offered.
     #[error("it wants TLS, which was not offered")]
     Certificate,
+    /// It does not ask for TLS that was offered, or not so that it can be had.
+    #[error("it gives no certificate, and TLS is asked for")]
+    NoCertificate,
+}
+
+/// What the line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Handshake {
+    pub(crate) address: Address,
+    /// Its certificate, if ours was offered.
+    pub(crate) certificate: Option<Vec<u8>>,
 }
 
 /// So long may a text be that older plugins put where the certificate goes.
 const NO_CERTIFICATE_MAX: usize = 50;
 
-/// Reads the line.
-pub(crate) fn parse(line: &str) -> Result<Address, HandshakeError> {
+/// Reads the line of a plugin that was offered a certificate, or was not.
+pub(crate) fn parse(line: &str, offered: bool) -> Result<Handshake, HandshakeError> {
     let line = line.trim();
     let fields: Vec<&str> = line.split('|').collect();
     let [core, application, network, address, rest @ ..] = fields.as_slice() else {
@@ -66,14 +80,21 @@ pub(crate) fn parse(line: &str) -> Result<Address, HandshakeError> {
         None => return Err(HandshakeError::Protocol("netrpc".to_owned())),
         Some(other) => return Err(HandshakeError::Protocol(shortened(other))),
     }
-    if rest.get(1).is_some_and(|certificate| certificate.len() > NO_CERTIFICATE_MAX) {
-        return Err(HandshakeError::Certificate);
-    }
-    match *network {
-        "unix" => Ok(Address::Unix(PathBuf::from(*address))),
-        "tcp" => Ok(Address::Tcp((*address).to_owned())),
-        other => Err(HandshakeError::Network(shortened(other))),
-    }
+    let given = rest.get(1).filter(|certificate| certificate.len() > NO_CERTIFICATE_MAX);
+    let certificate = match (given, offered) {
+        (None, false) => None,
+        (Some(_), false) => return Err(HandshakeError::Certificate),
+        (given, true) => {
+            let read = given.and_then(|text| STANDARD_NO_PAD.decode(text).ok());
+            Some(read.ok_or(HandshakeError::NoCertificate)?)
+        }
+    };
+    let address = match *network {
+        "unix" => Address::Unix(PathBuf::from(*address)),
+        "tcp" => Address::Tcp((*address).to_owned()),
+        other => return Err(HandshakeError::Network(shortened(other))),
+    };
+    Ok(Handshake { address, certificate })
 }
 
 fn shortened(text: &str) -> String {
@@ -97,7 +118,8 @@ mod tests {
                 Address::Unix("/tmp/plugin1".into()),
             ),
         ] {
-            assert_eq!(parse(line), Ok(address), "{line}");
+            let handshake = Handshake { address, certificate: None };
+            assert_eq!(parse(line, false), Ok(handshake), "{line}");
         }
     }
 
@@ -114,11 +136,16 @@ mod tests {
             ("1|1|unix|/x|netrpc|", "it speaks netrpc, only gRPC is known"),
             ("1|1|pipe|/x|grpc|", "it listens on `pipe`, neither unix nor tcp"),
         ] {
-            assert_eq!(parse(line).map_err(|it| it.to_string()), Err(error.to_owned()), "{line}");
+            let refused = parse(line, false).map_err(|it| it.to_string());
+            assert_eq!(refused, Err(error.to_owned()), "{line}");
         }
         let certificate = format!("1|1|unix|/x|grpc|{}", "A".repeat(60));
-        assert_eq!(parse(&certificate), Err(HandshakeError::Certificate));
-        let rubbish = parse(&"\u{1b}".repeat(500)).unwrap_err().to_string();
+        assert_eq!(parse(&certificate, false), Err(HandshakeError::Certificate));
+        assert_eq!(parse(&certificate, true).unwrap().certificate, Some(vec![0; 45]));
+        for none in ["1|1|unix|/x|grpc|", "1|1|unix|/x|grpc", &"1|1|unix|/x|grpc|!".repeat(60)] {
+            assert_eq!(parse(none, true), Err(HandshakeError::NoCertificate), "{none}");
+        }
+        let rubbish = parse(&"\u{1b}".repeat(500), false).unwrap_err().to_string();
         assert!(rubbish.contains("\\u{1b}") && !rubbish.contains('\u{1b}'), "{rubbish}");
     }
 }

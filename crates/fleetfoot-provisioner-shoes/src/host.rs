@@ -46,6 +46,9 @@ pub struct HostSettings {
     pub exit_grace: Duration,
     /// Where its output goes.
     pub output: PluginOutput,
+    /// TLS between us and it, each with a certificate for this one process (AutoMTLS). Shoes plugins are not asked
+    /// for it by the original; others may want it.
+    pub auto_mtls: bool,
     /// Variables besides those that it inherits.
     pub environment: Vec<(String, String)>,
 }
@@ -60,6 +63,7 @@ impl HostSettings {
             start_bound: Duration::from_secs(60),
             exit_grace: Duration::from_secs(2),
             output: PluginOutput::Logged,
+            auto_mtls: false,
             environment: Vec::new(),
         }
     }

@@ -25,6 +25,7 @@ mod process;
 mod provisioner;
 pub mod script;
 mod tasks;
+mod tls;
 
 pub use calls::{CallError, Created};
 pub use host::{HostSettings, PluginHost, ProcessModel};

@@ -11,25 +11,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::calls;
-use crate::handshake::{self, Address, HandshakeError};
+use crate::handshake::{self, Address, Handshake, HandshakeError};
 use crate::host::HostSettings;
 use crate::output::{PluginOutput, Stream, drain};
 use crate::tasks;
+use crate::tls::{self, Offer};
 
 /// The cookie by which a plugin knows that it was not started by hand.
 const COOKIE: (&str, &str) = ("SHOES_PLUGIN_MAGIC_COOKIE", "are_you_a_shoes?");
 /// The ports of a plugin that uses TCP.
 const PORTS: [(&str, &str); 2] = [("PLUGIN_MIN_PORT", "10000"), ("PLUGIN_MAX_PORT", "25000")];
+/// Our certificate, for a plugin that is to use TLS.
+const CERTIFICATE: &str = "PLUGIN_CLIENT_CERT";
 /// Variables that would ask for what we do not do.
-const UNASKED: [&str; 2] = ["PLUGIN_CLIENT_CERT", "PLUGIN_MULTIPLEX_GRPC"];
+const UNASKED: [&str; 2] = [CERTIFICATE, "PLUGIN_MULTIPLEX_GRPC"];
 /// So long may the first line be.
 const HANDSHAKE_MAX: u64 = 64 * 1024;
 /// The last lines of standard error that explain a start that failed, and their length.
@@ -122,7 +127,9 @@ impl Plugin {
         };
         let sockets =
             tempfile::Builder::new().prefix("fleetfoot-plugin-").tempdir().map_err(spawn)?;
-        let mut child = command(settings, sockets.path()).spawn().map_err(spawn)?;
+        let offer = settings.auto_mtls.then(Offer::new).transpose();
+        let offer = offer.map_err(|error| spawn(io::Error::other(error)))?;
+        let mut child = command(settings, sockets.path(), offer.as_ref()).spawn().map_err(spawn)?;
         let name = settings.name();
         let last_words = LastWords::default();
         let (silent_tx, silent) = oneshot::channel::<()>();
@@ -138,13 +145,14 @@ impl Plugin {
             });
         }
         let stdout = child.stdout.take();
-        let address = match timeout(settings.start_bound, shake_hands(&mut child, stdout)).await {
-            Ok(Ok((address, rest))) => {
+        let shaking = shake_hands(&mut child, stdout, offer.is_some());
+        let handshake = match timeout(settings.start_bound, shaking).await {
+            Ok(Ok((handshake, rest))) => {
                 let (output, name) = (settings.output, name.clone());
                 tasks::start(async move {
                     drain(rest, |line| output.tell(&name, Stream::Out, line)).await;
                 });
-                address
+                handshake
             }
             Ok(Err(refused)) => {
                 // It may be in the middle of saying why.
@@ -158,7 +166,12 @@ impl Plugin {
                 return Err(StartError::Silent { program, bound, last_words: last_words.take() });
             }
         };
-        let channel = match timeout(CONNECT_BOUND, connect(&address)).await {
+        let connecting = async {
+            let tls = offer.zip(handshake.certificate);
+            let tls = tls.map(|(offer, certificate)| offer.connector(certificate)).transpose();
+            connect(&handshake.address, tls.map_err(|error| error.to_string())?).await
+        };
+        let channel = match timeout(CONNECT_BOUND, connecting).await {
             Ok(Ok(channel)) => channel,
             failed => {
                 end(&mut child, Duration::ZERO).await;
@@ -169,6 +182,7 @@ impl Plugin {
                 return Err(StartError::Connect { program, cause });
             }
         };
+        let address = handshake.address;
         let (wanted_tx, wanted) = oneshot::channel();
         let (ended_tx, ended) = watch::channel(false);
         let (grace, output) = (settings.exit_grace, settings.output);
@@ -188,7 +202,7 @@ impl Plugin {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a backend starts programs; this one does it here")]
-fn command(settings: &HostSettings, sockets: &Path) -> Command {
+fn command(settings: &HostSettings, sockets: &Path, offer: Option<&Offer>) -> Command {
     let mut command = Command::new(&settings.program);
     command
         .envs(settings.environment.iter().map(|(name, value)| (name, value)))
@@ -203,6 +217,9 @@ fn command(settings: &HostSettings, sockets: &Path) -> Command {
         .kill_on_drop(true);
     for name in UNASKED {
         command.env_remove(name);
+    }
+    if let Some(offer) = offer {
+        command.env(CERTIFICATE, offer.pem());
     }
     command
 }
@@ -228,7 +245,8 @@ impl Refused {
 async fn shake_hands<R: AsyncRead + Unpin>(
     child: &mut Child,
     stdout: Option<R>,
-) -> Result<(Address, BufReader<R>), Refused> {
+    offered: bool,
+) -> Result<(Handshake, BufReader<R>), Refused> {
     let Some(stdout) = stdout else {
         return Err(Refused::Lost(io::Error::other("it has no standard output")));
     };
@@ -238,30 +256,35 @@ async fn shake_hands<R: AsyncRead + Unpin>(
     if read.map_err(Refused::Lost)? == 0 {
         return Err(child.wait().await.map_or_else(Refused::Lost, Refused::Ended));
     }
-    let address = handshake::parse(&String::from_utf8_lossy(&line)).map_err(Refused::Line)?;
-    Ok((address, reader))
+    let line = String::from_utf8_lossy(&line);
+    let handshake = handshake::parse(&line, offered).map_err(Refused::Line)?;
+    Ok((handshake, reader))
 }
 
-async fn connect(address: &Address) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_static("http://localhost");
-    let connected = match address.clone() {
-        Address::Unix(path) => {
-            endpoint
-                .connect_with_connector(tower::service_fn(move |_| {
-                    let path = path.clone();
-                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
-                }))
-                .await
-        }
-        Address::Tcp(address) => {
-            endpoint
-                .connect_with_connector(tower::service_fn(move |_| {
-                    let address = address.clone();
-                    async move { TcpStream::connect(address).await.map(TokioIo::new) }
-                }))
-                .await
-        }
-    };
+/// A way to a plugin, with TLS or without.
+trait Way: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Way for T {}
+
+async fn connect(address: &Address, tls: Option<TlsConnector>) -> Result<Channel, String> {
+    let name = ServerName::try_from(tls::NAME).map_err(|error| error.to_string())?;
+    let address = address.clone();
+    let connected = Endpoint::from_static("http://localhost")
+        .connect_with_connector(tower::service_fn(move |_| {
+            let (address, tls, name) = (address.clone(), tls.clone(), name.clone());
+            async move {
+                let plain: Box<dyn Way> = match address {
+                    Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+                    Address::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+                };
+                let way: Box<dyn Way> = match tls {
+                    Some(tls) => Box::new(tls.connect(name, plain).await?),
+                    None => plain,
+                };
+                Ok::<_, io::Error>(TokioIo::new(way))
+            }
+        }))
+        .await;
     connected.map_err(|error| calls::chain(&error))
 }
 

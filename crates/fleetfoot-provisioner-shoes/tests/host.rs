@@ -224,3 +224,37 @@ fn kill(pid: i32, signal: &str) {
     let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status();
     assert!(status.unwrap().success());
 }
+
+#[tokio::test]
+async fn both_sides_have_certificates_where_that_is_asked_for() {
+    let Some(program) = program() else { return };
+    for package in ["new", "old"] {
+        let mut bench = Bench::new(program.clone(), "opaque-ids").with("TEST_PACKAGE", package);
+        bench.settings.auto_mtls = true;
+        let host = bench.host();
+        let provisioner = provisioner(host.clone(), script(bench.directory.path()));
+        let spec = spec(1);
+        let handle = provisioner.create(&spec, Some(&jit())).await.unwrap();
+        let deleted = provisioner.delete_by_handle(&spec.name, &handle).await.unwrap();
+        assert_eq!(deleted, Deletion::Removed);
+        assert_eq!(bench.started().len(), 1);
+        host.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_without_a_certificate_is_refused_where_one_is_asked_for() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let program = directory.path().join("plain");
+    std::fs::write(&program, "#!/bin/sh\necho '1|1|unix|/nowhere|grpc|'\nexec sleep 60\n").unwrap();
+    let mode: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let mut settings = HostSettings::new(program);
+    settings.auto_mtls = true;
+    let host = PluginHost::new(settings);
+    let provisioner = provisioner(host.clone(), script(directory.path()));
+    let error = provisioner.create(&spec(1), Some(&jit())).await.unwrap_err();
+    let text = format!("{error:?}");
+    assert!(text.contains("it gives no certificate, and TLS is asked for"), "{text}");
+    host.end().await;
+}

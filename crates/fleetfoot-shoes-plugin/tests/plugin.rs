@@ -6,134 +6,32 @@
     clippy::disallowed_methods
 )]
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Arc;
+// The bench of our host's own tests, over another plugin.
+#[allow(dead_code)]
+#[path = "../../fleetfoot-provisioner-shoes/tests/common/mod.rs"]
+mod common;
 
-use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use fleetfoot_provisioner::conformance::{self, Foreign, Harness, Play};
-use fleetfoot_provisioner::{
-    EnvironmentSpec, ErrorKind, InstallationId, InstanceName, JitConfig, PoolName, Provisioner,
-    ResourceType,
-};
-use fleetfoot_provisioner_shoes::script::{DOWNLOADS, ScriptSettings};
-use fleetfoot_provisioner_shoes::{
-    HostSettings, Machine, PluginHost, ProcessModel, ShoesPool, ShoesProvisioner,
-};
+use std::process::Command;
+
+use common::harness::{Plugins, play};
+use common::{Bench, provisioner, script, spec};
+use fleetfoot_provisioner::{ErrorKind, Provisioner, conformance};
+use fleetfoot_provisioner_shoes::Machine;
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fleetfoot-shoes-processes");
 
-/// What each machine has: a runner that plays its part.
-const RUNNER: &str = "#!/bin/sh\n\
-    printf %s \"$ACTIONS_RUNNER_INPUT_JITCONFIG\" | base64 -d > play.sh\n\
-    exec sh play.sh\n";
-
-struct Plugins {
-    directory: TempDir,
-    model: Option<ProcessModel>,
-}
-
-impl Plugins {
-    fn new(model: Option<ProcessModel>) -> Self {
-        let directory = TempDir::new().unwrap();
-        let runner = directory.path().join("image/runner");
-        std::fs::create_dir_all(&runner).unwrap();
-        std::fs::write(runner.join("run.sh"), RUNNER).unwrap();
-        let executable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(runner.join("run.sh"), executable).unwrap();
-        Self { directory, model }
-    }
-
-    fn host(&self) -> Arc<PluginHost> {
-        let mut settings = HostSettings::new(PROGRAM.into());
-        settings.model = self.model.unwrap_or(settings.model);
-        let path = |name: &str| self.directory.path().join(name).display().to_string();
-        settings.environment = vec![
-            ("MACHINES_DIR".to_owned(), path("machines")),
-            ("MACHINES_IMAGE".to_owned(), path("image")),
-        ];
-        PluginHost::new(settings)
-    }
-
-    fn machine(&self, name: &InstanceName) -> PathBuf {
-        self.directory.path().join("machines").join(name.as_str())
-    }
-}
-
-fn provisioner(host: Arc<PluginHost>) -> Arc<ShoesProvisioner> {
-    let script = ScriptSettings {
-        version: "v2.330.0".to_owned(),
-        checksums: String::new(),
-        user: "root".to_owned(),
-        base_directory: ".".to_owned(),
-        downloads: DOWNLOADS.to_owned(),
-    };
-    let (_, script) = watch::channel(Some(script));
-    let labels = vec!["scaleset".to_owned(), "acme".to_owned()];
-    let pool = ShoesPool { resource_type: ResourceType::Micro, labels, script };
-    Arc::new(ShoesProvisioner::new(host, pool))
-}
-
-fn pool() -> PoolName {
-    PoolName::new("shoes").unwrap()
-}
-
-fn installation() -> InstallationId {
-    InstallationId::new("test").unwrap()
-}
-
-fn spec(number: u32) -> EnvironmentSpec {
-    let name = InstanceName::of_pool(&pool(), number);
-    EnvironmentSpec { name, pool: pool(), installation: installation() }
-}
-
-#[async_trait]
-impl Harness for Plugins {
-    fn backend(&self) -> String {
-        "shoes".to_owned()
-    }
-
-    fn installation(&self) -> InstallationId {
-        installation()
-    }
-
-    fn pool(&self) -> PoolName {
-        pool()
-    }
-
-    async fn provisioner(&self) -> Arc<dyn Provisioner> {
-        provisioner(self.host())
-    }
-
-    fn jit(&self, play: &Play) -> JitConfig {
-        JitConfig::new(STANDARD.encode(play.shell()).into())
-    }
-
-    async fn create_foreign(&self, _: &InstanceName, _: Foreign) -> Option<()> {
-        None
-    }
-
-    async fn foreign_intact(&self, _: &InstanceName) -> bool {
-        true
-    }
-
-    async fn remove_foreign(&self, _: &InstanceName) {}
-
-    async fn leftovers(&self, names: &[InstanceName]) -> Vec<String> {
-        let machines = names.iter().map(|name| self.machine(name));
-        machines.filter(|machine| machine.exists()).map(|it| it.display().to_string()).collect()
-    }
+fn plugins(per_call: bool) -> Plugins {
+    let bench = Bench::new(PROGRAM.into(), "");
+    let bench = if per_call { bench.per_call() } else { bench };
+    let machines = bench.directory.path().join("machines").display().to_string();
+    Plugins::new(bench.with("MACHINES_DIR", &machines), "MACHINES_IMAGE")
 }
 
 #[tokio::test]
 async fn the_example_keeps_the_contract() {
-    for model in [None, Some(ProcessModel::PerCall)] {
-        let report = conformance::run(&Plugins::new(model)).await;
+    for per_call in [false, true] {
+        let report = conformance::run(&plugins(per_call)).await;
         println!("{report}");
         report.assert_passed();
     }
@@ -141,11 +39,11 @@ async fn the_example_keeps_the_contract() {
 
 #[tokio::test]
 async fn a_machine_is_made_once_and_deleted_and_the_process_ends() {
-    let plugins = Plugins::new(None);
-    let host = plugins.host();
-    let provisioner = provisioner(host.clone());
+    let plugins = plugins(false);
+    let host = plugins.0.host();
+    let provisioner = provisioner(host.clone(), script(".".as_ref()));
     let spec = spec(1);
-    let jit = JitConfig::new(STANDARD.encode("true").into());
+    let jit = play("true");
     for _ in 0..2 {
         let handle = provisioner.create(&spec, Some(&jit)).await.unwrap();
         let machine = Machine::of(&handle).unwrap();
@@ -156,7 +54,7 @@ async fn a_machine_is_made_once_and_deleted_and_the_process_ends() {
         );
     }
     provisioner.delete(&spec.name).await.unwrap();
-    assert!(!plugins.machine(&spec.name).exists());
+    assert!(!plugins.0.machine(spec.name.as_str()).exists());
     provisioner.delete(&spec.name).await.unwrap();
     host.end().await;
     let refused = provisioner.create(&spec, Some(&jit)).await.unwrap_err();

@@ -65,6 +65,11 @@ fn every_key_reaches_the_config() {
     };
     assert_eq!(config.runner_releases, releases);
     assert_eq!(config.host.min_free_disk, DiskShare::Percent(10));
+    let targets = config.myshoes.clone().unwrap();
+    assert_eq!(targets.env_file, Some(PathBuf::from("/etc/default/myshoes")));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let said = [pair("SCALESET_ENABLED", "true"), pair("SCALESET_MAX_RUNNERS", "20")];
+    assert_eq!(targets.variables, said);
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
     let app = config.github.app.clone().unwrap();
     assert_eq!((app.issuer.as_str(), app.installation_id), ("12345", 678));

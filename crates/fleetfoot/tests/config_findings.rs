@@ -52,6 +52,14 @@ fn each_mistake_has_its_line_key_and_text() {
             "unknown key `image`",
             "belongs under `runners.<name>.docker`",
         ),
+        (
+            top("myshoes:\n  variables:\n    PORT: 8081\n    MYSQL_PASSWORD: hunter2"),
+            Error,
+            4,
+            "myshoes.variables.MYSQL_PASSWORD",
+            "a secret must not stand in this file",
+            "put it into the file that `myshoes.env_file` names",
+        ),
         (top("labels: [x]"), Warning, 1, "labels", "unknown key", "belongs under `runners.<name>`"),
         (
             runner("max_runners: four"),

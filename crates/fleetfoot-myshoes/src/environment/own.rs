@@ -17,6 +17,8 @@ pub struct Own {
     pub plugin_sha256: Option<String>,
     /// `PLUGIN_PROCESS_PER_CALL`: a new process of the plugin for each call.
     pub plugin_per_call: bool,
+    /// `PLUGIN_AUTO_MTLS`: TLS between us and the plugin.
+    pub plugin_auto_mtls: bool,
     /// `MYSHOES_STORE_TOKENS`: installation tokens are written into the original's table, as it does.
     pub stores_tokens: bool,
     /// `MYSHOES_METRICS_BY_RUNNER=false`: no series has a runner's id.
@@ -43,6 +45,7 @@ pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Own, Mistake> {
         extra_labels: labels.map(str::to_owned).collect(),
         plugin_sha256: text("PLUGIN_SHA256").map(sha256).transpose()?,
         plugin_per_call: is("PLUGIN_PROCESS_PER_CALL"),
+        plugin_auto_mtls: is("PLUGIN_AUTO_MTLS"),
         stores_tokens: is("MYSHOES_STORE_TOKENS"),
         is_bounded: text("MYSHOES_METRICS_BY_RUNNER").is_some_and(|text| text == "false"),
         standby_port: text("STANDBY_PORT").map(standby_port).transpose()?,

@@ -1,5 +1,7 @@
 //! A plugin made with the real go-plugin, and what it did.
 
+pub(crate) mod harness;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -151,8 +151,22 @@ impl Github {
         if let Some((_, names)) = known.filter(|(at, _)| at.elapsed() < KNOWN_FOR) {
             return Ok(names);
         }
+        if let Some((_, why)) = self.known().away.clone().filter(|(at, _)| at.elapsed() < AWAY_FOR)
+        {
+            return Err(AskError::Away(why));
+        }
         let connection = self.connection(scope, installation)?;
-        let names = Arc::new(connection.installed_repositories().await?);
+        let asked = connection.installed_repositories().await;
+        let is_away = |error: &&GithubError| {
+            matches!(
+                error.kind(),
+                ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::Server(_)
+            )
+        };
+        // Nor is each of many installations asked while it does not answer at all.
+        let away = asked.as_ref().err().filter(is_away);
+        self.known().away = away.map(|error| (Instant::now(), error.chain()));
+        let names = Arc::new(asked?);
         self.known().repositories.insert(installation, (Instant::now(), names.clone()));
         Ok(names)
     }

@@ -13,6 +13,12 @@ use super::Environment;
 /// The newest release is asked for this often.
 const FRESH: Duration = Duration::from_secs(15 * 60);
 
+/// After a look in vain.
+const PAUSE: Duration = Duration::from_secs(20);
+
+/// Pools that are asked in one look: a thousand whose GitHub hangs would take hours.
+const ASKED_MAX: usize = 3;
+
 /// A look at the releases is over within this.
 const BOUND: Duration = Duration::from_secs(10);
 
@@ -30,6 +36,9 @@ pub(super) struct Releases {
     base: ScriptSettings,
     told: watch::Sender<Option<ScriptSettings>>,
     looked: Option<Instant>,
+    /// When it was looked for in vain, and how many pools were asked by then.
+    in_vain: Option<Instant>,
+    asked: usize,
 }
 
 impl Releases {
@@ -54,7 +63,14 @@ impl Releases {
             }
         };
         let wanted = settings.runner_version.clone();
-        Self { wanted, base, told: watch::Sender::new(known), looked: None }
+        Self {
+            wanted,
+            base,
+            told: watch::Sender::new(known),
+            looked: None,
+            in_vain: None,
+            asked: 0,
+        }
     }
 
     /// What machines are told.
@@ -65,10 +81,16 @@ impl Releases {
     /// Looks for a newer one, if it is time and some pool has a way to GitHub.
     pub(super) async fn look(&mut self, pools: &[PoolSettings]) {
         let is_fresh = self.looked.is_some_and(|at| at.elapsed() < FRESH);
-        if self.wanted != RunnerVersion::Latest || is_fresh {
+        let was_in_vain = self.in_vain.is_some_and(|at| at.elapsed() < PAUSE);
+        if self.wanted != RunnerVersion::Latest || is_fresh || was_in_vain {
             return;
         }
-        for pool in pools.iter().filter(|pool| !pool.removed) {
+        let pools: Vec<&PoolSettings> = pools.iter().filter(|pool| !pool.removed).collect();
+        // Others each time: the first ones may have no right to it.
+        let from = self.asked;
+        let some = pools.iter().cycle().skip(from % pools.len().max(1)).take(ASKED_MAX);
+        for pool in some.take(pools.len()) {
+            self.asked = self.asked.wrapping_add(1);
             match tokio::time::timeout(BOUND, newest(pool)).await {
                 Ok(Ok(Some((version, checksums)))) => {
                     let told = ScriptSettings { version, checksums, ..self.base.clone() };
@@ -94,6 +116,7 @@ impl Releases {
                 }
             }
         }
+        self.in_vain = (!pools.is_empty()).then(Instant::now);
     }
 }
 

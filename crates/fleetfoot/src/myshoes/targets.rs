@@ -143,8 +143,8 @@ fn host_settings(environment: &Environment, program: PathBuf) -> HostSettings {
     let settings = HostSettings::new(program);
     let model =
         if environment.own.plugin_per_call { ProcessModel::PerCall } else { settings.model };
-    let environment = environment.more.clone();
-    HostSettings { model, output: PluginOutput::PassedOn, environment, ..settings }
+    let (auto_mtls, environment) = (environment.own.plugin_auto_mtls, environment.more.clone());
+    HostSettings { auto_mtls, model, output: PluginOutput::PassedOn, environment, ..settings }
 }
 
 /// Ends when the lock is lost; without one, never.

@@ -588,6 +588,19 @@ async fn a_target_has_a_limit_and_a_mode_of_its_own() {
         assert!(text.contains("its mode is webhook"), "{words:?}: {text}");
     }
     assert_eq!(shoes.bed.github.state().scale_sets.len(), 1);
+    // What was asked of GitHub is counted, by shapes of paths and by what it was for.
+    let page = api.http.get(format!("{}/metrics", api.base)).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let path = "path=\"/api/v3/orgs/{name}/actions/runners/registration-token\"";
+    for part in [
+        format!("myshoes_github_api_requests_total{{{path},method=\"POST\",status_class=\"2xx\"}}"),
+        "fleetfoot_github_requests_total{operation=\"get a JIT config\",method=\"POST\",status_class=\"2xx\"}"
+            .to_owned(),
+        "myshoes_scaleset_listener_running{target_scope=\"acme\"} 1".to_owned(),
+        "fleetfoot_target_deletions_failing 0".to_owned(),
+    ] {
+        assert!(page.lines().any(|line| line.starts_with(&part)), "{part}\n{page}");
+    }
     // Moved to a scale set and back, it gets one and loses it.
     let path = format!("/target/{}", hook["id"].as_str().unwrap());
     api.post(&path, &json!({ "scope": "acme/hook", "mode": "scaleset" })).await;
