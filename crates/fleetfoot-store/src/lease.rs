@@ -119,7 +119,12 @@ pub(crate) async fn join(
         vec![Value::Int(Some(FORGET_AFTER.0))],
     ));
     statements.push(put_controller(driver, me, said));
-    driver.write(&statements, &[]).await.map_err(|WriteFailure { error, .. }| error)
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.join.before");
+    let joined = driver.write(&statements, &[]).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.join.after");
+    joined.map_err(|WriteFailure { error, .. }| error)
 }
 
 /// One heartbeat. `said` is there when it changed.
@@ -175,7 +180,11 @@ pub(crate) async fn take(
         Value::text(&me.host_id),
         Value::text(&me.controller),
     ];
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.take.before");
     let given = driver.execute(&statement(driver, &update, values)).await?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.take.after");
     let row = owner_of(driver, pool).await?;
     Ok(match row {
         Some(Ownership { owner: Some(owner), epoch, .. })
@@ -230,7 +239,12 @@ pub(crate) async fn leave(driver: &mut Driver, me: &Membership) -> Result<(), Dr
         ),
         statement(driver, "DELETE FROM fleetfoot_controllers WHERE id = ?", mine()),
     ];
-    driver.write(&statements, &[]).await.map_err(|failure| failure.error)
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.leave.before");
+    let left = driver.write(&statements, &[]).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.leave.after");
+    left.map_err(|failure| failure.error)
 }
 
 pub(crate) fn put_wish(driver: &Driver, wish: &Wish) -> Statement {

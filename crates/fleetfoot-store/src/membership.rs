@@ -71,7 +71,11 @@ impl Member {
         let mut heard = std::mem::take(&mut *locked(&self.heard));
         driver.enter()?;
         let looked = async {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("store.lease.beat.before");
             lease::beat(driver, &self.me, &said.text, new.is_some()).await?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("store.lease.beat.after");
             self.beaten(sent);
             if let Some(new) = new {
                 *locked(&self.said) = new;
@@ -180,7 +184,11 @@ async fn let_go(writer: &mut Writer, pool: &PoolName) -> Result<(), DriverError>
     let Some(epoch) = member.owned().get(pool).copied() else { return Ok(()) };
     member.lose(pool);
     let statement = lease::let_go(&writer.driver, &member.me, pool, epoch);
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.let_go.before");
     writer.driver.execute(&statement).await?;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.lease.let_go.after");
     let host_id = member.fleet.borrow().pools.get(pool).and_then(|row| row.host_id.clone());
     member.show(pool, None, epoch, host_id);
     Ok(())
@@ -309,7 +317,12 @@ impl Store {
             Box::new(move |writer| {
                 Box::pin(async move {
                     let statement = lease::put_wish(&writer.driver, &wish);
-                    let _ = reply.send(writer.driver.execute(&statement).await.map(|_| ()));
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish.before");
+                    let put = writer.driver.execute(&statement).await;
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish.after");
+                    let _ = reply.send(put.map(|_| ()));
                 })
             })
         })
@@ -325,7 +338,12 @@ impl Store {
             Box::new(move |writer| {
                 Box::pin(async move {
                     let statement = lease::wish_done(&writer.driver, id);
-                    let _ = reply.send(writer.driver.execute(&statement).await.map(|_| ()));
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish_done.before");
+                    let done = writer.driver.execute(&statement).await;
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish_done.after");
+                    let _ = reply.send(done.map(|_| ()));
                 })
             })
         })

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 pub(crate) use install::install;
 pub(crate) use set::{Set, stop_kept};
 pub(crate) use table::table;
+pub(crate) use usage::query;
 
 /// A kind of component that tests know how to drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

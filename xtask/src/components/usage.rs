@@ -72,6 +72,21 @@ fn number(answer: anyhow::Result<String>) -> Option<u64> {
     answer.ok()?.trim().parse().ok()
 }
 
+/// One value from a database server that lives in `dir`.
+pub(crate) fn query(kind: Kind, dir: &Path, sql: &str) -> anyhow::Result<String> {
+    match kind {
+        Kind::Postgres => postgres::query(dir, sql),
+        Kind::MariaDb => mariadb::query(dir, sql),
+        Kind::Docker
+        | Kind::Podman
+        | Kind::Libvirt
+        | Kind::Bubblewrap
+        | Kind::Strace
+        | Kind::Shellcheck
+        | Kind::Shoes => anyhow::bail!("{} is no database", kind.word()),
+    }
+}
+
 /// Runs a database's own client, as the user that its server runs as.
 pub(super) fn client(program: &Path, args: &[&str]) -> anyhow::Result<String> {
     let mut command: Command = install::as_nobody(program);

@@ -44,6 +44,7 @@ pub(super) fn audit(bed: &Bed, cancelled: &[u64], machine_killed: bool) -> Resul
         Backend::Process => processes(bed),
         Backend::Docker => containers(bed),
         Backend::Tart => mac::audit(bed.dir()),
+        Backend::Postgres | Backend::Mariadb => bed.audit_engine(),
         Backend::Libvirt => {
             let pools: Vec<&str> = bed.pools.iter().map(|pool| pool.name.as_str()).collect();
             bed.hypervisor().map_or(Ok(()), |it| it.audit(bed.dir(), &pools))

@@ -7,6 +7,9 @@ use super::bed::Ground;
 use super::mac;
 use super::scenario::Scenario;
 
+/// Between two tables of a schema: PostgreSQL makes them all in one transaction.
+const TABLES: &str = "store.server.schema.table.";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Backend {
     Process,
@@ -15,10 +18,15 @@ pub(crate) enum Backend {
     Tart,
     /// Machines of libvirt, by a stand-in for its daemon.
     Libvirt,
+    /// Two controllers that share PostgreSQL and an engine that both see.
+    Postgres,
+    /// The same with MariaDB.
+    Mariadb,
 }
 
 impl Backend {
-    pub(super) const ALL: [Self; 4] = [Self::Process, Self::Docker, Self::Tart, Self::Libvirt];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Process, Self::Docker, Self::Tart, Self::Libvirt, Self::Postgres, Self::Mariadb];
 
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -26,6 +34,8 @@ impl Backend {
             Self::Docker => "docker",
             Self::Tart => "tart",
             Self::Libvirt => "libvirt",
+            Self::Postgres => "postgres",
+            Self::Mariadb => "mariadb",
         }
     }
 
@@ -34,7 +44,33 @@ impl Backend {
         match self {
             Self::Process | Self::Docker => &Scenario::ALL,
             Self::Tart | Self::Libvirt => &[Scenario::Load, Scenario::LostStore],
+            Self::Postgres | Self::Mariadb => &[Scenario::Shared],
         }
+    }
+
+    /// Nobody else comes to the point.
+    pub(super) fn is_own(self, point: &str) -> bool {
+        match self {
+            Self::Process | Self::Docker | Self::Tart | Self::Libvirt => {
+                point.strip_prefix(self.word()).is_some_and(|rest| rest.starts_with('.'))
+            }
+            Self::Postgres => Self::Mariadb.is_own(point) && !point.starts_with(TABLES),
+            Self::Mariadb => {
+                point.starts_with("store.server.") || point.starts_with("store.lease.")
+            }
+        }
+    }
+
+    /// The point is played on it: its own, and what others have in common with it.
+    pub(super) fn plays(self, point: &str) -> bool {
+        let is_others = Self::ALL.into_iter().any(|it| it != self && it.is_own(point));
+        self.is_own(point)
+            || !is_others
+                && match self {
+                    Self::Process | Self::Docker => true,
+                    Self::Tart | Self::Libvirt => point.starts_with("controller.backend."),
+                    Self::Postgres | Self::Mariadb => point.starts_with("store."),
+                }
     }
 }
 
@@ -49,4 +85,28 @@ pub(super) fn plain(ground: &Ground, home: &Path) -> Command {
     }
     command.stderr(Stdio::null());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_played_where_somebody_can_come_to_it() {
+        let played = |point: &str| -> Vec<&str> {
+            let played = Backend::ALL.into_iter().filter(|backend| backend.plays(point));
+            played.map(Backend::word).collect()
+        };
+        assert_eq!(played("docker.create.after"), ["docker"]);
+        assert_eq!(played("libvirt.exec.before"), ["libvirt"]);
+        assert_eq!(played("store.lease.take.after"), ["postgres", "mariadb"]);
+        assert_eq!(played("store.server.commit.after"), ["postgres", "mariadb"]);
+        assert_eq!(played("store.server.schema.table.before"), ["mariadb"]);
+        assert_eq!(played("github.poll.after"), ["process", "docker"]);
+        assert_eq!(
+            played("controller.backend.list.after"),
+            ["process", "docker", "tart", "libvirt"]
+        );
+        assert_eq!(played("store.reply.before"), ["process", "docker", "postgres", "mariadb"]);
+    }
 }

@@ -1,7 +1,9 @@
 //! One case's surroundings: its directory, box, configuration and daemon.
 
+mod files;
+mod peer;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -15,12 +17,13 @@ use serde_json::Value;
 use super::Backend;
 use super::backend::plain;
 use super::case::{self, SHIMS};
-use super::engine::{Engine, IMAGE, RUNNER};
+use super::database::{Database, Server};
+use super::engine::Engine;
 use super::github::Github;
 use super::hypervisor::Hypervisor;
 use super::mac;
 use super::scenario::Scenario;
-use crate::process::{end, is_interrupted, processes_naming, run_quiet};
+use crate::process::{end, is_interrupted, processes_naming};
 
 /// How often a level is looked at.
 const LOOK: Duration = Duration::from_millis(60);
@@ -36,6 +39,8 @@ pub(super) struct Ground {
     pub(super) tart: Option<PathBuf>,
     /// The stand-in for libvirt's daemon.
     pub(super) hypervisor: Option<Hypervisor>,
+    /// The database server, where two controllers are tested.
+    pub(super) server: Option<Server>,
     /// A mistake that every daemon makes, by its name.
     pub(super) defect: Option<String>,
 }
@@ -55,6 +60,12 @@ pub(super) struct Bed {
     ground: Ground,
     dir: PathBuf,
     daemon: Option<Child>,
+    /// The other controller.
+    peer: Option<Child>,
+    /// What both of them share.
+    database: Option<Database>,
+    /// The daemon that is tested is not started again when it ended at the point.
+    stays_away: bool,
     /// `point#pass` for the daemon that is tested, until it ended there.
     crash: Option<String>,
     trace: PathBuf,
@@ -78,7 +89,12 @@ impl Bed {
         if ground.hypervisor.is_some() {
             std::fs::create_dir(dir.join("overlays"))?;
         }
-        let github = Github::start(plain(ground, &dir), &scenario.settings(&ground.dir)?)?;
+        let (command, settings) = (plain(ground, &dir), scenario.settings(&ground.dir)?);
+        let github = match &ground.server {
+            Some(_) => Github::start_with_engine(command, &settings, &dir.join("engine.sock"))?,
+            None => Github::start(command, &settings)?,
+        };
+        let database = ground.server.as_ref().map(|it| it.database(&format!("c{number}")));
         std::fs::write(dir.join("token"), &github.token)?;
         std::fs::write(dir.join("token.other"), &github.token)?;
         let trace = dir.join("points");
@@ -89,6 +105,9 @@ impl Bed {
             ground,
             dir,
             daemon: None,
+            peer: None,
+            database: database.transpose()?,
+            stays_away: false,
             crash: None,
             trace,
             starts: 0,
@@ -125,75 +144,6 @@ impl Bed {
         self.state_dir().join("instances")
     }
 
-    /// A runner's directory and an archive of it: a script that becomes the stand-in runner.
-    fn make_runners(&self) -> Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        if self.ground.backend == Backend::Docker {
-            return Ok(());
-        }
-        let runner = self.dir.join("runner");
-        std::fs::create_dir(&runner)?;
-        let script = runner.join("run.sh");
-        let binary = self.ground.binary.display();
-        std::fs::write(&script, format!("#!/bin/sh\nexec {binary} __runner \"$@\"\n"))?;
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
-        let mut tar = Command::new("tar");
-        tar.arg("-C").arg(&runner).arg("-czf").arg(self.dir.join("runner.tar.gz")).arg(".");
-        run_quiet(&mut tar).map(|_| ())
-    }
-
-    /// The lines that make a pool's instances; `second` is another way to make them.
-    pub(super) fn backend_lines(&self, second: bool) -> String {
-        let dir = self.dir.display();
-        if self.ground.tart.is_some() {
-            return mac::lines(&self.dir);
-        }
-        if let Some(hypervisor) = &self.ground.hypervisor {
-            return hypervisor.lines(&self.dir);
-        }
-        match (&self.ground.engine, second) {
-            (Some(engine), _) => format!(
-                "    docker:\n      image: {IMAGE}\n      host: unix://{}\n      pull: never\n      network: host\n      runner_cmd: {RUNNER}\n",
-                engine.socket.display()
-            ),
-            (None, false) => format!("    process:\n      runner_dir: {dir}/runner\n"),
-            (None, true) => format!("    process:\n      runner_archive: {dir}/runner.tar.gz\n"),
-        }
-    }
-
-    /// Writes a configuration with these of its pools.
-    pub(super) fn configure(&self, credential: &str, pools: &[usize]) -> Result<()> {
-        self.configure_labeled(credential, pools, "crash")
-    }
-
-    /// The same with another label on each pool.
-    pub(super) fn configure_labeled(
-        &self,
-        credential: &str,
-        pools: &[usize],
-        label: &str,
-    ) -> Result<()> {
-        let mut text = format!(
-            "url: {}\n{credential}\nstate_dir: {}\ntakeover: true\nlog:\n  format: json\n  level: debug\nrunners:\n",
-            self.github.config_url,
-            self.state_dir().display(),
-        );
-        for pool in pools.iter().filter_map(|at| self.pools.get(*at)) {
-            let _ = write!(
-                text,
-                "  {}:\n    labels: [{}, {label}]\n    max_runners: {}\n    idle_timeout: 1s\n    boot_timeout: 6s\n{}",
-                pool.name, pool.name, pool.limit, pool.lines
-            );
-        }
-        std::fs::write(self.dir.join("fleetfoot.yml"), text)?;
-        Ok(())
-    }
-
-    /// The token file as the configuration's credential.
-    pub(super) fn token(&self) -> String {
-        format!("token_file: {}", self.dir.join("token").display())
-    }
-
     /// Starts the daemon that is tested: it ends at `crash`, if it comes there.
     pub(super) fn start_tested(&mut self, crash: Option<String>) -> Result<()> {
         self.crash = crash;
@@ -215,6 +165,7 @@ impl Bed {
         self.starts += 1;
         let log = File::create(self.dir.join(format!("log.{}", self.starts)))?;
         let mut command = plain(&self.ground, &self.dir);
+        self.share(&mut command, "a");
         command.arg("run").arg("--config").arg(self.dir.join("fleetfoot.yml"));
         // What may land late is waited for by its call's bound, twice: short, or a case takes minutes.
         command.env("FLEETFOOT_CALL_BOUND_MS", "2500");
@@ -225,6 +176,13 @@ impl Bed {
         more(&mut command, self.crash.as_deref());
         self.daemon = Some(command.spawn().context("cannot start the daemon")?);
         Ok(())
+    }
+
+    /// Tells a command of this host which database it shares, if any.
+    fn share(&self, command: &mut Command, host: &str) {
+        if let Some(database) = &self.database {
+            command.env("FLEETFOOT_STORE_URL", database.url()).env("FLEETFOOT_TEST_HOST", host);
+        }
     }
 
     /// A crash that the case itself makes.
@@ -238,6 +196,7 @@ impl Bed {
     /// Looks after the daemon: one that ended at the point is started again, any other end is an error.
     fn tend(&mut self) -> Result<()> {
         ensure!(!is_interrupted(), "interrupted");
+        self.tend_peer()?;
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let Some(status) = daemon.try_wait()? else {
             if self.crash.is_some() && self.shim_crashed() {
@@ -253,7 +212,7 @@ impl Bed {
         ensure!(at_point, "the daemon ended by itself: {status}");
         self.crashed = true;
         self.crash = None;
-        self.start_plain()
+        if self.stays_away { Ok(()) } else { self.start_plain() }
     }
 
     /// The point was one of a shim's: the daemon lives, and each further shim would end there, too.
@@ -284,8 +243,13 @@ impl Bed {
 
     /// Runs one of the binary's commands; its standard output, or `None` if it failed.
     pub(super) fn command(&self, words: &[&str]) -> Result<Option<String>> {
+        self.command_at(&self.state_dir(), "a", words)
+    }
+
+    fn command_at(&self, state: &Path, host: &str, words: &[&str]) -> Result<Option<String>> {
         let mut command = plain(&self.ground, &self.dir);
-        command.args(words).arg("--state-dir").arg(self.state_dir());
+        self.share(&mut command, host);
+        command.args(words).arg("--state-dir").arg(state);
         let output = command.stdin(Stdio::null()).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(output.status.success().then_some(text))
@@ -295,6 +259,21 @@ impl Bed {
     pub(super) fn status(&self) -> Result<Option<Value>> {
         let said = self.command(&["status", "--output", "json"])?;
         said.map(|text| serde_json::from_str(&text).context("status is not JSON")).transpose()
+    }
+
+    /// Whether the pool is this controller's, as far as it says.
+    pub(super) fn owns(&self, pool: &str) -> Result<bool> {
+        let status = self.status()?.unwrap_or_default();
+        let mut pools = status["pools"].as_array().into_iter().flatten();
+        Ok(pools.any(|it| it["name"] == *pool && it["owner"]["here"] == true))
+    }
+
+    /// How many living controllers own pools, as this one sees it.
+    pub(super) fn owners(&self) -> Result<usize> {
+        let status = self.status()?.unwrap_or_default();
+        let pools = status["pools"].as_array().into_iter().flatten();
+        let owned = pools.filter(|pool| pool["owner"]["alive"] == true);
+        Ok(owned.map(|pool| pool["owner"]["host"].to_string()).collect::<BTreeSet<_>>().len())
     }
 
     /// Whether a daemon answers that has the pool.
@@ -377,7 +356,7 @@ pub(super) fn directories(instances: &Path) -> Vec<String> {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
+        for mut daemon in [self.daemon.take(), self.peer.take()].into_iter().flatten() {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const LISTING: &str = "rest_get_runners";
 pub(super) struct Github {
     child: Child,
     address: String,
+    /// The organization of its jobs.
+    scope: String,
     /// What a configuration names.
     pub(super) config_url: String,
     /// A token that it takes.
@@ -82,14 +85,35 @@ impl Github {
             settings[key] = value.clone();
         }
         command.args(["sim", "serve", "--org", ORG, "--lapse", "1s", "--settings"]);
-        command.arg(settings.to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg(settings.to_string());
+        Self::spawn(command)
+    }
+
+    /// Starts a box with an engine behind a socket, whose environments it plays itself.
+    pub(super) fn start_with_engine(
+        mut command: Command,
+        more: &Value,
+        socket: &Path,
+    ) -> Result<Self> {
+        let mut settings = json!({ "session_lapse_ms": 1000 });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            settings[key] = value.clone();
+        }
+        command.args(["bench", "--outside-settings"]).arg(settings.to_string());
+        command.arg("--outside").arg(socket);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start a box")?;
         let mut line = String::new();
         let out = child.stdout.take().context("a box without standard output")?;
         BufReader::new(out).read_line(&mut line)?;
         let ready: Ready = serde_json::from_str(&line).context("the box did not come up")?;
         let address = ready.url.trim_start_matches("http://").to_owned();
-        Ok(Self { child, address, config_url: ready.config_url, token: ready.token })
+        let scope = ready.config_url.rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(Self { child, address, scope, config_url: ready.config_url, token: ready.token })
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
@@ -113,7 +137,7 @@ impl Github {
     /// Queues jobs for a pool; their numbers.
     pub(super) fn queue(&self, pool: &str, count: u64, duration_ms: u64) -> Result<Vec<u64>> {
         let jobs = json!({
-            "scope": ORG, "scale_set": pool, "count": count, "duration_ms": duration_ms,
+            "scope": self.scope, "scale_set": pool, "count": count, "duration_ms": duration_ms,
         });
         let queued = self.call("POST", "jobs", Some(&jobs))?;
         Ok(serde_json::from_value(queued["ids"].clone())?)
@@ -125,7 +149,8 @@ impl Github {
 
     /// Removes the scale set of a pool, as GitHub does after idle days.
     pub(super) fn vanish(&self, pool: &str) -> Result<()> {
-        self.call("POST", "vanish", Some(&json!({ "scope": ORG, "scale_set": pool }))).map(|_| ())
+        self.call("POST", "vanish", Some(&json!({ "scope": self.scope, "scale_set": pool })))
+            .map(|_| ())
     }
 
     /// The next request of one kind for a pool is answered otherwise.

@@ -13,6 +13,7 @@ mod audit;
 mod backend;
 mod bed;
 mod case;
+mod database;
 mod engine;
 mod github;
 mod hypervisor;
@@ -37,6 +38,7 @@ use crate::tidy;
 
 pub(crate) use backend::Backend;
 use bed::Ground;
+use database::Server;
 use scenario::Scenario;
 
 pub(crate) use page::{PAGE, names_in_page};
@@ -178,24 +180,18 @@ impl Args {
         let asked = |name: &&String| {
             self.points.as_ref().is_none_or(|pattern| points::matches(pattern, name))
         };
-        let of_others = |name: &str| {
-            let others = Backend::ALL.into_iter().filter(|other| *other != backend);
-            others.map(Backend::word).any(|word| name.starts_with(&format!("{word}.")))
-        };
-        let of_backend = |name: &&String| match backend {
-            Backend::Process | Backend::Docker => !of_others(name),
-            // Their own, and those around their calls.
-            Backend::Tart | Backend::Libvirt => {
-                !of_others(name)
-                    && (name.starts_with(backend.word()) || name.starts_with("controller.backend."))
-            }
-        };
-        let names: Vec<String> = points.keys().filter(asked).filter(of_backend).cloned().collect();
+        let names = points.keys().filter(asked).filter(|name| backend.plays(name));
+        let names: Vec<String> = names.cloned().collect();
         match (&self.third, backend) {
-            (Some(commit), Backend::Docker | Backend::Tart | Backend::Libvirt) => {
-                third(names, commit)
-            }
             (Some(_), Backend::Process) | (None, _) => names,
+            (
+                Some(commit),
+                Backend::Docker
+                | Backend::Tart
+                | Backend::Libvirt
+                | Backend::Postgres
+                | Backend::Mariadb,
+            ) => third(names, commit),
         }
     }
 }
@@ -261,8 +257,8 @@ fn unpassed(
         args.chosen(points, *backend)
             .into_iter()
             .filter(|name| {
-                let is_own = name.starts_with(&format!("{}.", backend.word()));
-                (is_own || all_are_here) && !passed.values().any(|seen| seen.contains(name))
+                (backend.is_own(name) || all_are_here)
+                    && !passed.values().any(|seen| seen.contains(name))
             })
             .collect::<BTreeSet<_>>()
     };
@@ -278,7 +274,11 @@ fn ground(
     let dir = set.tests_dir().join(backend.word());
     std::fs::create_dir(&dir)?;
     let engine = match backend {
-        Backend::Process | Backend::Tart | Backend::Libvirt => None,
+        Backend::Process
+        | Backend::Tart
+        | Backend::Libvirt
+        | Backend::Postgres
+        | Backend::Mariadb => None,
         Backend::Docker => {
             set.start(Kind::Docker);
             let Some(socket) = set.env.get("FLEETFOOT_TEST_DOCKER_SOCKET") else {
@@ -291,7 +291,11 @@ fn ground(
     let root = tidy::root();
     let tart = match backend {
         Backend::Tart => Some(build_stand_in(&root, "tart")?),
-        Backend::Process | Backend::Docker | Backend::Libvirt => None,
+        Backend::Process
+        | Backend::Docker
+        | Backend::Libvirt
+        | Backend::Postgres
+        | Backend::Mariadb => None,
     };
     let hypervisor = match backend {
         Backend::Libvirt if crate::process::find_program("qemu-img").is_none() => {
@@ -301,9 +305,23 @@ fn ground(
         Backend::Libvirt => {
             Some(hypervisor::Hypervisor::start(&build_stand_in(&root, "libvirt")?, &dir)?)
         }
-        Backend::Process | Backend::Docker | Backend::Tart => None,
+        Backend::Process
+        | Backend::Docker
+        | Backend::Tart
+        | Backend::Postgres
+        | Backend::Mariadb => None,
     };
-    Ok(Some(Ground { binary: binary.to_owned(), dir, backend, engine, tart, hypervisor, defect }))
+    let server = match backend {
+        Backend::Postgres => Server::start(set, Kind::Postgres, "FLEETFOOT_TEST_POSTGRES_URL"),
+        Backend::Mariadb => Server::start(set, Kind::MariaDb, "FLEETFOOT_TEST_MARIADB_URL"),
+        Backend::Process | Backend::Docker | Backend::Tart | Backend::Libvirt => None,
+    };
+    if server.is_none() && matches!(backend, Backend::Postgres | Backend::Mariadb) {
+        println!("SKIPPED: needs {}", backend.word());
+        return Ok(None);
+    }
+    let binary = binary.to_owned();
+    Ok(Some(Ground { binary, dir, backend, engine, tart, hypervisor, server, defect }))
 }
 
 /// Every scenario once, without a crash.

@@ -14,14 +14,14 @@ pub(crate) const PAGE: &str = "docs/crash-points.md";
 const HEAD: &str = "# Crash points
 
 Each is a place in the program at which a build for tests (feature `faults`) ends by SIGKILL when it is told to.
-`cargo xtask crash` does so at every one of them with the real binary, on processes, on Docker and, those around its calls, on machines of Tart and libvirt by stand-ins for both, on the first pass and on a later one, starts the program again and checks that no job was lost or started twice and that nothing is left over.
+`cargo xtask crash` does so at every one of them with the real binary, on processes, on Docker and, those around its calls, on machines of Tart and libvirt by stand-ins for both, those of leases and of databases that several controllers share with a second controller on PostgreSQL and on MariaDB, on the first pass and on a later one, starts the program again and checks that no job was lost or started twice and that nothing is left over.
 This page is written by `cargo xtask crash --write-docs`; a row without a result was not run since the point was made.
 
 A result is the scenario that comes to the point and what came out of each pass.
 ";
 
 /// The cells of a row: one for each backend.
-type Cells = [String; 4];
+type Cells = [String; 6];
 
 /// Writes the results into the page. What this run did not try keeps what it had.
 pub(super) fn write(
@@ -32,7 +32,7 @@ pub(super) fn write(
     let path = root.join(PAGE);
     let before = rows(&std::fs::read_to_string(&path).unwrap_or_default());
     let mut text = format!(
-        "{HEAD}\n| Point | In | Processes | Docker | Tart | libvirt |\n| --- | --- | --- | --- | --- | --- |\n"
+        "{HEAD}\n| Point | In | Processes | Docker | Tart | libvirt | PostgreSQL | MariaDB |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n"
     );
     for (name, file) in points {
         let known = before.get(name).cloned().unwrap_or_default();
@@ -73,7 +73,7 @@ fn rows(text: &str) -> BTreeMap<String, Cells> {
         let name = cells.next()?.trim_end_matches('`').to_owned();
         let _file = cells.next()?;
         let mut cell = || cells.next().unwrap_or_default().to_owned();
-        Some((name, [cell(), cell(), cell(), cell()]))
+        Some((name, [cell(), cell(), cell(), cell(), cell(), cell()]))
     };
     text.lines().filter_map(row).collect()
 }
@@ -108,7 +108,10 @@ mod tests {
     fn rows_are_read_as_they_are_written() {
         let text = "| Point | In |\n| --- | --- |\n| `a.b.before` | `a/src/b.rs` | load: #1 ok |  | load: #1 ok |\n";
         let rows = rows(text);
-        assert_eq!(rows["a.b.before"], ["load: #1 ok", "", "load: #1 ok", ""].map(str::to_owned));
+        assert_eq!(
+            rows["a.b.before"],
+            ["load: #1 ok", "", "load: #1 ok", "", "", ""].map(str::to_owned)
+        );
         assert_eq!(names_in_page(text).len(), 1);
     }
 }

@@ -35,10 +35,12 @@ pub(super) enum Scenario {
     Orphan,
     /// While it runs a pool joins the configuration, one leaves it, and the other has another label.
     Reload,
+    /// Two controllers share a database and two pools; each is told what concerns a pool of the other.
+    Shared,
 }
 
 impl Scenario {
-    /// All of them, the ones that pass the most first.
+    /// All of one controller, the ones that pass the most first.
     pub(super) const ALL: [Self; 9] = [
         Self::Load,
         Self::LostAnswer,
@@ -63,6 +65,7 @@ impl Scenario {
             Self::Removed => "removed",
             Self::Orphan => "orphan",
             Self::Reload => "reload",
+            Self::Shared => "shared",
         }
     }
 
@@ -81,7 +84,8 @@ impl Scenario {
             | Self::LostStore
             | Self::Removed
             | Self::Orphan
-            | Self::Reload => json!({}),
+            | Self::Reload
+            | Self::Shared => json!({}),
         })
     }
 
@@ -93,8 +97,9 @@ impl Scenario {
             lines,
         };
         // A name that is just being registered goes with a lost store: nobody may be at it then (7.2).
-        let idle = if self == Self::LostStore { "" } else { "    min_idle: 1\n" };
-        let group = "    runner_group: crew\n";
+        let idle =
+            if matches!(self, Self::LostStore | Self::Shared) { "" } else { "    min_idle: 1\n" };
+        let group = if self == Self::Shared { "" } else { "    runner_group: crew\n" };
         let third = match (self, bed.backend()) {
             (Self::Orphan, _) => {
                 let token = bed.dir().join("token.other");
@@ -127,7 +132,8 @@ impl Scenario {
             | Self::LostStore
             | Self::Removed
             | Self::Orphan
-            | Self::Reload => bed.token(),
+            | Self::Reload
+            | Self::Shared => bed.token(),
         }
     }
 
@@ -144,6 +150,7 @@ impl Scenario {
             Self::Removed => story.removed()?,
             Self::Orphan => story.orphan()?,
             Self::Reload => story.reload()?,
+            Self::Shared => story.shared()?,
         }
         story.end()
     }

@@ -179,10 +179,47 @@ impl<'a> Story<'a> {
             .until("the old pool to be gone", BOUND, |bed| Ok(bed.serves(&c)? && !bed.serves(&b)?))
     }
 
+    /// Two controllers with a pool each and jobs in both. The tested one comes first, and is started again at once;
+    /// at a third pass of a point it comes second, and the other goes on with what its crash left.
+    pub(super) fn shared(&mut self) -> Result<()> {
+        self.configure(&[0, 1])?;
+        let is_later = self.crash.as_ref().is_some_and(|crash| crash.ends_with("#3"));
+        if is_later {
+            self.bed.start_peer()?
+        } else {
+            self.start()?
+        }
+        let mut jobs = self.queue(&self.a, 1, 200)?;
+        // Alone, it has everything.
+        self.all_done(&jobs)?;
+        if is_later {
+            self.bed.stay_away();
+            self.start()?;
+        } else {
+            self.bed.start_peer()?;
+        }
+        self.bed.until("a pool for each", BOUND, |bed| Ok(bed.crashed || bed.owners()? == 2))?;
+        jobs.extend(self.queue(&self.a, 3, 300)?);
+        jobs.extend(self.queue(&self.b, 2, 300)?);
+        self.all_done(&jobs)?;
+        self.bed.bring_back()?;
+        for pool in [&self.a, &self.b] {
+            // Each is told what concerns the other's pool, and leaves word for it.
+            self.bed.until("the other's word to be taken", BOUND, |bed| {
+                let words = ["drain", pool, "--output", "json"];
+                let told =
+                    if bed.owns(pool)? { bed.peer_command(&words)? } else { bed.command(&words)? };
+                Ok(told.is_some())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Drains what is left, stops the daemon; the cancelled jobs.
     pub(super) fn end(mut self) -> Result<Vec<u64>> {
         self.drain()?;
         self.bed.stop()?;
+        self.bed.stop_peer()?;
         Ok(self.cancelled)
     }
 

@@ -1,5 +1,7 @@
 //! MySQL/MariaDB and PostgreSQL: the same statements through a small pool of connections.
 
+mod session;
+
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +84,8 @@ macro_rules! bound {
 macro_rules! write_all {
     ($pool:expr, $statements:expr, $fences:expr) => {{
         let early = |error| WriteFailure::before_commit(DriverError::Server(error));
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.server.transaction.before");
         let mut transaction = $pool.begin().await.map_err(early)?;
         for fence in $fences {
             let done = bound!(&fence.statement.sql, &fence.statement.values)
@@ -93,16 +97,20 @@ macro_rules! write_all {
                 return Err(WriteFailure::before_commit(fenced));
             }
         }
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.server.fences.after");
         for statement in $statements {
             bound!(&statement.sql, &statement.values)
                 .execute(&mut *transaction)
                 .await
                 .map_err(early)?;
         }
-        transaction
-            .commit()
-            .await
-            .map_err(|error| WriteFailure::at_commit(DriverError::Server(error)))
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.server.commit.before");
+        let committed = transaction.commit().await;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.server.commit.after");
+        committed.map_err(|error| WriteFailure::at_commit(DriverError::Server(error)))
     }};
 }
 
@@ -147,7 +155,7 @@ impl Server {
                     .after_connect(move |connection, _| {
                         Box::pin(async move {
                             if let Some(half) = half {
-                                mysql_bounds(connection, half.as_secs().max(1)).await?;
+                                session::bound(connection, half.as_secs().max(1)).await?;
                             }
                             Ok(())
                         })
@@ -269,9 +277,13 @@ impl Server {
         schema: &[String],
         rows: &[Statement],
     ) -> Result<(), DriverError> {
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("store.server.schema.before");
         match &self.connections {
             Connections::Mysql(pool) => {
                 for sql in schema {
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.server.schema.table.before");
                     match sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(pool).await {
                         Err(error) if !is_duplicate_index(&error) => {
                             return Err(DriverError::Server(error));
@@ -368,21 +380,6 @@ async fn greet<C: Connection>(
 
 fn too_long(bound: Duration) -> DriverError {
     DriverError::Timeout { seconds: bound.as_secs() }
-}
-
-/// What a session of a controller with leases is held to: isolation as PostgreSQL's, and no lock for longer
-/// than `seconds` while its client is frozen. MySQL has no bound for idle transactions alone.
-async fn mysql_bounds(connection: &mut MySqlConnection, seconds: u64) -> Result<(), sqlx::Error> {
-    let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-    sqlx::raw_sql(isolation).execute(&mut *connection).await?;
-    let waits = AssertSqlSafe(format!("SET SESSION innodb_lock_wait_timeout = {seconds}"));
-    sqlx::raw_sql(waits).execute(&mut *connection).await?;
-    let idle = AssertSqlSafe(format!("SET SESSION idle_transaction_timeout = {seconds}"));
-    if sqlx::raw_sql(idle).execute(&mut *connection).await.is_err() {
-        let idle = AssertSqlSafe(format!("SET SESSION wait_timeout = {}", seconds * 2));
-        sqlx::raw_sql(idle).execute(&mut *connection).await?;
-    }
-    Ok(())
 }
 
 fn is_duplicate_index(error: &sqlx::Error) -> bool {

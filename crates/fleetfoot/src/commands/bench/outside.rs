@@ -10,7 +10,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use fleetfoot_provisioner::simulated::{SimulatedEngine, serve};
 use fleetfoot_provisioner::{Exit, InstanceName};
-use fleetfoot_sim::{BoxConfig, BoxState, ControlClient, GithubBox, Settings, Summary};
+use fleetfoot_sim::{
+    BoxConfig, BoxState, ControlClient, DEFAULT_TOKEN, GithubBox, Settings, Summary,
+};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixListener;
@@ -25,6 +27,9 @@ use crate::commands::sim::program;
 #[derive(Serialize, Deserialize)]
 struct Ready {
     url: String,
+    /// What a configuration names, and a token that the box takes.
+    config_url: String,
+    token: String,
 }
 
 /// Launches that wait to be played; at most this many.
@@ -41,7 +46,9 @@ pub(super) async fn run(socket: &Path, settings: &str) -> Result<()> {
         // What does not fit is an environment that never ends; the measurement notices.
         let _ = launched_tx.try_send(name.clone());
     });
-    let ready = serde_json::to_string(&Ready { url: github.url() })?;
+    let config_url = github.config_url(SCOPE);
+    let ready = Ready { url: github.url(), config_url, token: DEFAULT_TOKEN.to_owned() };
+    let ready = serde_json::to_string(&ready)?;
     writeln!(std::io::stdout(), "{ready}").context("cannot write to standard output")?;
     let mut runners = JoinSet::new();
     let serving = serve(listener, engine.clone());
