@@ -232,12 +232,11 @@ async fn closed_rows(pool: &PoolContext, listed: &Listed<'_>) -> Vec<(Instance, 
             names.into_iter().filter(closed).take(BATCH).collect::<Vec<_>>()
         })
         .await;
-    let mut rows = Vec::new();
+    let (now, mut rows) = (pool.now(), Vec::new());
     for name in known.unwrap_or_default() {
         let Ok(Some(row)) = pool.shared.store.closed_instance(&name).await else { continue };
-        // A list that began before the row closed shows what it has since been rid of.
-        let is_newer = row.phase_since < listed.began;
-        let Some((_, status)) = listed.by_name.get(name.as_str()).filter(|_| is_newer) else {
+        let is_over = was_closed_before(row.phase_since, listed.began, now);
+        let Some((_, status)) = listed.by_name.get(name.as_str()).filter(|_| is_over) else {
             continue;
         };
         if row.pool == *pool.name() && row.scale_set_id.is_some() {
@@ -245,6 +244,12 @@ async fn closed_rows(pool: &PoolContext, listed: &Listed<'_>) -> Vec<(Instance, 
         }
     }
     rows
+}
+
+/// A list that began before the row closed shows what it has since been rid of. The times of closed rows do not follow
+/// a clock that steps back: what lies ahead of it closed long ago (seed 1339).
+fn was_closed_before(closed: Timestamp, began: Timestamp, now: Timestamp) -> bool {
+    closed < began || closed > now
 }
 
 /// Removes the registration of a closed row, if it is at the scale set the row registered under.
@@ -285,4 +290,18 @@ fn give_up(pool: &PoolContext, failure: &Failure<fleetfoot_github::GithubError>)
     }
     tracing::debug!(pool = %pool.name(), error = detail, "registrations not compared");
     is_forbidden
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_closed_ahead_of_the_clock_closed_before_it_stepped_back() {
+        let (began, now) = (Timestamp(1_000), Timestamp(1_500));
+        for (closed, before) in [(0, true), (999, true), (1_000, false), (1_500, false)] {
+            assert_eq!(was_closed_before(Timestamp(closed), began, now), before, "{closed}");
+        }
+        assert!(was_closed_before(Timestamp(84_000_000), began, now));
+    }
 }

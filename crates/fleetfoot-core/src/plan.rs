@@ -28,6 +28,9 @@ pub const VERIFY_PERIOD: Span = Span::minutes(10);
 /// A runner past half of its `boot_timeout` is looked up this often.
 pub const BOOT_VERIFY_PERIOD: Span = Span::seconds(15);
 
+/// A runner that GitHub could not be asked about by the end of its `boot_timeout` is waited for this much longer.
+pub const BOOT_UNSEEN_MAX: Span = Span::minutes(1);
+
 /// The state of something all pools depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Dependency {

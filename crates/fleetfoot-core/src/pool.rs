@@ -228,6 +228,7 @@ pub fn observe(
         instance.had_job() || matches!(instance.phase, crate::Phase::Idle | crate::Phase::Running);
     let had_failure = instance.failure.is_some();
     let waited = instance.phase == crate::Phase::Warm;
+    let looked_at = instance.verified_at.is_some_and(|at| at >= instance.phase_since);
     instance.observe(observation, now)?;
     match observation {
         Observation::Online
@@ -247,8 +248,8 @@ pub fn observe(
         }
         Observation::Removal { reason } => {
             // A create that takes too long its own task tells. One that nobody waits for any more was cut off by a
-            // crash: whose failure that was, nobody knows.
-            let counts = matches!(reason, crate::Reason::BootTimeout);
+            // crash: whose failure that was, nobody knows. Nor does anybody of a runner that GitHub was not asked about.
+            let counts = matches!(reason, crate::Reason::BootTimeout) && looked_at;
             if counts && !had_failure && !instance.had_job() {
                 pool.circuit.failed(reason.as_str(), now);
             }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fleetfoot_core::{
-    Action, Cause, Dependency, Environment, Instance, InstanceName, Intent, Phase, Plan, Pool,
-    PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId, ScaleSetId, Snapshot, Span,
-    Statistics, Timestamp, plan,
+    Action, Cause, Dependency, Environment, Instance, InstanceName, Intent, Observation, Phase,
+    Plan, Pool, PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId, ScaleSetId,
+    Snapshot, Span, Statistics, Timestamp, plan, pool::observe,
 };
 
 const NOW: Timestamp = Timestamp(10_000_000);
@@ -216,6 +216,59 @@ fn a_drained_pool_still_looks_after_what_it_cannot_send_away() {
             Action::Retire { name: idle, reason: Reason::Drained },
         ]
     );
+}
+
+/// A runner that came up while nobody could ask GitHub is not held to its deadline before somebody did.
+#[test]
+fn a_boot_deadline_waits_for_a_look_that_github_answers() {
+    let boot = PoolSpec::default().boot_timeout;
+    let retire = |name: &InstanceName| {
+        vec![Action::Retire { name: name.clone(), reason: Reason::BootTimeout }]
+    };
+    let verify = |name: &InstanceName| vec![Action::Verify { name: name.clone() }];
+    let nothing = |_: &InstanceName| Vec::new();
+    let registered = Registration::Registered(RunnerId(1));
+    type Wanted<'a> = &'a dyn Fn(&InstanceName) -> Vec<Action>;
+    let cases: [(i64, Option<i64>, Registration, Dependency, Wanted<'_>); 7] = [
+        (1, None, registered, Dependency::Up, &verify),
+        (1, None, registered, down(30_000), &nothing),
+        // Looked at before half of its time was over: that says nothing yet.
+        (1, Some(200), registered, Dependency::Up, &verify),
+        (1, Some(10), registered, Dependency::Up, &retire),
+        (1, Some(10), registered, down(30_000), &retire),
+        (61, None, registered, down(30_000), &retire),
+        // There is nothing to ask for.
+        (1, None, Registration::Gone, Dependency::Up, &retire),
+    ];
+    for (late, looked, registration, github, wanted) in cases {
+        let mut scene = Scene::new(0);
+        let row = scene.instance(Phase::Starting, Environment::Launched);
+        row.phase_since = NOW - boot - Span::seconds(late);
+        row.verified_at = looked.map(|ago| NOW - Span::seconds(ago));
+        row.registration = registration;
+        let name = row.name.clone();
+        scene.github = github;
+        let plan = scene.plan();
+        assert_eq!(plan.actions, wanted(&name), "{late} s late, looked at {looked:?} s ago");
+        if plan.actions.is_empty() {
+            assert!(plan.wake_at.is_some_and(|at| at <= NOW + Span::minutes(1)));
+        }
+    }
+}
+
+/// Whose failure a boot timeout was, nobody knows where nobody could ask (11.6).
+#[test]
+fn a_boot_timeout_counts_only_if_github_was_asked() {
+    for (looked, failures) in [(None, 0), (Some(Timestamp(0)), 0), (Some(NOW), 1)] {
+        let mut scene = Scene::new(0);
+        let row = scene.instance(Phase::Starting, Environment::Launched);
+        row.verified_at = looked;
+        let mut row = row.clone();
+        let pool = Arc::make_mut(&mut scene.state.pool);
+        let reason = Reason::BootTimeout;
+        observe(pool, &mut row, &Observation::Removal { reason }, NOW).unwrap();
+        assert_eq!((row.phase, pool.circuit.failures), (Phase::Stopping, failures), "{looked:?}");
+    }
 }
 
 #[test]

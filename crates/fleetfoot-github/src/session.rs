@@ -144,13 +144,18 @@ impl Session {
         fleetfoot_faults::point("github.acknowledge.before");
         let request = move |queue: &Queue| Ok(acknowledge_request(queue, id));
         let answer = bounded(OPERATION, CALL_MAX, self.ask(OPERATION, request)).await?;
-        // Gone: an attempt before did it, and its answer was lost.
-        if !answer.is_success() && answer.status != 404 {
-            return Err(refused(OPERATION, &answer, Subject::Session));
-        }
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.acknowledge.after");
-        Ok(())
+        match answer.status {
+            // 404: an attempt before did it, and its answer was lost.
+            204 | 404 => Ok(()),
+            // Another success is a proxy's word: the message would come again at once, and again (seed 1764).
+            status if answer.is_success() => {
+                let detail = format!("status {status} instead of 204");
+                Err(GithubError::new(OPERATION, ErrorKind::Unusable, detail))
+            }
+            _ => Err(refused(OPERATION, &answer, Subject::Session)),
+        }
     }
 
     /// Takes offered jobs (GitHub Enterprise Server), by their request ids; returns those that are

@@ -74,6 +74,8 @@ pub(crate) struct PoolBook {
     pub(crate) ended: VecDeque<u64>,
     /// GitHub lied about its level, and has not stated it anew since.
     pub(crate) lied: bool,
+    /// When every slot of it was taken: from, until. A job that waits for one of them waits for its own pool.
+    pub(crate) full: Vec<(u64, Option<u64>)>,
     /// What is told of it may be wrong until then.
     pub(crate) muddled_until: u64,
 }
@@ -262,6 +264,18 @@ impl Inner {
     /// What is due by the passing of time may be late after this.
     pub(crate) fn unsteady(&mut self) {
         self.steady_since = self.now_ms();
+    }
+
+    /// How many slots of a pool its rows hold.
+    pub(crate) fn occupied(&mut self, pool: &PoolName, occupying: u32) {
+        let now = self.now_ms();
+        let Some(book) = self.pools.get_mut(pool).filter(|book| book.calm) else { return };
+        let is_full = occupying >= book.limit;
+        match book.full.last_mut() {
+            Some((_, until @ None)) if !is_full => *until = Some(now),
+            None | Some((_, Some(_))) if is_full => book.full.push((now, None)),
+            None | Some(_) => {}
+        }
     }
 
     pub(crate) fn has_row(&self, name: &InstanceName) -> bool {

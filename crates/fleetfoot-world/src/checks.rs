@@ -321,6 +321,7 @@ pub(crate) fn committed(
                 continue;
             }
             let limit = inner.pools.get(pool).map_or(0, |book| book.limit);
+            inner.occupied(pool, state.occupying());
             if let (Some(book), Some(last)) =
                 (inner.pools.get_mut(pool), state.pool.demand.last_message_id)
                 && last > book.message

@@ -298,25 +298,30 @@ fn judge(stage: &Stage, job: &Job) -> Option<Wrong> {
         let begin_us = u64::try_from(crate::stage::EPOCH_MS).unwrap_or(0) * 1000;
         let from = job.queued_us.saturating_sub(begin_us) / 1000;
         let to = started_us.saturating_sub(begin_us) / 1000;
-        let mut excused = 0;
-        let mut covered = from;
-        let mut away = inner.away.clone();
-        away.sort_unstable();
-        for (away, back) in &away {
-            let back = back.unwrap_or(u64::MAX).saturating_add(BACK_MS).min(to);
-            let begin = (*away).max(covered);
-            if back > begin {
-                excused += back - begin;
-                covered = back;
-            }
-        }
-        let waited = (to - from).saturating_sub(excused);
+        let away = inner.away.iter().map(|(away, back)| (*away, back.map(|at| at + BACK_MS)));
+        let full = inner.pools.get(&plan.name).map(|book| book.full.clone()).unwrap_or_default();
+        let waited = (to - from).saturating_sub(covered(away.chain(full), from, to));
         if waited > CALM_MS {
             let text = format!("of a pool without faults waited {} s", waited / 1000);
             return wrong(8, text);
         }
     }
     None
+}
+
+/// How much of the time from `from` to `to` these spans cover together.
+fn covered(spans: impl Iterator<Item = (u64, Option<u64>)>, from: u64, to: u64) -> u64 {
+    let mut spans: Vec<(u64, u64)> = spans.map(|(at, end)| (at, end.unwrap_or(to))).collect();
+    spans.sort_unstable();
+    let (mut sum, mut until) = (0, from);
+    for (at, end) in spans {
+        let (at, end) = (at.max(until), end.min(to));
+        if end > at {
+            sum += end - at;
+            until = end;
+        }
+    }
+    sum
 }
 
 /// What is not ours is as it was.
@@ -336,4 +341,19 @@ fn strangers(stage: &Stage, state: &BoxState) -> Vec<Wrong> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_excuses_twice_counts_once() {
+        let sum = |spans: &[(u64, Option<u64>)]| covered(spans.iter().copied(), 100, 200);
+        assert_eq!(sum(&[]), 0);
+        assert_eq!(sum(&[(120, Some(130)), (110, Some(140))]), 30);
+        assert_eq!(sum(&[(0, Some(110)), (190, None)]), 20);
+        assert_eq!(sum(&[(0, None), (150, Some(160))]), 100);
+        assert_eq!(sum(&[(0, Some(50)), (300, Some(400))]), 0);
+    }
 }

@@ -126,7 +126,10 @@ impl Inner {
     fn forget(&mut self) {
         let now = self.now_ms();
         self.actors.retain(|_, actor| !actor.is_finished());
-        self.away.retain(|(_, until)| until.is_none_or(|until| until + EXCUSES_MS > now));
+        let counts =
+            |span: &(u64, Option<u64>)| span.1.is_none_or(|until| until + EXCUSES_MS > now);
+        self.away.retain(counts);
+        self.pools.values_mut().for_each(|book| book.full.retain(counts));
         self.manners.forget(now);
     }
 

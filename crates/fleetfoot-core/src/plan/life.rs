@@ -8,8 +8,8 @@ use crate::removal::{UNDECIDED_HOLD, is_undecided, outcome, removal_steps};
 use crate::time::{Span, Timestamp};
 
 use super::{
-    Action, BOOT_VERIFY_PERIOD, JOB_DONE_GRACE, JOB_DONE_GRACE_UNWATCHED, Plan, Snapshot,
-    VERIFY_PERIOD, may_begin,
+    Action, BOOT_UNSEEN_MAX, BOOT_VERIFY_PERIOD, JOB_DONE_GRACE, JOB_DONE_GRACE_UNWATCHED, Plan,
+    Snapshot, VERIFY_PERIOD, may_begin,
 };
 
 /// What one instance needs by itself, whatever the demand.
@@ -77,11 +77,15 @@ fn starting(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: 
     }
     let since = instance.phase_since.max(snapshot.ages_count_from);
     let boot = snapshot.spec.boot_timeout;
-    if !plan.retire_at(instance, since + boot, Reason::BootTimeout, now) {
-        // Without a session no message comes either: GitHub is asked early.
-        let listening = snapshot.state.pool.intent == Intent::Active;
-        let half = instance.phase_since
-            + if listening { boot.half() } else { BOOT_VERIFY_PERIOD.min(boot.half()) };
+    // Without a session no message comes either: GitHub is asked early.
+    let listening = snapshot.state.pool.intent == Intent::Active;
+    let half = instance.phase_since
+        + if listening { boot.half() } else { BOOT_VERIFY_PERIOD.min(boot.half()) };
+    // It may be online all the while, if nobody could ask: that is GitHub's failure (11.6, seed 1583).
+    let unseen = matches!(instance.registration, Registration::Registered(_))
+        && instance.verified_at.is_none_or(|at| at < half);
+    let deadline = since + boot + if unseen { BOOT_UNSEEN_MAX } else { Span::ZERO };
+    if !plan.retire_at(instance, deadline, Reason::BootTimeout, now) {
         if now < half {
             plan.wake(half);
         } else {

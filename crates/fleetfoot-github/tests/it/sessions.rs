@@ -119,6 +119,26 @@ async fn a_refused_queue_token_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn only_github_says_that_a_message_is_acknowledged() {
+    for (answer, taken) in [
+        (reply(204, ""), true),
+        // An attempt before did it.
+        (reply(404, ""), true),
+        // A page in between is no word of GitHub.
+        (reply(200, "<html>"), false),
+        (reply(500, ""), false),
+    ] {
+        let shown = format!("{answer:?}");
+        let stub =
+            Stub::start(move |asked, _| asked.is("DELETE", "/queue/5").then(|| answer.clone()))
+                .await;
+        let session = stub.connection().open_session(7, "here").await.unwrap();
+        let acknowledged = session.acknowledge(5).await;
+        assert_eq!(acknowledged.is_ok(), taken, "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_renewal_that_fails_is_a_dead_session() {
     for answer in [
         reply(404, ""),
