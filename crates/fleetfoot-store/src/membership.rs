@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetfoot_core::{
-    Candidacy, Fleet, InstallationId, Ownership, PoolName, PoolState, Span, Wish,
-};
+use fleetfoot_core::{Candidacy, Fleet, InstallationId, Ownership, PoolName, PoolState, Span};
 use fleetfoot_ordered::watch;
 use tokio::sync::oneshot;
 
@@ -308,48 +306,6 @@ impl Store {
         .await
     }
 
-    /// Leaves word for the owner of a pool.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn wish(&self, wish: Wish) -> Result<(), ReadError> {
-        self.errand(move |reply| {
-            Box::new(move |writer| {
-                Box::pin(async move {
-                    let statement = lease::put_wish(&writer.driver, &wish);
-                    #[cfg(feature = "faults")]
-                    fleetfoot_faults::point("store.lease.wish.before");
-                    let put = writer.driver.execute(&statement).await;
-                    #[cfg(feature = "faults")]
-                    fleetfoot_faults::point("store.lease.wish.after");
-                    let _ = reply.send(put.map(|_| ()));
-                })
-            })
-        })
-        .await
-    }
-
-    /// A wish was seen to.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn wish_done(&self, id: i64) -> Result<(), ReadError> {
-        self.errand(move |reply| {
-            Box::new(move |writer| {
-                Box::pin(async move {
-                    let statement = lease::wish_done(&writer.driver, id);
-                    #[cfg(feature = "faults")]
-                    fleetfoot_faults::point("store.lease.wish_done.before");
-                    let done = writer.driver.execute(&statement).await;
-                    #[cfg(feature = "faults")]
-                    fleetfoot_faults::point("store.lease.wish_done.after");
-                    let _ = reply.send(done.map(|_| ()));
-                })
-            })
-        })
-        .await
-    }
-
     /// Lets everything go and leaves, as far as the database still answers.
     pub(crate) async fn leave(&self) {
         if self.member().is_none() {
@@ -392,7 +348,7 @@ impl Store {
         }
     }
 
-    async fn errand<T>(
+    pub(crate) async fn errand<T>(
         &self,
         make: impl FnOnce(oneshot::Sender<Result<T, DriverError>>) -> Errand,
     ) -> Result<T, ReadError> {

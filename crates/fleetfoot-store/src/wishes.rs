@@ -3,8 +3,55 @@
 
 use fleetfoot_core::{Intent, Observation, Phase, PoolName, Reason, Timestamp, Wish, WishWord};
 
+use crate::error::ReadError;
 use crate::event::Event;
+use crate::lease;
+use crate::store::Store;
 use crate::txn::Txn;
+
+impl Store {
+    /// Leaves word for the owner of a pool.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn wish(&self, wish: Wish) -> Result<(), ReadError> {
+        self.errand(move |reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let statement = lease::put_wish(&writer.driver, &wish);
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish.before");
+                    let put = writer.driver.execute(&statement).await;
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish.after");
+                    let _ = reply.send(put.map(|_| ()));
+                })
+            })
+        })
+        .await
+    }
+
+    /// A wish was seen to.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn wish_done(&self, id: i64) -> Result<(), ReadError> {
+        self.errand(move |reply| {
+            Box::new(move |writer| {
+                Box::pin(async move {
+                    let statement = lease::wish_done(&writer.driver, id);
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish_done.before");
+                    let done = writer.driver.execute(&statement).await;
+                    #[cfg(feature = "faults")]
+                    fleetfoot_faults::point("store.lease.wish_done.after");
+                    let _ = reply.send(done.map(|_| ()));
+                })
+            })
+        })
+        .await
+    }
+}
 
 impl Txn<'_> {
     /// Writes what is wanted of a pool, with an event, if it is news.
