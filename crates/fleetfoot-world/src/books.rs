@@ -155,6 +155,12 @@ impl Books {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Shows whether anybody holds them still.
+    #[cfg(test)]
+    pub(crate) fn watched(&self) -> std::sync::Weak<Mutex<Inner>> {
+        Arc::downgrade(&self.inner)
+    }
+
     /// Waits until something is found broken.
     pub(crate) async fn broken(&self) {
         loop {

@@ -86,7 +86,8 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let report = match runtime {
-            Ok(runtime) => runtime.block_on(live(seed, script, [rng, later], options)),
+            Ok(runtime) => runtime
+                .block_on(async { live(Books::new(), seed, script, [rng, later], options).await }),
             Err(error) => failed(seed, &error.to_string()),
         };
         #[cfg(feature = "faults")]
@@ -126,8 +127,13 @@ impl Agenda {
     }
 }
 
-async fn live(seed: u64, script: Script, [rng, later]: [Rng; 2], options: &Options) -> Report {
-    let books = Books::new();
+async fn live(
+    books: Books,
+    seed: u64,
+    script: Script,
+    [rng, later]: [Rng; 2],
+    options: &Options,
+) -> Report {
     books.lock().log.all = options.trace;
     let witness = Witness { books: books.clone(), trace: options.trace };
     let _heard = tracing::subscriber::set_default(witness);
@@ -233,5 +239,32 @@ pub(crate) async fn play(
         } else if until.is_some_and(|until| until <= now) {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_world_stays_in_memory() {
+        let faults = Some(vec![Family::Crash, Family::Peers]);
+        let options = Options { jobs: Some(8), hours: Some(0.1), faults, ..Options::default() };
+        let mut rngs = [1, 2, 3].map(Rng::with_seed);
+        let [rng, later, latest] = &mut rngs;
+        let script = Script::new(rng, later, latest, &options);
+        let [rng, later, _] = rngs;
+        let builder = &mut tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build().unwrap();
+        let books = runtime.block_on(async {
+            let books = Books::new();
+            let watched = books.watched();
+            let report = live(books, 1, script, [rng, later], &options).await;
+            assert_eq!(report.violation, None);
+            assert!(report.jobs >= 8);
+            watched
+        });
+        drop(runtime);
+        assert!(books.upgrade().is_none(), "somebody still holds the books");
     }
 }
