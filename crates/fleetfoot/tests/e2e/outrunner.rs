@@ -207,10 +207,15 @@ async fn a_scale_set_is_kept_and_relabelled() {
         std::fs::write(bed.path("o.yml"), text.replace("self-hosted, mine", labels)).unwrap();
         let mut daemon = start(&bed, &["--config", &file], &[]);
         daemon.says("Listening for jobs").await;
+        // The default limit, in the first poll of each start.
+        let polled = |state: &fleetfoot_sim::BoxState| {
+            let set = state.scale_set(ORG, "mine");
+            state.summary.polls > 0 && set.is_some_and(|set| set.capacity == Some(2))
+        };
+        bed.github.wait_until(BOUND, polled).await.unwrap();
         let state = bed.github.state();
         let set = state.scale_set(ORG, "mine").unwrap();
         ids.push(set.id);
-        assert_eq!(set.capacity.unwrap_or(2), 2, "the default limit");
         let asked = |endpoint| state.requests.get(&endpoint).copied().unwrap_or(0);
         assert_eq!(asked(Endpoint::UpdateScaleSet), updates, "{labels}");
         assert_eq!(asked(Endpoint::CreateScaleSet), 1);
