@@ -101,7 +101,7 @@ pub struct Instance {
     pub clear_lists: u32,
     /// When the last of those lists began.
     pub last_clear_list_at: Option<Timestamp>,
-    /// When the last call for this name ended: evidence must be newer (11.2).
+    /// When the last call for this name ended, or an environment that landed late did: evidence must be newer (11.2).
     pub last_call_at: Option<Timestamp>,
     /// Attempts at the present step of its removal.
     pub attempts: u32,
@@ -263,6 +263,10 @@ impl Instance {
                 }
             }
             Observation::Ended { exit } => {
+                // A late landing that is heard of by its end: it was there until now (11.2).
+                if self.environment == Environment::Requested {
+                    self.last_call_at = Some(now);
+                }
                 if self.environment != Environment::Gone {
                     self.environment = Environment::Ended;
                 }

@@ -144,3 +144,17 @@ fn a_list_tells_what_the_row_does_not_know() {
         assert_eq!(said(found), wanted, "{facts} / {list}");
     }
 }
+
+/// A list that takes long began before a create that timed out has landed; the machine ran its job and ended
+/// before the list was read (a world of seed 575).
+#[test]
+fn a_list_older_than_a_late_landing_that_has_ended_does_not_close_its_row() {
+    let (mut row, _) = row("starting requested unanswered");
+    row.observe(&Observation::Ended { exit: Exit::default() }, BEGAN + Span::seconds(5)).unwrap();
+    let seen = |began| {
+        let view = View { began, boot: Some("boot"), bound: Span::seconds(30), in_flight: false };
+        said(finding(&row, None, view))
+    };
+    assert_eq!(seen(BEGAN), "nothing");
+    assert_eq!(seen(BEGAN + Span::seconds(6)), "environment gone");
+}
