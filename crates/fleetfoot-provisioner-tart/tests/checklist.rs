@@ -8,8 +8,9 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use common::{Bench, ended, jit, name, spec, state_of, until};
@@ -19,28 +20,36 @@ use fleetfoot_provisioner::{
 };
 use fleetfoot_provisioner_tart::{JitDelivery, TartHost, TartMount, TartProvisioner};
 
-/// What is logged on this thread while the guard lives.
-fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
-    #[derive(Clone)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let writer = Lines(Arc::clone(&lines));
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    (lines, tracing::subscriber::set_default(subscriber))
+thread_local! {
+    static SAID: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn text(lines: &Arc<Mutex<Vec<u8>>>) -> String {
-    String::from_utf8(lines.lock().unwrap().clone()).unwrap()
+/// What is logged on this thread. One subscriber serves all of them: with one for each, a place that logs on two
+/// threads at once may ask only the other's whether anybody listens.
+#[derive(Clone, Copy)]
+struct OfThisThread;
+
+impl std::io::Write for OfThisThread {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        SAID.with_borrow_mut(|said| said.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged() -> OfThisThread {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        let all = tracing_subscriber::fmt().with_ansi(false).with_writer(|| OfThisThread);
+        tracing::subscriber::set_global_default(all.finish()).unwrap();
+    });
+    OfThisThread
+}
+
+fn text(_: &OfThisThread) -> String {
+    SAID.with_borrow(|said| String::from_utf8(said.clone()).unwrap())
 }
 
 fn handle() -> Handle {
@@ -194,7 +203,7 @@ async fn every_failing_command_is_named_and_leaves_nothing() {
 /// Item 65.
 #[tokio::test]
 async fn a_machine_that_fails_is_logged_with_its_last_words_and_a_file() {
-    let (lines, _guard) = logged();
+    let lines = logged();
     let bench = Bench::new();
     bench.tell("noise", "3000");
     let spec = spec("macos-0123abcd");
@@ -227,7 +236,7 @@ async fn a_machine_that_fails_is_logged_with_its_last_words_and_a_file() {
 /// Item 65, the runner's part.
 #[tokio::test]
 async fn a_runner_that_fails_is_logged_and_a_success_leaves_no_file() {
-    let (lines, _guard) = logged();
+    let lines = logged();
     let bench = Bench::new();
     let provisioner = bench.provisioner();
     for (text, script) in
@@ -252,7 +261,7 @@ async fn a_runner_that_fails_is_logged_and_a_success_leaves_no_file() {
 /// Item 67.
 #[tokio::test]
 async fn without_a_temporary_directory_it_warns_and_runs() {
-    let (lines, _guard) = logged();
+    let lines = logged();
     let bench = Bench::new();
     let host = bench.host().with_temporary_directory(bench.path("nowhere"));
     let provisioner = TartProvisioner::new(Arc::new(host), bench.pool());

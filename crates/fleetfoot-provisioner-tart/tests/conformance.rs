@@ -80,7 +80,7 @@ async fn conform(jit: JitDelivery) {
     // One for each runner that failed by itself; nothing of those that were ended, and nothing of machines.
     let kept = machines.bench.kept_logs();
     assert!(kept.iter().all(|log| log.display().to_string().contains("-runner-")), "{kept:?}");
-    assert_eq!(kept.len(), 4, "{kept:?}");
+    assert_eq!(kept.len(), 5, "{kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
