@@ -39,7 +39,7 @@ const PACKAGE: [&str; 8] = [
 ];
 
 /// Worlds that keep every promise, as many as two cores run in a minute and a half.
-const SIMULATE: [&str; 4] = ["simulate", "--seeds", "600", "--output=json"];
+const SIMULATE: [&str; 5] = ["simulate", "--seeds", "600", "--kept", "--output=json"];
 
 /// Runs all steps.
 pub(crate) fn run() -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use fleetfoot_world::{Family, Options, PoolSize, Report, Stop, Violation, World};
+use fleetfoot_world::{Family, Options, PoolSize, Report, Stop, Violation, World, kept_seeds};
 use serde::Serialize;
 
 use super::output::{print, print_json, say};
@@ -34,6 +34,9 @@ pub struct SimulateArgs {
     /// The first world's seed; the next ones follow it
     #[arg(long, value_name = "FIRST", default_value_t = 1)]
     pub seed: u64,
+    /// Besides them every seed that once broke a promise
+    #[arg(long)]
+    pub kept: bool,
     /// Print everything that happened, also in worlds that went well
     #[arg(long)]
     pub trace: bool,
@@ -152,6 +155,20 @@ fn options(args: &SimulateArgs) -> Result<Options, CommandError> {
     })
 }
 
+/// Kept seeds that are none of those in turn.
+fn kept(args: &SimulateArgs) -> Vec<u64> {
+    let is_new = |seed: &u64| seed.wrapping_sub(args.seed) >= args.seeds;
+    kept_seeds().filter(|seed| args.kept && is_new(seed)).collect()
+}
+
+/// The seed of a world by its number: those in turn, then the kept ones.
+fn seed(args: &SimulateArgs, kept: &[u64], number: u64) -> Option<u64> {
+    match number.checked_sub(args.seeds) {
+        None => Some(args.seed.wrapping_add(number)),
+        Some(behind) => kept.get(usize::try_from(behind).ok()?).copied(),
+    }
+}
+
 #[derive(Default)]
 struct Tally {
     worlds: u64,
@@ -165,6 +182,7 @@ struct Tally {
 fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
     let (next, stop) = (AtomicU64::new(0), &options.stop);
+    let kept = kept(args);
     let tally = Mutex::new(Tally::default());
     let one_is_enough = {
         #[cfg(feature = "faults")]
@@ -176,10 +194,8 @@ fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandErr
     let work = || {
         while !stop.is_asked() {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= args.seeds {
-                return;
-            }
-            let report = World::run(args.seed.wrapping_add(number), options);
+            let Some(seed) = seed(args, &kept, number) else { return };
+            let report = World::run(seed, options);
             if report.stopped && report.violation.is_none() {
                 return;
             }
