@@ -162,7 +162,7 @@ impl Args {
             points: None,
             third: Some(head.unwrap_or_default().trim().to_owned()),
             pass: Pass::One,
-            jobs: 4,
+            jobs: 6,
             output: Output::Text,
             write_docs: false,
             keep: false,
