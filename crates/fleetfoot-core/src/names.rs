@@ -83,6 +83,16 @@ impl InstanceName {
         Self(Arc::from(format!("{pool}-{suffix:08x}")))
     }
 
+    /// Whether it is `<pool>-<8 lower-case hex digits>` to the letter, as the original names its instances, too.
+    /// A similar name is not enough: it may be an image, or another pool's.
+    #[must_use]
+    pub fn is_of_pool(&self, pool: &PoolName) -> bool {
+        let suffix = self.as_str().strip_prefix(pool.as_str()).and_then(|it| it.strip_prefix('-'));
+        suffix.is_some_and(|hex| {
+            hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    }
+
     /// The name with a uuid of these bits, in the form `myshoes-<uuid>`.
     #[must_use]
     pub fn of_uuid(bits: u128) -> Self {
@@ -145,6 +155,27 @@ impl fmt::Display for RunnerId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_exact_form_is_of_a_pool() {
+        let pool = PoolName::new("linux").unwrap();
+        for (name, wanted) in [
+            ("linux-0123abcd", true),
+            ("linux-0123ABCD", false),
+            ("linux-arm64-0123abcd", false),
+            ("linux-0123abcde", false),
+            ("linux-0123abc", false),
+            ("linux0123abcd", false),
+            ("linux-runner", false),
+            ("linux-setup", false),
+            ("linux-other", false),
+            ("linux", false),
+            ("windows-0123abcd", false),
+        ] {
+            assert_eq!(InstanceName::new(name).unwrap().is_of_pool(&pool), wanted, "{name}");
+        }
+        assert!(InstanceName::of_pool(&pool, u32::MAX).is_of_pool(&pool));
+    }
 
     #[test]
     fn names_are_checked() {

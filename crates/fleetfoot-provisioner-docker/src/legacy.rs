@@ -18,7 +18,7 @@ pub(crate) async fn list(
     for listed in
         look::list(&mut talk, &[format!("{LABEL_OUTRUNNER}=true")]).await.map_err(failed)?
     {
-        let Some(name) = name_of(&listed).filter(|name| is_of(pool, name)) else {
+        let Some(name) = name_of(&listed).filter(|name| name.is_of_pool(pool)) else {
             continue;
         };
         if let Some(state) = look::state_of(engine, &mut talk, &listed).await.map_err(failed)? {
@@ -44,32 +44,4 @@ pub(crate) fn name_of(listed: &look::Listed) -> Option<InstanceName> {
         return None;
     }
     InstanceName::new(name).ok()
-}
-
-/// The exact form of the original's names: `<pool>-<8 lower-case hex digits>`.
-fn is_of(pool: &PoolName, name: &InstanceName) -> bool {
-    let suffix = name.as_str().strip_prefix(pool.as_str()).and_then(|rest| rest.strip_prefix('-'));
-    suffix.is_some_and(|hex| {
-        hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_exact_names_are_the_original_s() {
-        let pool = PoolName::new("linux").unwrap();
-        for (name, wanted) in [
-            ("linux-0123abcd", true),
-            ("linux-0123ABCD", false),
-            ("linux-arm64-0123abcd", false),
-            ("linux-0123abcde", false),
-            ("linux0123abcd", false),
-            ("linux-other", false),
-        ] {
-            assert_eq!(is_of(&pool, &InstanceName::new(name).unwrap()), wanted, "{name}");
-        }
-    }
 }

@@ -11,14 +11,6 @@ use crate::remove;
 
 const OPERATION: &str = "list leftovers of the original";
 
-/// `<pool>-<8 lower-case hex digits>`, exactly.
-pub(crate) fn is_of(pool: &PoolName, name: &str) -> bool {
-    let suffix = name.strip_prefix(pool.as_str()).and_then(|rest| rest.strip_prefix('-'));
-    suffix.is_some_and(|hex| {
-        hex.len() == 8 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
-}
-
 /// Leftovers of `pool`.
 pub(crate) async fn of_pool(
     host: &TartHost,
@@ -31,7 +23,7 @@ pub(crate) async fn of_pool(
         let spoken_for = marked.iter().any(|(marked, _)| *marked == name)
             || host.directory(&name).path().exists()
             || host.is_image(&vm.name);
-        if is_of(pool, &vm.name) && !spoken_for {
+        if name.is_of_pool(pool) && !spoken_for {
             found.push(EnvironmentInfo {
                 pool: Some(pool.clone()),
                 handle: host.handle(&name),
@@ -52,27 +44,4 @@ pub(crate) async fn delete(host: &TartHost, name: &InstanceName) -> Result<Delet
         return Ok(Deletion::Removed);
     }
     Ok(Deletion::WasAbsent)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_exact_form_is_a_leftover() {
-        let pool = PoolName::new("macos").unwrap();
-        assert!(is_of(&pool, "macos-0123abcd"));
-        for other in [
-            "macos-runner",
-            "macos-other",
-            "macos-arm64-0123abcd",
-            "macos-0123abcd0",
-            "macos-0123ABCD",
-            "macos-0123abc",
-            "macos",
-            "linux-0123abcd",
-        ] {
-            assert!(!is_of(&pool, other), "{other}");
-        }
-    }
 }

@@ -161,6 +161,10 @@ fn kept(args: &SimulateArgs) -> Vec<u64> {
     kept_seeds().filter(|seed| args.kept && is_new(seed)).collect()
 }
 
+fn total(args: &SimulateArgs) -> u64 {
+    args.seeds.saturating_add(kept(args).len() as u64)
+}
+
 /// The seed of a world by its number: those in turn, then the kept ones.
 fn seed(args: &SimulateArgs, kept: &[u64], number: u64) -> Option<u64> {
     match number.checked_sub(args.seeds) {
@@ -239,7 +243,7 @@ fn tell(summary: &Summary, args: &SimulateArgs) -> Result<(), CommandError> {
     let text = match args.output.output {
         Output::Json => return print_json(summary),
         Output::Text if summary.interrupted => {
-            format!("interrupted after {} of {} worlds", summary.worlds, args.seeds)
+            format!("interrupted after {} of {} worlds", summary.worlds, total(args))
         }
         Output::Text => {
             let happened = summary.happened.iter().map(|(what, times)| format!("{what} {times}"));
@@ -274,7 +278,7 @@ fn count(tally: &mut Tally, report: &Report, args: &SimulateArgs, began: Instant
     if tally.told.unwrap_or(began).elapsed() >= TELL_EVERY {
         tally.told = Some(Instant::now());
         let (done, bad) = (tally.worlds, tally.failing.len());
-        say(&format!("{done} of {} worlds, {bad} violations", args.seeds));
+        say(&format!("{done} of {} worlds, {bad} violations", total(args)));
     }
 }
 
