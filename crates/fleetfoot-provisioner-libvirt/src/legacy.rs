@@ -46,7 +46,7 @@ pub(crate) async fn delete(
         tracing::info!(instance = domain.name, "cleaning up orphaned machine");
         deletion = Deletion::Removed;
         talk.destroy(&domain).await.map_err(failure::call(DELETE, true))?;
-        absent_is_fine(std::fs::remove_file(&overlay)).map_err(|error| {
+        absent_is_fine(tokio::fs::remove_file(&overlay).await).map_err(|error| {
             BackendError::new(DELETE, ErrorKind::Backend, error.to_string()).about(name)
         })?;
     }

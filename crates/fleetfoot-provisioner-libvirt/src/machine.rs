@@ -147,7 +147,7 @@ async fn from_memory(
     tracing::warn!(instance = %machine.name, %error, "machine could not be made from memory, booting it");
     templates.failed(template).await;
     talk.destroy(&domain(record)).await.map_err(failure::call(CREATE, true))?;
-    remove::remove_file(machine.overlay).map_err(&noting)?;
+    remove::remove_file(machine.overlay).await.map_err(&noting)?;
     engine.records.write(record).map_err(&noting)?;
     Ok(false)
 }

@@ -81,7 +81,7 @@ async fn remove(engine: &LibvirtEngine, record: &Record) -> Result<(), BackendEr
     let file = |error: std::io::Error| {
         BackendError::new("remove overlay", ErrorKind::Backend, error.to_string())
     };
-    remove_file(&record.overlay).map_err(file)?;
+    remove_file(&record.overlay).await.map_err(file)?;
     seed::remove_of(&record.overlay).map_err(file)?;
     let Some(name) = record.instance() else { return Ok(()) };
     #[cfg(feature = "faults")]
@@ -92,11 +92,12 @@ async fn remove(engine: &LibvirtEngine, record: &Record) -> Result<(), BackendEr
     Ok(())
 }
 
-pub(crate) fn remove_file(path: &Path) -> std::io::Result<()> {
+/// Not on this thread: a large disk takes a while to give back.
+pub(crate) async fn remove_file(path: &Path) -> std::io::Result<()> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
-    absent_is_fine(std::fs::remove_file(path))
+    absent_is_fine(tokio::fs::remove_file(path).await)
 }
 
 /// Removes what is of no use any more; what cannot be removed now is listed and removed later.

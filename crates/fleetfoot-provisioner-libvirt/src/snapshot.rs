@@ -27,6 +27,7 @@ use crate::machine;
 use crate::overlay;
 use crate::pool::LibvirtPool;
 use crate::record::{Record, absent_is_fine};
+use crate::remove::remove_file;
 use crate::reseed::{self, Own};
 use crate::saved::{FIXED_LEN, Head, head_len};
 use crate::template::{
@@ -78,7 +79,7 @@ pub(crate) async fn trial(
     if let Ok(talk) = engine.talk(Lane::Calls).await {
         let _ = talk.destroy(&machine::domain(&record)).await;
     }
-    let _ = absent_is_fine(std::fs::remove_file(&overlay));
+    let _ = remove_file(&overlay).await;
     drop_template(engine, &template).await;
     cloned
 }

@@ -20,7 +20,8 @@ use crate::failure;
 use crate::machine;
 use crate::overlay;
 use crate::pool::{Arch, JitDelivery, LibvirtPool, WarmMode};
-use crate::record::{Record, Stage, absent_is_fine, uuid_text};
+use crate::record::{Record, Stage, uuid_text};
+use crate::remove::remove_file;
 use crate::reseed;
 use crate::rpc::Address;
 use crate::snapshot;
@@ -171,9 +172,9 @@ impl Template {
         self.disk.is_file() && self.memory.is_file()
     }
 
-    fn remove(&self) {
+    async fn remove(&self) {
         for path in [&self.memory, &self.disk] {
-            if let Err(error) = absent_is_fine(std::fs::remove_file(path)) {
+            if let Err(error) = remove_file(path).await {
                 tracing::warn!(path = %path.display(), %error, "part of a template could not be removed");
             }
         }
@@ -215,7 +216,7 @@ pub(crate) async fn drop_template(engine: &LibvirtEngine, template: &Template) {
     if let Ok(talk) = engine.talk(Lane::Calls).await {
         let _ = talk.destroy(&machine::domain(&record_of(template))).await;
     }
-    template.remove();
+    template.remove().await;
     let _ = std::fs::remove_file(note(engine, &template.name));
 }
 

@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use crate::cli::{self, Command, Parsed, RunArgs};
 use crate::exit::{CommandError, Exit};
+use crate::runtime;
 
 /// Reads the command line, the program's name first, does what it says, and tells what went wrong.
 #[must_use]
@@ -47,8 +48,10 @@ pub fn call(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn on_runtime(command: Command) -> Result<ExitCode, CommandError> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match command {
+        Command::Run(_) => runtime::daemon(),
+        _ => runtime::command(),
+    };
     let runtime = runtime.map_err(|error| {
         CommandError::new(Exit::Failure, format!("failed to start the runtime: {error}"))
     })?;

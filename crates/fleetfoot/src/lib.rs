@@ -16,6 +16,7 @@ pub mod exit;
 pub mod logging;
 pub mod myshoes;
 pub mod outrunner;
+mod runtime;
 mod takeover;
 pub mod wiring;
 

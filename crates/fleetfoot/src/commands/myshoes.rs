@@ -24,9 +24,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
         Ok(options) => options,
         Err(error) => return fail(&load_text(&error)),
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = match runtime {
+    let ended = match crate::runtime::daemon() {
         Ok(runtime) => runtime.block_on(daemon::run(options)),
         Err(error) => return fail(&format!("failed to start the runtime: {error}")),
     };

@@ -80,9 +80,7 @@ fn run(options: Options) -> ExitCode {
         takeover: false,
         targets: None,
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = match runtime {
+    let ended = match crate::runtime::daemon() {
         Ok(runtime) => runtime.block_on(daemon::run(daemon)),
         Err(error) => return fail(&format!("failed to start the runtime: {error}")),
     };
