@@ -48,10 +48,8 @@ pub fn call(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn on_runtime(command: Command) -> Result<ExitCode, CommandError> {
-    let runtime = match command {
-        Command::Run(_) => runtime::daemon(),
-        _ => runtime::command(),
-    };
+    let runtime =
+        if matches!(command, Command::Run(_)) { runtime::daemon() } else { runtime::command() };
     let runtime = runtime.map_err(|error| {
         CommandError::new(Exit::Failure, format!("failed to start the runtime: {error}"))
     })?;
