@@ -5,28 +5,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use fleetfoot_provisioner::conformance::proxy::{Asked, Dialect, Proxy};
 use fleetfoot_provisioner::conformance::{Foreign, Harness, Play};
 use fleetfoot_provisioner::{InstallationId, InstanceName, JitConfig, PoolName, Provisioner};
 use fleetfoot_provisioner_docker::{DockerEngine, DockerPool, DockerProvisioner};
 use serde_json::json;
 
-use super::proxy::Proxy;
 use super::{IMAGE, engine, installation, pool, pool_name, raw, script};
+
+/// What of Docker's language the proxy has to know.
+const DOCKER: Dialect = Dialect { asked, cut };
+
+fn asked(words: &[u8]) -> Asked {
+    let words = String::from_utf8_lossy(words);
+    match () {
+        () if words.contains("/events?") => Asked::Watch,
+        () if words.contains("/containers/json?") => Asked::List,
+        () => Asked::Other,
+    }
+}
+
+/// A little after the head, in the middle of the first chunk.
+fn cut(answer: &[u8]) -> usize {
+    let head = answer.windows(4).position(|it| it == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    (head + 3).min(answer.len() - 1)
+}
 
 pub struct Engine {
     kind: &'static str,
     socket: PathBuf,
     proxy: Proxy,
+    _directory: tempfile::TempDir,
     engine: Arc<DockerEngine>,
     waits: bool,
 }
 
 impl Engine {
     pub async fn new(kind: &'static str, socket: PathBuf) -> Self {
-        let proxy = Proxy::start(&socket);
-        let engine = engine(&proxy.socket).await;
+        let directory = tempfile::tempdir().unwrap();
+        let proxy = Proxy::start(directory.path().join("p.sock"), &socket, DOCKER).unwrap();
+        let engine = engine(proxy.socket()).await;
         super::import(&engine).await;
-        Self { kind, socket, proxy, engine, waits: false }
+        Self { kind, socket, proxy, _directory: directory, engine, waits: false }
     }
 
     /// The same with containers that wait for their jobs.
@@ -116,7 +136,7 @@ impl Harness for Engine {
     }
 
     async fn break_watch(&self) -> bool {
-        self.proxy.break_events();
+        self.proxy.break_watch();
         true
     }
 

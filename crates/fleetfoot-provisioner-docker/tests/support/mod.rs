@@ -9,7 +9,6 @@
 )]
 
 pub mod harness;
-pub mod proxy;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

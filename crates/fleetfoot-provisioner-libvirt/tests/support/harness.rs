@@ -5,12 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use fleetfoot_provisioner::conformance::proxy::{Asked, Dialect, Proxy};
 use fleetfoot_provisioner::conformance::{Foreign, Harness, Play};
 use fleetfoot_provisioner::{InstallationId, InstanceName, JitConfig, PoolName, Provisioner};
 use fleetfoot_provisioner_libvirt::{LibvirtPool, LibvirtProvisioner, NAMESPACE};
 
-use super::proxy::Proxy;
 use super::{BOUND, Bench, domains, engine, installation, pool, pool_name, script, virsh};
+
+const LIST_ALL_DOMAINS: [u8; 4] = 273i32.to_be_bytes();
+const EVENT_REGISTER: [u8; 4] = 316i32.to_be_bytes();
+
+/// What of libvirt's language the proxy has to know. Whole frames come in one write of the client.
+const LIBVIRT: Dialect = Dialect { asked, cut: |answer| answer.len().min(33) };
+
+fn asked(words: &[u8]) -> Asked {
+    match words.get(12..16) {
+        Some(procedure) if procedure == EVENT_REGISTER => Asked::Watch,
+        Some(procedure) if procedure == LIST_ALL_DOMAINS => Asked::List,
+        _ => Asked::Other,
+    }
+}
 
 pub struct Libvirt {
     bench: Bench,
@@ -21,8 +35,8 @@ pub struct Libvirt {
 
 impl Libvirt {
     pub fn new(bench: Bench, change: impl FnOnce(&mut LibvirtPool)) -> Self {
-        let proxy = Proxy::start(&bench.socket);
         let directory = tempfile::tempdir().unwrap();
+        let proxy = Proxy::start(directory.path().join("p.sock"), &bench.socket, LIBVIRT).unwrap();
         let mut pool = pool(&bench.guest, directory.path());
         change(&mut pool);
         Self { proxy, pool, directory, bench }
@@ -49,7 +63,7 @@ impl Harness for Libvirt {
 
     /// A new engine each time: nothing is remembered but what is on disk and at libvirt.
     async fn provisioner(&self) -> Arc<dyn Provisioner> {
-        let engine = engine(&self.proxy.socket, &self.records());
+        let engine = engine(self.proxy.socket(), &self.records());
         Arc::new(LibvirtProvisioner::new(engine, self.pool.clone()))
     }
 

@@ -10,7 +10,6 @@
 )]
 
 pub mod harness;
-pub mod proxy;
 pub mod scripted;
 
 use std::path::{Path, PathBuf};

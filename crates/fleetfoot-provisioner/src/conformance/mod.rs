@@ -13,6 +13,7 @@ mod cancel;
 mod cases;
 mod ground;
 mod play;
+pub mod proxy;
 
 use std::fmt;
 use std::sync::Arc;
