@@ -30,6 +30,8 @@ pub struct Work {
     pub duration_ms: u64,
     /// How it ends.
     pub result: String,
+    /// Its runner ends without a word where it should say how it ended.
+    pub crash: bool,
 }
 
 impl GithubBox {
@@ -64,8 +66,8 @@ impl Agent {
             match offer {
                 Offer::Job(job) => {
                     self.call.stop_waiting();
-                    let (id, duration_ms, result) = (job.id, job.duration_ms, job.result);
-                    return Some(Work { id, duration_ms, result });
+                    let (id, duration_ms) = (job.id, job.duration_ms);
+                    return Some(Work { id, duration_ms, result: job.result, crash: job.crash });
                 }
                 Offer::Gone => return None,
                 Offer::Nothing => woken.await,

@@ -1,13 +1,15 @@
-//! A box, an engine whose environments run stand-in runners, a store in a directory, and controllers that
-//! come and go.
+//! A box, an engine whose environments run runners, a store in a directory, and controllers that come and go; all of
+//! it in one runtime whose clock leaps to what is due next, so that nothing depends on how busy a machine is. Sockets
+//! are of Unix: what is written there can be read at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fleetfoot_controller::{
-    Clock, Controller, ControllerSettings, HostLimits, Pace, PoolSettings, ScaleSetEnd, Stopped,
+    Clock, Controller, ControllerSettings, Gate, HostLimits, Pace, PoolSettings, ScaleSetEnd,
+    Stopped,
 };
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::pool::PoolSpec;
@@ -19,13 +21,18 @@ use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, T
 use fleetfoot_provisioner::Provisioner;
 use fleetfoot_provisioner::simulated::{Binding, SimulatedEngine, SimulatedProvisioner};
 use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, QueueJobs, Settings};
-use fleetfoot_store::{ClosedFilter, Durability, Location, Options, Store};
-use tokio::runtime::{Builder, Runtime};
+use fleetfoot_store::{ClosedFilter, Durability, Execution, Location, Options, Store};
+use tokio::time::Instant;
 
 use crate::engine::{Engine, engine};
 
 /// Longer than anything here takes on a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(90);
+
+/// 2026-01-01 00:00:00 UTC: every bed begins there.
+const EPOCH_MS: i64 = 1_767_225_600_000;
+/// GitHub's, in the bed's directory.
+const SOCKET: &str = "github.sock";
 
 /// A pool to be run.
 #[derive(Clone)]
@@ -93,15 +100,16 @@ struct Parts {
 
 struct Running {
     parts: Parts,
-    runtime: Runtime,
+    gate: Gate,
     controller: Controller,
     store: Store,
 }
 
 pub(crate) struct Bed {
-    pub(crate) github: GithubBox,
+    pub(crate) github: Arc<GithubBox>,
     engines: Vec<Engine>,
     directory: tempfile::TempDir,
+    began: Instant,
     running: Option<Running>,
     /// What the next start is told.
     pub(crate) settings: ControllerSettings,
@@ -131,9 +139,12 @@ impl Bed {
     pub(crate) async fn with(change: impl FnOnce(&mut Settings), engines: usize) -> Self {
         let mut settings = Settings { runner_lost_after_ms: 3_000, ..Settings::default() };
         change(&mut settings);
-        let github = GithubBox::start(BoxConfig::with_settings(settings)).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let engines = (0..engines).map(|n| engine(directory.path(), n)).collect();
+        let socket = Some(directory.path().join(SOCKET));
+        let start_us = u64::try_from(EPOCH_MS * 1000).ok();
+        let config = BoxConfig { socket, start_us, ..BoxConfig::with_settings(settings) };
+        let github = Arc::new(GithubBox::start(config).await.unwrap());
+        let engines = (0..engines).map(|n| engine(directory.path(), n, &github)).collect();
         let settings = ControllerSettings {
             session_owner: "bed".into(),
             boot_id: Some("boot".into()),
@@ -152,6 +163,7 @@ impl Bed {
             github,
             engines,
             directory,
+            began: Instant::now(),
             running: None,
             settings,
             pace,
@@ -177,29 +189,32 @@ impl Bed {
     /// Starts a controller with these pools, on the store that is there.
     pub(crate) async fn start(&mut self, pools: &[PoolPlan]) {
         assert!(self.running.is_none(), "one at a time");
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut parts = Parts {
-            http: Http::new(HttpSettings::default()).unwrap(),
+            http: self.http(),
             connections: BTreeMap::new(),
             provisioners: BTreeMap::new(),
         };
         let pools: Vec<PoolSettings> =
             pools.iter().map(|plan| self.pool_settings(plan, &mut parts)).collect();
         let path = self.directory.path().join("store.db");
-        let (mut settings, pace, lost) = (self.settings.clone(), self.pace, self.lost);
-        let step = self.wall_step.clone();
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let wall = Timestamp(i64::try_from(since_epoch.as_millis()).unwrap() + self.clock_off);
-        let started = runtime.spawn(async move {
-            let store = open(&path).await;
-            settings.careful = lost && store.was_lost();
-            let clock = Clock::with_wall(wall, step);
-            let controller =
-                Controller::start_at(store.clone(), pools, settings, clock, pace).await.unwrap();
-            (store, controller)
-        });
-        let (store, controller) = started.await.unwrap();
-        self.running = Some(Running { parts, runtime, controller, store });
+        let gate = Gate::new();
+        let store = open(&path, self.time()).await;
+        let careful = self.lost && store.was_lost();
+        let settings = ControllerSettings { careful, gate: gate.clone(), ..self.settings.clone() };
+        let clock = Clock::with_wall(self.time() + Span(self.clock_off), self.wall_step.clone());
+        let starting = Controller::start_at(store.clone(), pools, settings, clock, self.pace);
+        let controller = gate.hold(starting).await.unwrap();
+        self.running = Some(Running { parts, gate, controller, store });
+    }
+
+    /// What a clock shows that nobody steps.
+    pub(crate) fn time(&self) -> Timestamp {
+        Timestamp(EPOCH_MS) + Span(i64::try_from(self.began.elapsed().as_millis()).unwrap())
+    }
+
+    fn http(&self) -> Http {
+        let unix_socket = Some(self.directory.path().join(SOCKET));
+        Http::new(HttpSettings { unix_socket, ..HttpSettings::default() }).unwrap()
     }
 
     /// A start whose sessions are open.
@@ -229,10 +244,7 @@ impl Bed {
 
     fn with_parts<T>(&mut self, make: impl FnOnce(&Self, &mut Parts) -> T) -> T {
         let mut running = self.running.take().expect("a controller runs");
-        let made = {
-            let _runtime = running.runtime.enter();
-            make(self, &mut running.parts)
-        };
+        let made = make(self, &mut running.parts);
         self.running = Some(running);
         made
     }
@@ -272,10 +284,9 @@ impl Bed {
 
     /// A way to GitHub beside the controller's.
     pub(crate) fn by_hand(&self) -> Connection {
-        let http = Http::new(HttpSettings::default()).unwrap();
         let url = ConfigUrl::parse(&self.github.config_url("acme")).unwrap();
         let token = TokenSource::fixed("by hand", DEFAULT_TOKEN.into());
-        Connection::new(&http, &url, &Credentials::Token(token)).unwrap()
+        Connection::new(&self.http(), &url, &Credentials::Token(token)).unwrap()
     }
 
     pub(crate) fn silence(&self, name: &InstanceName) {
@@ -299,19 +310,19 @@ impl Bed {
 
     /// The controller is gone from one moment to the next; everything else stays.
     pub(crate) fn crash(&mut self) {
-        let Running { runtime, controller, store, .. } =
+        let Running { gate, controller, store, .. } =
             self.running.take().expect("a controller runs");
-        runtime.shutdown_background();
+        gate.end();
         drop((controller, store));
     }
 
     /// The controller stops as after SIGTERM.
     pub(crate) async fn stop(&mut self) -> Stopped {
-        let Running { runtime, controller, store, .. } =
+        let Running { gate, controller, store, .. } =
             self.running.take().expect("a controller runs");
         let stopped = controller.stop().await;
         store.close().await;
-        runtime.shutdown_background();
+        gate.end();
         stopped
     }
 
@@ -361,7 +372,7 @@ impl Bed {
         bound: Duration,
         wanted: impl Fn(&Self) -> bool,
     ) {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while !wanted(self) {
             assert!(began.elapsed() < bound, "waited in vain until {what}\n{}", self.picture());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -375,7 +386,7 @@ impl Bed {
         bound: Duration,
         wanted: impl Fn(&Self) -> bool,
     ) {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while began.elapsed() < bound {
             assert!(wanted(self), "not throughout: {what}\n{}", self.picture());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -434,13 +445,15 @@ impl Bed {
 }
 
 /// Held by nobody any more, the file can be opened; a controller that crashed lets go of it in a moment.
-async fn open(path: &std::path::Path) -> Store {
+async fn open(path: &std::path::Path, now: Timestamp) -> Store {
     let options = || Options {
-        durability: Durability::Off,
+        durability: Durability::OneThread,
+        execution: Execution::Inline,
+        now: Some(now),
         installation: Some(installation()),
         ..Options::default()
     };
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
         match Store::open(Location::Sqlite(path.to_owned()), options()).await {
             Ok(store) => return store,
@@ -453,7 +466,7 @@ async fn open(path: &std::path::Path) -> Store {
 impl Drop for Bed {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.runtime.shutdown_background();
+            running.gate.end();
         }
     }
 }

@@ -48,7 +48,7 @@ fn harm(bed: &Bed, random: &mut fastrand::Rng) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn sixty_jobs_with_faults_and_three_crashes_are_all_done_and_nothing_is_left() {
     let seed = std::env::var("SEED")
         .ok()

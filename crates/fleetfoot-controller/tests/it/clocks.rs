@@ -1,7 +1,7 @@
 //! 11.11: a wall clock that steps while jobs run, forward and back.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fleetfoot_core::{Outcome, Phase, Reason, Span, Timestamp};
 use fleetfoot_sim::{Endpoint, Fault, FaultAction};
@@ -18,9 +18,7 @@ impl Bed {
 
     /// What a clock on the wall shows.
     fn wall(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let system = i64::try_from(since_epoch.as_millis()).unwrap();
-        Timestamp(system + self.wall_step.load(Ordering::SeqCst))
+        self.time() + Span(self.wall_step.load(Ordering::SeqCst))
     }
 
     async fn shifts(&self) -> usize {
@@ -42,7 +40,7 @@ impl Bed {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_steps_while_jobs_run_ends_and_delays_nothing() {
     for step in [HOUR, -HOUR] {
         let mut bed = Bed::new().await;
@@ -81,7 +79,7 @@ async fn a_wall_clock_that_steps_while_jobs_run_ends_and_delays_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn nothing_that_runs_ends_for_its_age_for_a_while_after_a_shift() {
     let mut bed = Bed::new().await;
     bed.pace.ages_grace = Span::seconds(4);
@@ -99,7 +97,7 @@ async fn nothing_that_runs_ends_for_its_age_for_a_while_after_a_shift() {
     assert_eq!(bed.outcomes("linux").await, [Outcome::Removed(Reason::MaxJobDuration)]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_is_put_back_lengthens_no_wait() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -113,7 +111,7 @@ async fn a_clock_that_is_put_back_lengthens_no_wait() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_small_step_is_slept_over() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;

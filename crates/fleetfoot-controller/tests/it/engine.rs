@@ -1,12 +1,13 @@
-//! Engines that are processes of their own, as far as a controller can tell, with stand-in runners in them.
+//! Engines that are processes of their own, as far as a controller can tell, with runners in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fleetfoot_core::{Exit, InstanceName};
 use fleetfoot_provisioner::simulated::{Binding, SimulatedEngine, SimulatedProvisioner, serve};
 use fleetfoot_provisioner::{Event, Provisioner};
-use fleetfoot_sim::runner;
+use fleetfoot_sim::GithubBox;
 use futures_util::StreamExt as _;
 use tokio::task::AbortHandle;
 
@@ -33,24 +34,22 @@ impl Engine {
 }
 
 /// An engine behind a socket, as one that is a process of its own.
-pub(crate) fn engine(directory: &std::path::Path, number: usize) -> Engine {
+pub(crate) fn engine(
+    directory: &std::path::Path,
+    number: usize,
+    github: &Arc<GithubBox>,
+) -> Engine {
     let (engine, socket) =
         (SimulatedEngine::new(), directory.join(format!("engine-{number}.sock")));
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     tokio::spawn(serve(listener, engine.clone()));
     let runners: Arc<Mutex<BTreeMap<InstanceName, AbortHandle>>> = Arc::default();
-    let (handle, hook_engine, known) =
-        (tokio::runtime::Handle::current(), engine.clone(), runners.clone());
+    let (hook_engine, known, github) = (engine.clone(), runners.clone(), github.clone());
     engine.on_launch(move |name, jit| {
-        let blob = runner::Blob::parse(jit.expose()).unwrap();
-        let (engine, of) = (hook_engine.clone(), name.clone());
-        let task = handle.spawn(async move {
-            let ended = runner::Runner::new(blob).run(&mut std::io::sink()).await;
-            let code = match ended {
-                Ok(runner::Exit::JobDone | runner::Exit::Stopped) => 0,
-                Ok(runner::Exit::Crashed) => 137,
-                Ok(runner::Exit::Refused | runner::Exit::VersionDeprecated) | Err(_) => 1,
-            };
+        let (engine, github) = (hook_engine.clone(), github.clone());
+        let (of, jit) = (name.clone(), jit.expose().to_owned());
+        let task = tokio::spawn(async move {
+            let code = runner(&github, &jit).await;
             engine.end(&of, Exit { code: Some(code), ..Exit::default() });
         });
         known.lock().unwrap().insert(name.clone(), task.abort_handle());
@@ -69,6 +68,28 @@ pub(crate) fn engine(directory: &std::path::Path, number: usize) -> Engine {
         }
     });
     Engine { engine, socket, runners }
+}
+
+/// Does its one job; its exit code.
+pub(crate) async fn runner(github: &GithubBox, jit: &str) -> i32 {
+    if github.settings().runner_version_deprecated {
+        return 1;
+    }
+    let Some(mut agent) = github.connect_runner(jit) else { return 1 };
+    let Some(work) = agent.job().await else { return 1 };
+    if !agent.start(work.id) {
+        return 1;
+    }
+    let result = tokio::select! {
+        biased;
+        () = tokio::time::sleep(Duration::from_millis(work.duration_ms)) => work.result.as_str(),
+        () = agent.cancelled(work.id) => "canceled",
+    };
+    if work.crash {
+        return 137;
+    }
+    agent.complete(work.id, result);
+    0
 }
 
 impl Drop for Engine {

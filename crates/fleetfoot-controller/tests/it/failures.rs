@@ -23,7 +23,7 @@ fn fail(kind: ErrorKind) -> EngineFault {
     EngineFault::Fail(kind, "no".into())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn instance_failures_open_the_circuit_of_their_pool_only() {
     let mut bed = Bed::new().await;
     let bad = Rule::all(Operation::Create, fail(ErrorKind::Instance)).of_pool(&named("bad"));
@@ -45,7 +45,7 @@ async fn instance_failures_open_the_circuit_of_their_pool_only() {
     assert!(bed.state("bad").pool.circuit.open_until.is_none_or(|now| now >= until));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_backend_that_lists_and_makes_nothing_is_not_asked_in_a_loop() {
     let mut bed = Bed::new().await;
     bed.engine().add_rule(Rule::all(Operation::Create, fail(ErrorKind::Backend)));
@@ -65,7 +65,7 @@ async fn a_backend_that_lists_and_makes_nothing_is_not_asked_in_a_loop() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_github_that_registers_nobody_is_not_asked_in_a_loop_and_nothing_stays_stuck() {
     let mut bed = Bed::new().await;
     bed.pace.call_bound = fleetfoot_core::Span::seconds(1);
@@ -86,7 +86,7 @@ async fn a_github_that_registers_nobody_is_not_asked_in_a_loop_and_nothing_stays
     assert_eq!(bed.state("linux").pool.circuit.failures, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_one_scale_set_is_not_noticed_by_the_others() {
     let mut bed = Bed::new().await;
     let mut refuse = Fault::always(Endpoint::GenerateJitConfig, status(403, None));
@@ -105,7 +105,7 @@ async fn a_refusal_of_one_scale_set_is_not_noticed_by_the_others() {
     bed.until_done(8).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn names_that_are_taken_are_not_followed_by_others_in_a_hurry() {
     let mut bed = Bed::new().await;
     let taken = FaultAction::exception(409, "AgentExistsException");
@@ -119,7 +119,7 @@ async fn names_that_are_taken_are_not_followed_by_others_in_a_hurry() {
     assert_eq!(bed.state("linux").pool.circuit.failures, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_rate_limit_is_waited_for_and_is_nobodys_failure() {
     let mut bed = Bed::new().await;
     bed.github.inject(Fault::once(Endpoint::GenerateJitConfig, status(429, Some(2))));
@@ -132,7 +132,7 @@ async fn a_rate_limit_is_waited_for_and_is_nobodys_failure() {
     assert_eq!(bed.state("linux").pool.circuit.failures, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn broken_polls_and_cut_connections_are_got_over() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2)]).await;
@@ -147,7 +147,7 @@ async fn broken_polls_and_cut_connections_are_got_over() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_backend_that_freezes_and_wakes_loses_nothing() {
     let mut bed = Bed::new().await;
     bed.pace.call_bound = fleetfoot_core::Span::seconds(1);
@@ -170,7 +170,7 @@ async fn a_backend_that_freezes_and_wakes_loses_nothing() {
     assert!(bed.engine().peak(&named("linux")) <= 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn the_hosts_room_is_shared_and_a_pool_that_may_not_create_holds_none() {
     let mut bed = Bed::new().await;
     bed.host_budget(3);

@@ -34,7 +34,7 @@ async fn observe(bed: &Bed, observation: Observation) {
     assert!(seen.unwrap());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn an_idle_runner_beyond_demand_goes_after_its_timeout() {
     let mut bed = Bed::new().await;
     idle(&mut bed, pool("linux", 2)).await;
@@ -45,7 +45,7 @@ async fn an_idle_runner_beyond_demand_goes_after_its_timeout() {
     assert_eq!(bed.outcomes("linux").await, [Outcome::Removed(Reason::Surplus)]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_job_offered_in_the_moment_of_the_removal_wins() {
     let mut bed = Bed::new().await;
     idle(&mut bed, pool("linux", 2)).await;
@@ -58,7 +58,7 @@ async fn a_job_offered_in_the_moment_of_the_removal_wins() {
     assert_eq!(state.summary.jobs_lost, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn any_other_error_touches_nothing() {
     let mut bed = Bed::new().await;
     idle(&mut bed, pool("linux", 1)).await;
@@ -74,7 +74,7 @@ async fn any_other_error_touches_nothing() {
     bed.until("it is gone", |bed| !bed.ours().contains(&name)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn busy_with_an_ended_environment_occupies_nothing_and_is_asked_again() {
     let mut bed = Bed::with(|settings| settings.runner_lost_after_ms = 6_000, 1).await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -98,7 +98,7 @@ async fn busy_with_an_ended_environment_occupies_nothing_and_is_asked_again() {
     assert!(outcomes.iter().any(|it| matches!(it, Outcome::Completed { .. })), "{outcomes:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn an_operators_force_opens_the_gate_and_asks_without_haste() {
     let mut bed = Bed::with(|settings| settings.runner_lost_after_ms = 4_000, 1).await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -117,7 +117,7 @@ async fn an_operators_force_opens_the_gate_and_asks_without_haste() {
     assert_eq!(bed.outcomes("linux").await, [Outcome::Removed(Reason::OperatorForce)]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_job_longer_than_the_pools_own_limit_is_ended() {
     let mut bed = Bed::new().await;
     let plan = pool("linux", 1).with(|spec| spec.max_job_duration = Some(Span(700)));
@@ -129,7 +129,7 @@ async fn a_job_longer_than_the_pools_own_limit_is_ended() {
     assert_eq!(bed.outcomes("linux").await, [Outcome::Removed(Reason::MaxJobDuration)]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_runner_that_github_removed_under_a_living_environment_proves_no_job() {
     let mut bed = Bed::new().await;
     idle(&mut bed, pool("linux", 1)).await;

@@ -9,7 +9,7 @@ use fleetfoot_sim::{Endpoint, Fault as GithubFault, FaultAction};
 
 use crate::bed::{Bed, SOON, named, pool};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_create_that_lands_late_is_harmless_and_never_above_the_limit() {
     let mut bed = Bed::new().await;
     let late = Fault::LandLate(Duration::from_millis(2500));
@@ -27,7 +27,7 @@ async fn a_create_that_lands_late_is_harmless_and_never_above_the_limit() {
     assert_eq!(bed.engine().peak(&named("linux")), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_create_that_never_lands_gives_its_slot_back_after_two_lists() {
     let mut bed = Bed::new().await;
     bed.pace.call_bound = Span::seconds(1);
@@ -49,7 +49,7 @@ async fn a_create_that_never_lands_gives_its_slot_back_after_two_lists() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn an_environment_whose_answer_was_lost_keeps_its_job() {
     let mut bed = Bed::new().await;
     bed.engine().add_rule(Rule::once(Operation::Create, Fault::LostAnswer));
@@ -61,7 +61,7 @@ async fn an_environment_whose_answer_was_lost_keeps_its_job() {
     assert_eq!(bed.engine().peak(&named("linux")), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_registration_whose_answer_was_lost_is_removed_by_name() {
     let mut bed = Bed::new().await;
     bed.github.inject(GithubFault::once(Endpoint::GenerateJitConfig, FaultAction::LoseAnswer));
@@ -72,7 +72,7 @@ async fn a_registration_whose_answer_was_lost_is_removed_by_name() {
     assert_eq!(bed.github.summary().runners_registered_total, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_create_cut_off_by_a_crash_is_followed_up() {
     for late in [false, true] {
         let mut bed = Bed::new().await;
@@ -99,7 +99,7 @@ async fn a_create_cut_off_by_a_crash_is_followed_up() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn another_backend_at_the_same_address_closes_and_makes_nothing() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2), pool("other", 1)]).await;
@@ -138,7 +138,7 @@ async fn another_backend_at_the_same_address_closes_and_makes_nothing() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn what_another_backend_does_not_find_to_delete_is_not_gone() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1).with(|spec| spec.min_idle = 1)]).await;
@@ -168,7 +168,7 @@ async fn what_another_backend_does_not_find_to_delete_is_not_gone() {
     bed.until("its row is closed", |bed| !bed.state("linux").instances.contains_key(&name)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn an_operator_closes_what_a_backend_held_that_never_comes_back() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1).with(|spec| spec.min_idle = 1)]).await;
@@ -186,7 +186,7 @@ async fn an_operator_closes_what_a_backend_held_that_never_comes_back() {
 }
 
 /// The lists before and after know of one backend only, and another one made it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn what_a_backend_shows_it_holds_whatever_the_row_remembers() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1).with(|spec| spec.min_idle = 1)]).await;
@@ -205,7 +205,7 @@ async fn what_a_backend_shows_it_holds_whatever_the_row_remembers() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn an_environment_taken_away_by_other_hands_is_a_lost_job_and_no_slot() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;

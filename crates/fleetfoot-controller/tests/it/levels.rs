@@ -7,7 +7,7 @@ use fleetfoot_sim::{QueueJobs, Told};
 
 use crate::bed::{Bed, named, pool};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn short_jobs_behind_each_other_open_no_circuit_and_take_one_runner_each() {
     for (started_wakes, delay) in [(true, 20), (false, 400)] {
         let change = |settings: &mut fleetfoot_sim::Settings| {
@@ -31,7 +31,7 @@ async fn short_jobs_behind_each_other_open_no_circuit_and_take_one_runner_each()
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_runner_that_ends_without_a_job_counts_as_a_failure() {
     let mut bed = Bed::new().await;
     // Refused when they connect: the environments end at once, the registrations stay.
@@ -47,7 +47,7 @@ async fn a_runner_that_ends_without_a_job_counts_as_a_failure() {
     assert_eq!(failed, 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn untrue_and_repeated_messages_change_nothing_in_the_end() {
     let mut bed = Bed::new().await;
     let plan = pool("linux", 4).with(|spec| spec.idle_timeout = Span(300));
@@ -83,7 +83,7 @@ async fn untrue_and_repeated_messages_change_nothing_in_the_end() {
     assert!(bed.engine().peak(&named("linux")) <= 4);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_completion_before_the_start_without_a_runner_ends_nothing() {
     let mut bed = Bed::new().await;
     bed.engine().set_latency(fleetfoot_provisioner::simulated::Latency {
@@ -104,7 +104,7 @@ async fn a_completion_before_the_start_without_a_runner_ends_nothing() {
     bed.until_done(2).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn warm_environments_are_withdrawn_when_demand_falls() {
     let mut bed = Bed::new().await;
     bed.engine().set_latency(fleetfoot_provisioner::simulated::Latency {
@@ -125,7 +125,7 @@ async fn warm_environments_are_withdrawn_when_demand_falls() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_crashed_job_costs_no_slot_and_is_recorded_with_its_cause() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2)]).await;
@@ -140,7 +140,7 @@ async fn a_crashed_job_costs_no_slot_and_is_recorded_with_its_cause() {
     assert_eq!((lost, outcomes.len()), (1, 4), "{outcomes:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_false_completion_makes_no_second_runner_for_the_same_job() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;

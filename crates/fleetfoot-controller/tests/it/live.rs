@@ -29,7 +29,7 @@ async fn all_is_well(bed: &Bed, jobs: u64) {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_limit_that_is_raised_or_lowered_holds_at_once_and_keeps_the_session() {
     let mut bed = Bed::new().await;
     // A poll that returns by itself only long after.
@@ -59,7 +59,7 @@ async fn a_limit_that_is_raised_or_lowered_holds_at_once_and_keeps_the_session()
     assert!(closed.iter().all(|row| matches!(row.outcome, Some(Outcome::Completed { .. }))));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_comes_and_another_goes_while_jobs_run() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2), pool("old", 2)]).await;
@@ -84,7 +84,7 @@ async fn a_pool_comes_and_another_goes_while_jobs_run() {
     all_is_well(&bed, 10).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_removed_pool_that_is_put_back_goes_on_with_what_it_has() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2)]).await;
@@ -102,7 +102,7 @@ async fn a_removed_pool_that_is_put_back_goes_on_with_what_it_has() {
 }
 
 /// Settings of a pool that is being removed may come when it is gone already.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_removed_pool_that_is_gone_is_not_begun_and_comes_back_whole() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -120,7 +120,7 @@ async fn a_removed_pool_that_is_gone_is_not_begun_and_comes_back_whole() {
     all_is_well(&bed, 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_renamed_pool_is_one_that_goes_and_one_that_comes() {
     let mut bed = Bed::new().await;
     bed.host_budget(3);
@@ -137,7 +137,7 @@ async fn a_renamed_pool_is_one_that_goes_and_one_that_comes() {
     bed.until("it is gone", |bed| !is_served(bed, "before")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn other_labels_another_token_and_another_image_touch_nothing_that_runs() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 4)]).await;
@@ -166,7 +166,7 @@ async fn other_labels_another_token_and_another_image_touch_nothing_that_runs() 
     assert_eq!(bed.github.state().jit_calls.len(), 4, "none was begun twice");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_moves_is_drained_where_it_is_and_then_begins_anew() {
     let mut bed = Bed::with(|_| {}, 2).await;
     bed.start_ready(&[pool("linux", 2), pool("other", 1)]).await;
@@ -185,7 +185,7 @@ async fn a_pool_that_moves_is_drained_where_it_is_and_then_begins_anew() {
     all_is_well(&bed, 5).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn another_url_is_another_pool_of_the_same_name() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2)]).await;
@@ -201,7 +201,7 @@ async fn another_url_is_another_pool_of_the_same_name() {
     assert_eq!(bed.github.summary().jobs_lost, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_is_stopped_leaves_everything_and_one_that_is_started_adopts_it() {
     let mut bed = Bed::with(|settings| settings.session_lapse_ms = 600_000, 1).await;
     bed.start_ready(&[pool("linux", 4), pool("other", 1)]).await;
@@ -226,7 +226,7 @@ async fn a_pool_that_is_stopped_leaves_everything_and_one_that_is_started_adopts
     assert_eq!(bed.closed("linux").await.len(), 4);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_stopped_in_the_middle_of_its_starts_gives_back_what_is_not_launched() {
     let mut bed = Bed::new().await;
     let slow = FaultAction::Delay { ms: 300 };
@@ -240,7 +240,7 @@ async fn a_pool_stopped_in_the_middle_of_its_starts_gives_back_what_is_not_launc
     all_is_well(&bed, 5).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_is_removed_at_once_though_github_refuses_it() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -254,7 +254,7 @@ async fn a_pool_is_removed_at_once_though_github_refuses_it() {
     all_is_well(&bed, 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_host_limit_holds_as_soon_as_it_is_applied() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 6)]).await;
@@ -268,7 +268,7 @@ async fn a_host_limit_holds_as_soon_as_it_is_applied() {
     all_is_well(&bed, 3).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn many_changes_in_a_row_lose_nothing() {
     let mut bed = Bed::with(|_| {}, 2).await;
     bed.start_ready(&[pool("a", 2), pool("b", 2).on_engine(1)]).await;

@@ -44,7 +44,7 @@ async fn made_unheard() -> Bed {
     bed
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn one_whose_making_a_crash_cut_off_goes_with_its_pool() {
     let mut bed = made_unheard().await;
     bed.crash();
@@ -55,7 +55,7 @@ async fn one_whose_making_a_crash_cut_off_goes_with_its_pool() {
     bed.until("and the row", |bed| !has_row(bed)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn one_whose_answer_was_lost_is_found_again_and_goes_later() {
     let mut bed = made_unheard().await;
     bed.github.clear_faults();
@@ -74,7 +74,7 @@ async fn one_whose_answer_was_lost_is_found_again_and_goes_later() {
     bed.until("and the row", |bed| !has_row(bed)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn one_that_was_there_before_stays() {
     let mut bed = Bed::new().await;
     let spec = ScaleSetSpec {
@@ -90,7 +90,7 @@ async fn one_that_was_there_before_stays() {
     assert!(has_set(&bed));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn one_that_github_refused_is_nobodys() {
     let mut bed = Bed::new().await;
     bed.github.inject(Fault::always(Endpoint::CreateScaleSet, FaultAction::status(403)));

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use fleetfoot_core::{Intent, ListenerState, Phase};
-use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
-use fleetfoot_sim::{DEFAULT_TOKEN, Endpoint, Expire, ExpireRequest, Fault, FaultAction, Flavor};
+use fleetfoot_sim::{Endpoint, Expire, ExpireRequest, Fault, FaultAction, Flavor};
 
 use crate::bed::{Bed, SOON, named, pool};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_start_after_a_crash_adopts_what_runs_and_deletes_exactly_its_own_old_session() {
     let mut bed = Bed::with(|settings| settings.session_lapse_ms = 600_000, 1).await;
     bed.start_ready(&[pool("linux", 5)]).await;
@@ -26,17 +25,13 @@ async fn a_start_after_a_crash_adopts_what_runs_and_deletes_exactly_its_own_old_
     assert_eq!(bed.engine().peak(&named("linux")), 5);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_session_of_somebody_else_is_waited_for_and_never_deleted() {
     let mut bed = Bed::with(|settings| settings.session_lapse_ms = 600_000, 1).await;
     bed.start_ready(&[pool("linux", 1)]).await;
     let set = bed.state("linux").pool.scale_set_id.unwrap();
     bed.stop().await;
-    let url = ConfigUrl::parse(&bed.github.config_url("acme")).unwrap();
-    let token = Credentials::Token(TokenSource::fixed("test", DEFAULT_TOKEN.into()));
-    let http = Http::new(HttpSettings::default()).unwrap();
-    let other = Connection::new(&http, &url, &token).unwrap();
-    let session = other.open_session(set.0, "somebody").await.unwrap();
+    let session = bed.by_hand().open_session(set.0, "somebody").await.unwrap();
     bed.start(&[pool("linux", 1)]).await;
     let stands_by =
         |bed: &Bed| matches!(bed.health("linux").listener, ListenerState::Standby { .. });
@@ -51,7 +46,7 @@ async fn a_session_of_somebody_else_is_waited_for_and_never_deleted() {
     bed.until_done(1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_dead_session_is_opened_anew() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2)]).await;
@@ -64,7 +59,7 @@ async fn a_dead_session_is_opened_anew() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_message_that_was_not_acknowledged_comes_again_and_changes_nothing() {
     let mut bed = Bed::with(|settings| settings.session_lapse_ms = 600_000, 1).await;
     bed.github.inject(Fault::always(Endpoint::DeleteMessage, FaultAction::Hang));
@@ -79,7 +74,31 @@ async fn a_message_that_was_not_acknowledged_comes_again_and_changes_nothing() {
     assert_eq!(bed.github.state().jit_calls.len(), 2, "none was made twice");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// GitHub takes every acknowledgement and keeps the message: it is not asked in a loop, the job is served all the
+/// same, and once it is well nothing has to be waited for.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_again_though_it_is_acknowledged_is_not_asked_for_in_a_loop() {
+    let mut bed = Bed::new().await;
+    bed.github.inject(Fault::always(Endpoint::DeleteMessage, FaultAction::status(204)));
+    bed.start_ready(&[pool("linux", 1)]).await;
+    bed.queue("linux", 1, 50);
+    let polls = |bed: &Bed| {
+        bed.github.state().requests.get(&Endpoint::GetMessage).copied().unwrap_or_default()
+    };
+    bed.until("it comes again", |bed| polls(bed) >= 3).await;
+    let before = polls(&bed);
+    // Pauses of half a second and more, each a tenth of that at least.
+    bed.throughout("it is waited with", Duration::from_secs(3), |bed| polls(bed) < before + 25)
+        .await;
+    bed.github.clear_faults();
+    bed.until_done(1).await;
+    bed.queue("linux", 1, 50);
+    bed.until_done(2).await;
+    bed.until_nothing_left().await;
+    assert_eq!(bed.github.state().jit_calls.len(), 2, "none was made twice");
+}
+
+#[tokio::test(start_paused = true)]
 async fn offers_of_ghes_are_acquired_and_acknowledged_only_then() {
     let mut bed = Bed::with(|settings| settings.flavor = Flavor::Ghes, 1).await;
     bed.github.inject(Fault::once(Endpoint::AcquireJobs, FaultAction::Cut));
@@ -91,7 +110,7 @@ async fn offers_of_ghes_are_acquired_and_acknowledged_only_then() {
     assert_eq!(bed.engine().peak(&named("linux")), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_drain_while_the_poll_hangs_is_heard_and_a_resume_too() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2)]).await;
@@ -117,7 +136,7 @@ async fn set_intent(bed: &Bed, intent: Intent) {
     bed.store().update(set).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_stop_leaves_what_runs_closes_sessions_and_gives_registrations_back() {
     let mut bed = Bed::new().await;
     bed.github.change(|settings| {
@@ -138,7 +157,7 @@ async fn a_stop_leaves_what_runs_closes_sessions_and_gives_registrations_back() 
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_stop_is_over_though_github_hangs() {
     let mut bed = Bed::new().await;
     bed.pace.call_bound = fleetfoot_core::Span::minutes(60);

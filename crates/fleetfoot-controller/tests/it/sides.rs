@@ -12,9 +12,10 @@ use fleetfoot_core::{
 use fleetfoot_github::Removal;
 use fleetfoot_provisioner::simulated::{Fault, Operation, Rule};
 use fleetfoot_provisioner::{EnvironmentState, ErrorKind};
-use fleetfoot_sim::{Endpoint, Fault as GithubFault, FaultAction, runner};
+use fleetfoot_sim::{Endpoint, Fault as GithubFault, FaultAction};
 
 use crate::bed::{Bed, PoolPlan, installation, named, pool};
+use crate::engine::runner;
 
 impl Bed {
     fn saw(&self, kind: Discrepancy) -> bool {
@@ -83,7 +84,7 @@ async fn observe(bed: &Bed, observation: Observation) {
     assert!(seen.unwrap());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn machines_without_rows() {
     let mut bed = Bed::new().await;
     let name = |suffix| InstanceName::of_pool(&named("linux"), suffix);
@@ -103,7 +104,7 @@ async fn machines_without_rows() {
     assert_eq!(bed.engine().environments().len(), 2, "what is not ours to judge stays");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn another_backend_is_told_and_nothing_is_closed() {
     let bed = running(2500).await;
     let name = bed.only(Phase::Running);
@@ -114,7 +115,7 @@ async fn another_backend_is_told_and_nothing_is_closed() {
     assert_eq!((told.kind, told.name), (Discrepancy::AnotherBackend, Some(name)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_machine_that_vanished_and_an_end_that_nobody_heard() {
     let bed = idle().await;
     bed.engine().remove(&bed.only(Phase::Idle));
@@ -128,7 +129,7 @@ async fn a_machine_that_vanished_and_an_end_that_nobody_heard() {
     bed.until("it is gone", |bed| !bed.ours().contains(&name)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn calls_without_an_answer() {
     let mut bed = Bed::new().await;
     bed.pace.call_bound = Span::seconds(1);
@@ -152,7 +153,7 @@ async fn calls_without_an_answer() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_landing_after_the_row_gave_it_up() {
     let bed = idle().await;
     let name = bed.only(Phase::Idle);
@@ -170,7 +171,7 @@ async fn a_landing_after_the_row_gave_it_up() {
     bed.until("it is gone", |bed| !bed.ours().contains(&name)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_start_that_was_cut_off() {
     let mut bed = Bed::new().await;
     bed.engine().add_rule(Rule::once(Operation::Create, Fault::Hang));
@@ -197,7 +198,7 @@ async fn a_start_that_was_cut_off() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn remains_and_a_used_jit_config() {
     let bed = idle().await;
     let name = bed.only(Phase::Idle);
@@ -212,7 +213,7 @@ async fn remains_and_a_used_jit_config() {
     bed.until_over(Discrepancy::RemainsLeft).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn rows_of_a_pool_that_nobody_serves() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1), pool("other", 1)]).await;
@@ -228,7 +229,7 @@ async fn rows_of_a_pool_that_nobody_serves() {
     assert_eq!(bed.outcomes("linux").await, [Outcome::RegistrationUnverified]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_completed_job_whose_machine_goes_on() {
     let bed = idle().await;
     let name = bed.only(Phase::Idle);
@@ -239,19 +240,21 @@ async fn a_completed_job_whose_machine_goes_on() {
     bed.until_over(Discrepancy::CompletedMachineLives).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_runner_that_never_registers() {
     let mut bed = Bed::new().await;
     bed.engine().on_launch(|_, _| {});
     bed.start_ready(&[with_one_idle()]).await;
     bed.until_seen(Discrepancy::NeverRegistered).await;
-    bed.until("one is given up", |bed| {
-        bed.instances("linux").iter().any(|row| row.reason == Some(Reason::BootTimeout))
-    })
-    .await;
+    let name = bed.instances("linux")[0].name.clone();
+    bed.until("it is given up", |bed| bed.instances("linux").iter().all(|row| row.name != name))
+        .await;
+    let closed = bed.closed("linux").await;
+    let reason = closed.iter().find(|row| row.name == name).map(|row| row.reason);
+    assert_eq!(reason, Some(Some(Reason::BootTimeout)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_registration_whose_machine_is_gone() {
     let bed = idle().await;
     let name = bed.only(Phase::Idle);
@@ -265,7 +268,7 @@ async fn a_registration_whose_machine_is_gone() {
     bed.until("it is deregistered", |bed| bed.github.state().runner(name.as_str()).is_none()).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_runner_that_stays_busy_after_its_machine_died() {
     let bed = running(60_000).await;
     let name = bed.only(Phase::Running);
@@ -275,7 +278,7 @@ async fn a_runner_that_stays_busy_after_its_machine_died() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_runner_gone_from_github_whose_machine_lives_on() {
     let bed = idle().await;
     let name = bed.only(Phase::Idle);
@@ -292,7 +295,7 @@ async fn a_runner_gone_from_github_whose_machine_lives_on() {
     assert!(bed.outcomes("linux").await.contains(&Outcome::Removed(Reason::RunnerGone)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn an_idle_runner_that_lost_its_connection_is_replaced_and_a_busy_one_is_not() {
     let bed = idle().await;
     let name = bed.only(Phase::Idle);
@@ -308,7 +311,7 @@ async fn an_idle_runner_that_lost_its_connection_is_replaced_and_a_busy_one_is_n
     assert_eq!(offline(&bed), before);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_job_that_no_message_told_of() {
     let bed = idle().await;
     bed.github.inject(GithubFault::always(Endpoint::GetMessage, FaultAction::Hang));
@@ -321,7 +324,7 @@ async fn a_job_that_no_message_told_of() {
     assert_eq!(bed.until_done(1).await.summary.jobs_lost, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_start_at_a_scale_set_that_is_gone() {
     let mut bed = Bed::new().await;
     bed.engine().on_launch(|_, _| {});
@@ -342,7 +345,7 @@ async fn a_start_at_a_scale_set_that_is_gone() {
     bed.until_seen(Discrepancy::ScaleSetGone).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_registration_under_the_name_of_a_closed_row() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -363,7 +366,7 @@ async fn a_registration_under_the_name_of_a_closed_row() {
     assert_ne!(foreign.runner_id, ours.runner_id);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_busy_runner_of_a_closed_row_is_left_alone_until_its_job_is_over() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -376,16 +379,15 @@ async fn a_busy_runner_of_a_closed_row_is_left_alone_until_its_job_is_over() {
     bed.queue("linux", 1, 6000);
     use secrecy::ExposeSecret as _;
     let jit = bed.by_hand().jit_config(set.0, name.as_str()).await.unwrap();
-    let blob = runner::Blob::parse(jit.config.expose_secret()).unwrap();
-    let task =
-        tokio::spawn(async move { runner::Runner::new(blob).run(&mut std::io::sink()).await });
+    let github = bed.github.clone();
+    let task = tokio::spawn(async move { runner(&github, jit.config.expose_secret()).await });
     bed.until_seen(Discrepancy::BusyOfClosedRow).await;
     assert_eq!(bed.until_done(2).await.summary.jobs_succeeded, 2);
-    task.await.unwrap().unwrap();
+    assert_eq!(task.await.unwrap(), 0);
     bed.until_over(Discrepancy::BusyOfClosedRow).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_session_that_the_row_does_not_know() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;

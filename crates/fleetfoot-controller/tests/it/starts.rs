@@ -8,7 +8,7 @@ use fleetfoot_sim::Endpoint;
 
 use crate::bed::{Bed, named, pool};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_burst_costs_one_round_trip_not_one_each() {
     // Longer than a slow machine needs for a hundred calls: all of them are in flight at once.
     const LATENCY_MS: u64 = 8000;
@@ -34,7 +34,7 @@ async fn a_burst_costs_one_round_trip_not_one_each() {
     assert_eq!(bed.github.state().jit_calls.len(), 100);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_slow_backend_delays_no_poll_and_no_other_pool() {
     let mut bed = Bed::with(|_| {}, 2).await;
     bed.engine_of(1).set_latency(Latency { create: Duration::from_secs(10), ..Latency::default() });
@@ -61,7 +61,7 @@ async fn a_slow_backend_delays_no_poll_and_no_other_pool() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn late_binding_serves_the_same_jobs() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 3).late()]).await;
@@ -72,7 +72,7 @@ async fn late_binding_serves_the_same_jobs() {
     assert_eq!(bed.engine().peak(&named("linux")), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn the_capacity_told_is_what_can_run_and_never_nothing() {
     let mut bed = Bed::new().await;
     bed.host_budget(3);
@@ -88,7 +88,7 @@ async fn the_capacity_told_is_what_can_run_and_never_nothing() {
     assert_eq!(bed.engine().peak(&named("linux")), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn what_another_pool_holds_idle_is_told_as_room_and_given_up_when_it_is_needed() {
     let mut bed = Bed::new().await;
     bed.host_budget(2);

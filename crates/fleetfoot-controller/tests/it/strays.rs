@@ -7,7 +7,7 @@ use fleetfoot_provisioner::EnvironmentState;
 
 use crate::bed::{Bed, installation, named, pool};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_lost_store_kills_nothing_and_everything_is_taken_up() {
     // Nobody knows the id of the session any more: it lapses.
     let mut bed = Bed::with(|settings| settings.session_lapse_ms = 1500, 1).await;
@@ -36,7 +36,7 @@ async fn a_lost_store_kills_nothing_and_everything_is_taken_up() {
     assert_eq!(bed.engine().peak(&named("linux")), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn strays_of_ours_go_and_things_of_others_stay() {
     let mut bed = Bed::new().await;
     let name = |suffix| InstanceName::of_pool(&named("linux"), suffix);
@@ -60,7 +60,7 @@ async fn strays_of_ours_go_and_things_of_others_stay() {
     bed.until_done(1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_stray_whose_look_up_fails_is_left_alone() {
     use fleetfoot_sim::{Endpoint, Fault, FaultAction};
     let mut bed = Bed::new().await;
@@ -75,7 +75,7 @@ async fn a_stray_whose_look_up_fails_is_left_alone() {
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_scale_set_that_is_gone_is_made_anew_and_running_jobs_stay() {
     let mut bed = Bed::new().await;
     let plan = pool("linux", 3).with(|spec| {
@@ -101,7 +101,7 @@ async fn a_scale_set_that_is_gone_is_made_anew_and_running_jobs_stay() {
     assert_eq!(state.summary.jobs_lost, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_registration_at_a_vanished_set_wakes_the_listener() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;
@@ -121,7 +121,7 @@ async fn a_registration_at_a_vanished_set_wakes_the_listener() {
     assert!(bed.github.state().jit_calls.len() <= 3, "not asked at once and again");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_left_the_file_finishes_its_jobs() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 2), pool("other", 1)]).await;
@@ -144,7 +144,7 @@ async fn a_pool_that_left_the_file_finishes_its_jobs() {
     assert!(bed.store().pool(&named("linux")).is_none(), "its row goes with its last instance");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_nobody_serves_closes_what_ended_without_asking() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1), pool("other", 1)]).await;
@@ -159,7 +159,7 @@ async fn a_pool_nobody_serves_closes_what_ended_without_asking() {
     assert!(bed.ours().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_pool_moved_to_another_url_kills_nothing() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1), pool("other", 1)]).await;
@@ -173,7 +173,7 @@ async fn a_pool_moved_to_another_url_kills_nothing() {
     assert_eq!((state.summary.jobs_succeeded, state.summary.jobs_lost), (1, 0));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_steps_between_two_starts_ends_and_delays_nothing() {
     const HOUR: i64 = 3_600_000;
     for off in [-HOUR, HOUR] {
@@ -191,7 +191,7 @@ async fn a_clock_that_steps_between_two_starts_ends_and_delays_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_reboot_of_the_host_is_told_as_such() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[pool("linux", 1)]).await;

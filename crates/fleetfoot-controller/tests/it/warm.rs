@@ -25,7 +25,7 @@ fn names(rows: &[Instance]) -> BTreeSet<InstanceName> {
     rows.iter().map(|row| row.name.clone()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn they_are_unknown_to_github_and_a_job_takes_the_oldest_without_waiting_for_another() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[warm(3, 2)]).await;
@@ -51,7 +51,7 @@ async fn they_are_unknown_to_github_and_a_job_takes_the_oldest_without_waiting_f
     bed.until_nothing_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn after_a_crash_those_that_wait_wait_on() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[warm(3, 2)]).await;
@@ -71,7 +71,7 @@ async fn after_a_crash_those_that_wait_wait_on() {
     assert!(creates <= 4, "two and their successors, {creates}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn other_settings_replace_them_live_and_over_a_restart_and_a_lower_limit_removes_them() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[warm(3, 2)]).await;
@@ -98,7 +98,7 @@ async fn other_settings_replace_them_live_and_over_a_restart_and_a_lower_limit_r
     assert!(bed.github.state().jit_calls.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn one_that_dies_is_replaced_and_those_that_die_again_and_again_are_waited_with() {
     let mut bed = Bed::new().await;
     bed.start_ready(&[warm(2, 1)]).await;
@@ -116,7 +116,7 @@ async fn one_that_dies_is_replaced_and_those_that_die_again_and_again_are_waited
     bed.until("a job proves them", |bed| bed.state("linux").pool.circuit.failures == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn their_room_goes_to_the_jobs_of_another_pool_and_drained_they_go() {
     let mut bed = Bed::new().await;
     bed.host_budget(2);
