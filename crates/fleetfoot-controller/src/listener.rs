@@ -7,6 +7,7 @@
 //!
 //! A message is committed first and acknowledged second. Nothing here waits for a backend.
 
+mod repeats;
 mod session;
 mod trouble;
 
@@ -27,6 +28,7 @@ use crate::messages::{log_message, record_message};
 use crate::pool::{Course, PoolContext, stopped};
 use crate::settings::PoolSettings;
 
+use repeats::Repeats;
 pub(crate) use session::find_scale_set;
 use session::{CLOSE_BOUND, delete_old_session, forget_scale_set, forget_session, open};
 use trouble::Trouble;
@@ -175,6 +177,22 @@ async fn pause(pool: &PoolContext, trouble: &Trouble, failures: u32) {
     }
 }
 
+/// Waits after a message that came again although it was acknowledged, unless the pool is to do something else.
+async fn pause_after_repetition(pool: &PoolContext, message: i64, times: u32) {
+    let wait = Repeats::pause(times);
+    let retry_in_ms = wait.as_millis();
+    tracing::warn!(pool = %pool.name(), message, times, retry_in_ms, "message comes again though it is acknowledged, waiting");
+    let mut course = pool.course.subscribe();
+    if pool.stopping() || !wants_jobs(pool) {
+        return;
+    }
+    tokio::select! {
+        biased;
+        _ = course.changed() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
 pub(crate) fn standby_since(pool: &PoolContext) -> Option<fleetfoot_core::Timestamp> {
     match &pool.shared.health.borrow().pools.get(pool.name())?.listener {
         ListenerState::Standby { since } => Some(*since),
@@ -194,6 +212,7 @@ async fn serve(
 ) -> End {
     let mut last = None;
     let mut bad: u32 = 0;
+    let mut repeats = Repeats::default();
     let mut course = pool.course.subscribe();
     let mut changes = pool.shared.store.changes(pool.name());
     loop {
@@ -234,7 +253,16 @@ async fn serve(
         };
         let step = match polled {
             Ok(None) => Ok(()),
-            Ok(Some(message)) => take_in(pool, session, message).await.map(|id| last = Some(id)),
+            Ok(Some(message)) => match take_in(pool, session, message).await {
+                Ok(id) => {
+                    last = Some(id);
+                    if let Some(times) = repeats.note(id) {
+                        pause_after_repetition(pool, id, times).await;
+                    }
+                    Ok(())
+                }
+                Err(trouble) => Err(trouble),
+            },
             Err(error) => Err(Trouble::Github(error)),
         };
         let Err(trouble) = step else {

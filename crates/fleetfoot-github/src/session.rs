@@ -115,6 +115,7 @@ impl Session {
     /// Dropping the future loses nothing: what is not acknowledged comes again.
     pub async fn poll(&self, last: Option<i64>, capacity: u32) -> Result<Option<Message>> {
         const OPERATION: &str = "poll for messages";
+        let began = tokio::time::Instant::now();
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.poll.before");
         let answer = bounded(
@@ -126,7 +127,11 @@ impl Session {
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.poll.after");
         match answer.status {
-            202 => Ok(None),
+            202 => {
+                // GitHub waits for long before it says so; a proxy that does not would be asked in a loop.
+                tokio::time::sleep_until(began + IDLE_PAUSE).await;
+                Ok(None)
+            }
             // How github.com now and then says that there is nothing.
             200 if answer.body.trim_ascii().is_empty() => {
                 tokio::time::sleep(IDLE_PAUSE).await;

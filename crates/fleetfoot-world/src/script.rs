@@ -101,6 +101,7 @@ impl Script {
         }
         happenings.extend(deaths_while_waiting(latest, &pools, &families, span));
         happenings.extend(steps_within_calls(latest, &pools, &families, span));
+        happenings.extend(acknowledged_in_vain(latest, &pools, &families, span));
         happenings.sort_by_key(|(at, _)| *at);
         Self { pools, engines, families, span, ghes, happenings, host_max }
     }
@@ -168,6 +169,28 @@ fn steps_within_calls(
     let fault = Happening::Fault { family, what: Box::new(step) };
     happenings.push((at + Duration::from_millis(rng.u64(1_000..30_000)), fault));
     happenings
+}
+
+/// GitHub takes acknowledgements for a while and forgets them: the same message comes again and again.
+fn acknowledged_in_vain(
+    rng: &mut Rng,
+    pools: &[PoolPlan],
+    families: &[Family],
+    span: Duration,
+) -> Vec<(Duration, Happening)> {
+    let family = Family::Polls;
+    let hit: Vec<&PoolPlan> = pools.iter().filter(|pool| !pool.calm).collect();
+    if !families.contains(&family) || hit.is_empty() || rng.bool() {
+        return Vec::new();
+    }
+    let forgets = Outside::Outage {
+        pool: hit[rng.usize(..hit.len())].name.clone(),
+        endpoint: Endpoint::DeleteMessage,
+        action: FaultAction::status(204),
+        lasts: Duration::from_secs(rng.u64(20..=300)),
+    };
+    let what = Box::new(forgets.into());
+    vec![(span.mul_f64(rng.f64() * 0.9), Happening::Fault { family, what })]
 }
 
 /// While GitHub refuses one pool, it has jobs and so has the calm one that shares its way to GitHub: that one

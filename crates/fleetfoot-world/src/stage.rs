@@ -28,6 +28,8 @@ use crate::world::Agenda;
 pub(crate) const SPINS: u64 = 1_000_000;
 /// GitHub's, in the world's directory.
 const SOCKET: &str = "github.sock";
+/// Canaries: both tokens, and how those begin that the box hands out for its service and its queues.
+pub(crate) const SECRETS: [&str; 4] = [DEFAULT_TOKEN, CALM_TOKEN, "admin_000000", "queue_000000"];
 /// 2026-01-01 00:00:00 UTC: every world begins there.
 pub(crate) const EPOCH_MS: i64 = 1_767_225_600_000;
 
@@ -103,7 +105,7 @@ impl Stage {
         {
             let mut inner = books.lock();
             inner.github = Some(github.clone());
-            inner.secrets = [DEFAULT_TOKEN, CALM_TOKEN].map(str::to_owned).to_vec();
+            inner.secrets = SECRETS.map(str::to_owned).to_vec();
             inner.manners.expect(&script.families);
             inner.host_max = script.host_max;
             for plan in &script.pools {
