@@ -74,7 +74,7 @@ impl Identity {
             let detail = "the App's installation id is missing";
             return Err(GithubError::new("set up the connection", ErrorKind::Credentials, detail));
         }
-        http.identity(&format!("{} {}", url.api("/"), credentials.identity()), || {
+        http.shared().identity(&format!("{} {}", url.api("/"), credentials.identity()), || {
             let clock = Arc::<Clock>::default();
             let signer = Some(AppSigner::new(app, key, Arc::clone(&clock))?);
             Ok(Self { signer, clock, ..Self::default() })

@@ -53,7 +53,7 @@ impl Connection {
             inner: Arc::new(Inner {
                 url: url.clone(),
                 admin: Admin::new(http, url, credentials)?,
-                budget: http.budget(&credentials.key()),
+                budget: http.shared().budget(&format!("{} {}", url.api("/"), credentials.limits())),
                 opening: opening::turns(),
             }),
         })

@@ -87,8 +87,7 @@ impl fmt::Debug for TokenSource {
 }
 
 impl Credentials {
-    /// Equal for equal credentials, so that connections which share one share its limits. Not a
-    /// secret.
+    /// Equal for equal credentials. Not a secret.
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Token(TokenSource { kind: SourceKind::File { path } }) => {
@@ -105,11 +104,21 @@ impl Credentials {
         }
     }
 
+    /// Equal for what GitHub counts together at one server: an installation has one App, whichever of its two names the
+    /// App is called by. Not a secret.
+    pub(crate) fn limits(&self) -> String {
+        match self {
+            Self::Token(_) => self.key(),
+            Self::App { installation_id, .. } => format!("installation:{installation_id}"),
+        }
+    }
+
     /// Equal for equal credentials with an equal key. Not a secret.
     pub(crate) fn identity(&self) -> String {
         let Self::App { private_key_pem, .. } = self else { return self.key() };
         let mut hasher = DefaultHasher::new();
-        private_key_pem.expose_secret().hash(&mut hasher);
+        // A line's end more or less is the same key.
+        private_key_pem.expose_secret().trim().hash(&mut hasher);
         format!("{}:{:x}", self.key(), hasher.finish())
     }
 }

@@ -2,21 +2,20 @@
 
 mod shared;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Request};
 use url::Url;
 
-use crate::admin::Identity;
-use crate::budget::Budget;
 use crate::calls::Calls;
 use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, transport};
 use crate::resolver::SharedResolver;
+
+pub use shared::Shared;
 
 /// One attempt of a control call. Polls have their own, longer bound.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +43,8 @@ pub struct HttpSettings {
     /// A Unix socket behind which all requests are answered, whatever host they name: for simulated worlds,
     /// where what is written has to be there to read at once.
     pub unix_socket: Option<PathBuf>,
+    /// What these clients share with others of the process that are reached in another way.
+    pub shared: Shared,
 }
 
 impl fmt::Debug for HttpSettings {
@@ -91,9 +92,7 @@ struct Inner {
     plain: Mutex<Option<Clients>>,
     tls: Mutex<Option<Clients>>,
     resolver: SharedResolver,
-    budgets: Mutex<Vec<(String, Weak<Budget>)>>,
     calls: Calls,
-    identities: Mutex<BTreeMap<String, Weak<Identity>>>,
 }
 
 /// Polls and control calls never share connections: see `lib.rs`.
@@ -124,9 +123,7 @@ impl Http {
                 plain: Mutex::default(),
                 tls: Mutex::default(),
                 resolver: SharedResolver::default(),
-                budgets: Mutex::default(),
                 calls: Calls::default(),
-                identities: Mutex::default(),
             }),
         })
     }
@@ -134,6 +131,12 @@ impl Http {
     /// Which authorities requests to an address of that kind trust. Makes the client.
     pub fn roots(&self, secure: bool) -> Result<Roots> {
         Ok(self.clients(secure)?.roots)
+    }
+
+    /// What it shares with other clients, and may share with more.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.inner.settings.shared
     }
 
     /// What was asked over it.

@@ -16,6 +16,11 @@ use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
 use crate::http::Http;
 use crate::wire;
 
+/// The operation of [`App::installations`], as calls are counted by.
+pub const LIST_INSTALLATIONS: &str = "list the App's installations";
+/// The operation of [`Connection::installed_repositories`].
+pub const LIST_REPOSITORIES: &str = "list the installation's repositories";
+
 const PAGE_SIZE: usize = 100;
 /// More than one App is installed at.
 const PAGES_MAX: usize = 1_000;
@@ -99,7 +104,7 @@ impl App {
     /// # Errors
     /// If GitHub does not say so whole.
     pub async fn installations(&self) -> Result<Vec<Installation>> {
-        const OPERATION: &str = "list the App's installations";
+        const OPERATION: &str = LIST_INSTALLATIONS;
         let mut all: Vec<Installation> = Vec::new();
         for page in 1..=PAGES_MAX {
             let path = format!("/app/installations?per_page={PAGE_SIZE}&page={page}");
@@ -163,7 +168,7 @@ impl Connection {
     /// # Errors
     /// If GitHub does not say so whole.
     pub async fn installed_repositories(&self) -> Result<Vec<String>> {
-        const OPERATION: &str = "list the installation's repositories";
+        const OPERATION: &str = LIST_REPOSITORIES;
         let mut all = Vec::new();
         for page in 1..=PAGES_MAX {
             let path = format!("/installation/repositories?per_page={PAGE_SIZE}&page={page}");

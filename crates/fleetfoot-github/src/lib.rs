@@ -70,8 +70,8 @@ pub use config_url::{ConfigUrl, ConfigUrlError, Scope};
 pub use connection::Connection;
 pub use credentials::{Credentials, TokenSource};
 pub use error::{Advice, ErrorKind, GithubError, Result};
-pub use http::{Http, HttpSettings, RateLimit, Roots};
-pub use installations::{App, Installation};
+pub use http::{Http, HttpSettings, RateLimit, Roots, Shared};
+pub use installations::{App, Installation, LIST_INSTALLATIONS, LIST_REPOSITORIES};
 pub use message::{JobCompleted, JobInfo, JobStarted, Message, Statistics};
 pub use nouns::{
     Jit, Label, LabelKind, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels_differ,

@@ -7,6 +7,7 @@
 
 pub mod file;
 pub mod own;
+mod scale_set;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use url::Url;
 
 use crate::dsn::{self, Dsn};
 use crate::version::RunnerVersion;
+
+pub use scale_set::{ScaleSet, Switch};
 
 const GITHUB_COM: &str = "https://github.com";
 
@@ -98,19 +101,6 @@ pub enum DockerHub {
     User(String, SecretString),
 }
 
-/// What scale set mode has of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScaleSet {
-    /// `SCALESET_ENABLED`
-    pub is_enabled: bool,
-    /// `SCALESET_RUNNER_GROUP`
-    pub runner_group: String,
-    /// `SCALESET_MAX_RUNNERS`; with 0 nothing is polled for.
-    pub max_runners: u32,
-    /// `SCALESET_NAME_PREFIX`
-    pub name_prefix: String,
-}
-
 /// What to log of the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
@@ -171,12 +161,7 @@ pub fn read(
         }
     };
     let docker_hub = docker_hub(&reader, &mut notes);
-    let scale_set = ScaleSet {
-        is_enabled: reader.is("SCALESET_ENABLED", "true"),
-        runner_group: reader.text("SCALESET_RUNNER_GROUP").unwrap_or_else(|| "default".to_owned()),
-        max_runners: reader.number("SCALESET_MAX_RUNNERS", 10, 0)?,
-        name_prefix: reader.text("SCALESET_NAME_PREFIX").unwrap_or_else(|| "myshoes".to_owned()),
-    };
+    let scale_set = scale_set::read(&reader)?;
     let app = app(&reader)?;
     let plugin_output = reader.text("PLUGIN_OUTPUT").map_or_else(|| ".".into(), PathBuf::from);
     let plugin = plugin(reader.text("PLUGIN"), is_file)?;

@@ -80,6 +80,51 @@ async fn no_process_and_no_socket_is_left() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_thousand_calls_nothing_is_left() {
+    const WORKERS: u32 = 16;
+    let Some(program) = program() else { return };
+    for bench in [Bench::new(program.clone(), ""), Bench::new(program, "").per_call()] {
+        let is_per_call = bench.settings.model == ProcessModel::PerCall;
+        let host = bench.host();
+        let provisioner = provisioner(host.clone(), script(bench.directory.path()));
+        // A machine that is not there: a whole call, and no process but the plugin's.
+        let mut workers = tokio::task::JoinSet::new();
+        for worker in 0..WORKERS {
+            let provisioner = provisioner.clone();
+            workers.spawn(async move {
+                for number in (worker..1_000).step_by(WORKERS as usize) {
+                    provisioner.delete(&spec(number).name).await.unwrap();
+                }
+            });
+        }
+        workers.join_all().await;
+        let started = bench.started();
+        assert_eq!(started.len(), if is_per_call { 1_000 } else { 1 });
+        let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        host.end().await;
+        assert!(started.iter().all(|pid| !is_there(*pid)), "each is reaped");
+        assert!(sockets() < 200, "descriptors stay: {}", sockets());
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_never_answered_is_its_callers_to_give_up() {
+    let Some(program) = program() else { return };
+    let bench = Bench::new(program, "hang");
+    let host = bench.host();
+    let provisioner = provisioner(host.clone(), script(bench.directory.path()));
+    let (spec, jit) = (spec(1), jit());
+    let create = provisioner.create(&spec, Some(&jit));
+    assert!(tokio::time::timeout(Duration::from_millis(500), create).await.is_err());
+    assert!(bench.machine(spec.name.as_str()).exists(), "it had made it");
+    // Nor does it hold up the end: it is killed when its grace is over.
+    let began = std::time::Instant::now();
+    host.end().await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(bench.started().iter().all(|pid| !is_there(*pid)));
+}
+
 #[tokio::test]
 async fn a_plugin_that_dies_in_a_call_loses_the_answer_and_the_next_call_has_a_new_one() {
     let Some(program) = program() else { return };

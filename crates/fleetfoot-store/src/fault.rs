@@ -144,6 +144,14 @@ impl DriverError {
             Self::Io(error) => io_fault(error.kind()),
         }
     }
+
+    /// The server's certificate is not believed: waiting does not help.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
+        let Self::Server(sqlx::Error::Io(error)) = self else { return false };
+        let of_tls = error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>());
+        matches!(of_tls, Some(rustls::Error::InvalidCertificate(_)))
+    }
 }
 
 fn io_fault(kind: io::ErrorKind) -> Fault {

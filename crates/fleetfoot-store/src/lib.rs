@@ -30,6 +30,7 @@
 //! of, `dialect` for all that differs between databases, [`StateDir`] for the files beside the store.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod authorities;
 mod batch;
 mod behind;
 mod closures;

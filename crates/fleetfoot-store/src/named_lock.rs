@@ -2,13 +2,13 @@
 //!
 //! It lives on a connection of its own, for the server lets it go with its connection.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::mysql::MySqlConnection;
 use sqlx::{ConnectOptions, Connection, Row as _};
 use tokio::time::timeout;
 
+use crate::authorities;
 use crate::fault::DriverError;
 
 /// Each step is answered within this.
@@ -31,7 +31,7 @@ impl NamedLock {
     /// If the database does not answer.
     pub async fn take(url: &str, name: &str) -> Result<Option<Self>, DriverError> {
         let taking = async {
-            let options = MySqlConnectOptions::from_str(url)?.disable_statement_logging();
+            let options = authorities::mysql(url)?.disable_statement_logging();
             let mut connection = MySqlConnection::connect_with(&options).await?;
             // Nobody is idle for longer than between two looks.
             let free =

@@ -242,6 +242,9 @@ async fn serve(
         flavor: options.flavor,
     };
     let mut wiring = Wiring::new(&surroundings, config);
+    if let Some((targets, _)) = &targets {
+        wiring.share(targets.shared());
+    }
     let mut pools = wiring.pools(config, resolution).await?;
     let mut beside = match targets {
         Some((targets, lock)) => Some(Beside::new(targets, lock, &store, &pools).await?),

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use fleetfoot_myshoes::environment::file::{self, FileError};
 use fleetfoot_myshoes::environment::own::{self, Own};
-use fleetfoot_myshoes::environment::{self, Mistake, Note, Plugin, Settings};
+use fleetfoot_myshoes::environment::{self, Mistake, Note, Plugin, Settings, Switch};
 
 use crate::config::MyshoesSettings;
 
@@ -115,7 +115,11 @@ impl Environment {
             Plugin::Url(url) => url.to_string(),
         };
         let (place, limit) = (self.place(), self.settings.scale_set.max_runners);
-        format!("REST API on {place}, plugin {plugin}, up to {limit} each")
+        let only = match self.settings.scale_set.switch {
+            Switch::On => "",
+            Switch::Off | Switch::Unsaid => ", only those whose own mode is scaleset",
+        };
+        format!("REST API on {place}, plugin {plugin}, up to {limit} each{only}")
     }
 
     /// Where the REST API is: without a token it is reached from elsewhere only under the original's name.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use fleetfoot_controller::{DiskFloor, HostLimits, PoolSettings, ScaleSetEnd};
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::{InstallationId, Intent, NameError, PoolName, PoolSpec, PoolState, Span};
-use fleetfoot_github::{ConfigUrlError, Connection, GithubError};
+use fleetfoot_github::{ConfigUrlError, Connection, GithubError, Shared};
 use fleetfoot_releases::Keeper;
 use fleetfoot_store::Store;
 
@@ -110,6 +110,11 @@ impl Wiring {
             connections: Connections::default(),
             backends: Backends::new(surroundings.clone()),
         }
+    }
+
+    /// Connections of pools share budgets and tokens with the others of this process, by credential.
+    pub fn share(&mut self, shared: Shared) {
+        self.connections.share(shared);
     }
 
     /// What keeps releases of the runner for these pools, once it runs.

@@ -18,11 +18,13 @@ const SETUP: &str = "CREATE DATABASE fleetfoot; \
 /// Starts a server in the directory that is its first argument and becomes that server. Tests that kill one start one of
 /// their own with it.
 const SCRIPT: &str = r#"#!/bin/sh
-# usage: mariadb.sh DIR PORT: becomes a MariaDB at 127.0.0.1:PORT that keeps all it has in DIR. Its user is `fleetfoot`.
+# usage: mariadb.sh DIR PORT [OPTION...]: becomes a MariaDB at 127.0.0.1:PORT that keeps all it has in DIR. Its user is
+# `fleetfoot`.
 set -e
 PATH="$PATH:/usr/sbin:/usr/bin:/sbin:/bin"
 dir=$1
 port=$2
+shift 2
 mkdir -p "$dir"
 nobody=
 if [ "$(id -u)" = 0 ]; then
@@ -44,7 +46,7 @@ SQL
 chmod a+r setup.sql
 exec $nobody mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/s" --pid-file="$dir/pid" --port="$port" \
     --bind-address=127.0.0.1 --innodb-buffer-pool-size=32M --innodb-log-file-size=8M \
-    --innodb-flush-log-at-trx-commit=2 --skip-name-resolve --init-file="$dir/setup.sql"
+    --innodb-flush-log-at-trx-commit=2 --skip-name-resolve --init-file="$dir/setup.sql" "$@"
 "#;
 
 pub(crate) fn is_found() -> bool {

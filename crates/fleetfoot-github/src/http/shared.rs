@@ -1,13 +1,34 @@
-//! What connections of one process share by their credential.
+//! What connections of one process share by their credential, over whatever clients they go.
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Http;
 use crate::admin::Identity;
 use crate::budget::Budget;
 use crate::error::Result;
 
-impl Http {
+/// Budgets and tokens by credential. Cheap to clone; clones are one. What is given to several clients (one goes
+/// through a proxy, another trusts a further authority) holds for all of them: a limit that GitHub told one of them is
+/// a limit of the credential.
+#[derive(Clone, Default)]
+pub struct Shared {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    budgets: Mutex<Vec<(String, Weak<Budget>)>>,
+    identities: Mutex<BTreeMap<String, Weak<Identity>>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
     /// The budget of a credential, shared by all connections that use it.
     pub(crate) fn budget(&self, credential: &str) -> Arc<Budget> {
         let mut budgets = self.inner.budgets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -115,6 +115,39 @@ async fn repositories_of_one_installation_share_its_token() {
 }
 
 #[tokio::test]
+async fn clients_that_share_have_one_token_and_one_budget() {
+    let (pem, _) = key();
+    let stub = Stub::start(|asked, earlier| {
+        let limited = || reply(429, "{}").header("retry-after", 60);
+        (asked.is("POST", "/generatejitconfig") && earlier == 0).then(limited)
+    })
+    .await;
+    let http = Http::new(HttpSettings::default()).unwrap();
+    let sharing = HttpSettings { shared: http.shared().clone(), ..HttpSettings::default() };
+    let beside = Http::new(sharing).unwrap();
+    let apart = Http::new(HttpSettings::default()).unwrap();
+    let connection = |http: &Http, credentials: &Credentials| {
+        Connection::new(http, &stub.url(), credentials).unwrap()
+    };
+    let (one, two) = (connection(&http, &app(&pem)), connection(&beside, &app(&pem)));
+    one.scale_set(1, "linux").await.unwrap();
+    two.scale_set(1, "linux").await.unwrap();
+    assert_eq!(stub.asked("POST", "/access_tokens").len(), 1);
+    // The App's other name, as the other side's settings have it.
+    let by_number = Credentials::App {
+        app_id_or_client_id: "4711".into(),
+        installation_id: 42,
+        private_key_pem: pem.as_str().into(),
+    };
+    let (same, other) = (connection(&beside, &by_number), connection(&apart, &app(&pem)));
+    let refused = one.jit_config(7, "r").await.unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::RateLimited { .. }), "{refused}");
+    for (connection, is_exhausted) in [(&one, true), (&two, true), (&same, true), (&other, false)] {
+        assert_eq!(connection.budget().is_exhausted(), is_exhausted);
+    }
+}
+
+#[tokio::test]
 async fn a_small_difference_of_clocks_is_corrected() {
     let (pem, _) = key();
     for behind in [200, -200] {

@@ -50,7 +50,7 @@ fn defaults_hold_with_only_what_is_required() {
     );
     assert_eq!((it.github_url.as_str(), it.is_enterprise_server()), ("https://github.com", false));
     let scale_set = ScaleSet {
-        is_enabled: false,
+        switch: Switch::Unsaid,
         runner_group: "default".to_owned(),
         max_runners: 10,
         name_prefix: "myshoes".to_owned(),
@@ -123,8 +123,15 @@ fn booleans_have_one_word() {
     assert!(!settings(&[("STRICT", "false")]).strict);
     assert!(!settings(&[("DEBUG", "1")]).debug);
     assert!(settings(&[("DEBUG", "true")]).debug);
-    assert!(!settings(&[("SCALESET_ENABLED", "yes")]).scale_set.is_enabled);
-    assert!(settings(&[("SCALESET_ENABLED", "true")]).scale_set.is_enabled);
+    for (word, switch) in [
+        ("true", Switch::On),
+        ("false", Switch::Off),
+        ("yes", Switch::Unsaid),
+        ("True", Switch::Unsaid),
+        ("", Switch::Unsaid),
+    ] {
+        assert_eq!(settings(&[("SCALESET_ENABLED", word)]).scale_set.switch, switch, "{word}");
+    }
 }
 
 #[test]

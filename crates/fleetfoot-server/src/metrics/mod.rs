@@ -7,6 +7,7 @@
 //! Labels are bounded: pools of the configuration, phases, causes, outcomes. Never a job or a runner.
 
 mod levels;
+mod process;
 mod watch;
 
 use std::sync::Arc;
@@ -73,6 +74,7 @@ impl Reload {
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    began: f64,
 }
 
 impl Default for Metrics {
@@ -94,7 +96,7 @@ impl Metrics {
             .unwrap_or_else(|_| PrometheusBuilder::new())
             .build_recorder();
         let handle = recorder.handle();
-        let this = Self { recorder: Arc::new(recorder), handle };
+        let this = Self { recorder: Arc::new(recorder), handle, began: process::began() };
         this.within(|| {
             metrics::describe_counter!("fleetfoot_instances_created_total", "Names committed.");
             metrics::describe_counter!(
@@ -230,6 +232,7 @@ impl Metrics {
         self.settle();
         let mut text = levels::render(snapshot);
         text.push_str(&self.handle.render());
+        text.push_str(&process::render(self.began));
         text
     }
 

@@ -2,18 +2,18 @@
 
 mod session;
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySql, Postgres, Row as _};
 
 use fleetfoot_core::Span;
 
 use super::WriteFailure;
+use crate::authorities;
 use crate::dialect::Dialect;
 use crate::fault::DriverError;
 use crate::lease::Fence;
@@ -145,7 +145,7 @@ impl Server {
         let connect = half.unwrap_or(CONNECT_TIMEOUT);
         let connections = match kind {
             ServerKind::Mysql => {
-                let options = MySqlConnectOptions::from_str(url).map_err(DriverError::Server)?;
+                let options = authorities::mysql(url).map_err(DriverError::Server)?;
                 let options = options.charset("utf8mb4").collation("utf8mb4_bin");
                 let options = options.disable_statement_logging();
                 greet(MySqlConnection::connect_with(&options)).await?;
@@ -164,7 +164,7 @@ impl Server {
                 Connections::Mysql(pool)
             }
             ServerKind::Postgres => {
-                let options = PgConnectOptions::from_str(url).map_err(DriverError::Server)?;
+                let options = authorities::postgres(url).map_err(DriverError::Server)?;
                 let mut options = options.disable_statement_logging();
                 greet(PgConnection::connect_with(&options)).await?;
                 if let Some(half) = half {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use fleetfoot_controller::PoolSettings;
 use fleetfoot_core::{InstallationId, RunnerRelease};
 use fleetfoot_github::RunnerPlatform;
+use fleetfoot_myshoes::environment::Switch;
 use fleetfoot_provisioner::Severity;
 use fleetfoot_store::{OpenError, Store};
 use serde::Serialize;
@@ -21,6 +22,7 @@ use crate::config::store::{self, StoreUrl};
 use crate::config::summary::{Summary, summarize};
 use crate::config::{Config, Flavor, LoadError, LoadOptions, Report, load};
 use crate::exit::{CommandError, Exit};
+use crate::myshoes::targets::MyshoesError;
 use crate::wiring::{self, Surroundings};
 
 /// A token that ends within this is told of.
@@ -75,7 +77,12 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
     plan.store = shared.as_ref().map(|url| format!("{} ({})", url.location(), url.source));
     if let Some(section) = &config.myshoes {
         match crate::myshoes::Environment::of_section(section) {
-            Ok(environment) => plan.targets = Some(environment.plan()),
+            Ok(environment) => {
+                if environment.settings.scale_set.switch == Switch::Unsaid {
+                    notes.push(note("error", None, MyshoesError::WebhookMode.to_string(), None));
+                }
+                plan.targets = Some(environment.plan());
+            }
             Err(error) => notes.push(note("error", None, crate::chain(&error), None)),
         }
     }

@@ -40,7 +40,7 @@ impl<'a> Beside<'a> {
         let served = sync.look(store, &taken).await.map_err(MyshoesError::from)?;
         let shown = sync.shown();
         let api = Some(targets.open_api().await?);
-        tracing::info!("Starting in scale set mode");
+        targets.log_start();
         let (pools, set_aside) = (served.pools, served.set_aside);
         let hub = watch::Sender::new(None);
         Ok(Self { targets, sync, shown, pools, set_aside, api, lock, hub })

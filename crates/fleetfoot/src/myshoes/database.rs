@@ -54,7 +54,7 @@ impl Place {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     tracing::info!("start getting lock...");
                 }
-                Err(error) if error.fault() != Fault::Unreachable => {
+                Err(error) if error.fault() != Fault::Unreachable || error.is_certificate() => {
                     return Err(MyshoesError::Database(error));
                 }
                 Err(error) => {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,14 @@ pub struct Github {
     known: Mutex<Known>,
     /// Tokens are to be stored, as the original does.
     stores_tokens: bool,
+    /// Questions that were answered from memory.
+    hits: Hits,
+}
+
+#[derive(Debug, Default)]
+struct Hits {
+    installations: AtomicU64,
+    repositories: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +85,15 @@ impl Github {
         let any = config_url(url, ANY_SCOPE).ok_or_else(|| AskError::Scope(url.to_owned()))?;
         let caller = App::new(&http, &any, &app.id.to_string(), &app.private_key)?;
         let (url, app) = (url.to_owned(), app.clone());
-        Ok(Self { http, url, app, caller, known: Mutex::default(), stores_tokens })
+        Ok(Self {
+            http,
+            url,
+            app,
+            caller,
+            known: Mutex::default(),
+            stores_tokens,
+            hits: Hits::default(),
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -93,6 +110,7 @@ impl Github {
             (known.installations.clone(), known.away.clone())
         };
         if let Some((_, installations)) = known.filter(|(at, _)| at.elapsed() < KNOWN_FOR) {
+            self.hits.installations.fetch_add(1, Ordering::Relaxed);
             return Ok(installations);
         }
         match away.filter(|(at, _)| at.elapsed() < AWAY_FOR) {
@@ -149,6 +167,7 @@ impl Github {
     ) -> Result<Arc<Vec<String>>, AskError> {
         let known = self.known().repositories.get(&installation).cloned();
         if let Some((_, names)) = known.filter(|(at, _)| at.elapsed() < KNOWN_FOR) {
+            self.hits.repositories.fetch_add(1, Ordering::Relaxed);
             return Ok(names);
         }
         if let Some((_, why)) = self.known().away.clone().filter(|(at, _)| at.elapsed() < AWAY_FOR)
@@ -202,10 +221,26 @@ impl Github {
         self.stores_tokens
     }
 
-    /// What was asked of GitHub.
+    /// Budgets and tokens of its credentials.
     #[must_use]
-    pub fn calls(&self) -> &Calls {
-        self.http.calls()
+    pub fn shared(&self) -> fleetfoot_github::Shared {
+        self.http.shared().clone()
+    }
+
+    /// What was asked of GitHub, as metrics show it.
+    #[must_use]
+    pub fn shown_calls(&self) -> Vec<ShownCalls> {
+        let mut shown = shown_calls(self.http.calls());
+        for (operation, hits) in [
+            (fleetfoot_github::LIST_INSTALLATIONS, &self.hits.installations),
+            (fleetfoot_github::LIST_REPOSITORIES, &self.hits.repositories),
+        ] {
+            // Only what was asked once can be known: its path is there.
+            if let Some(calls) = shown.iter_mut().find(|calls| calls.operation == operation) {
+                calls.hits = hits.load(Ordering::Relaxed);
+            }
+        }
+        shown
     }
 
     /// What GitHub last said of the calls that are left, by scope.
@@ -314,7 +349,7 @@ pub(super) fn shown(installation: &Installation) -> ShownInstallation {
 }
 
 /// Calls as metrics show them.
-pub(super) fn shown_calls(calls: &Calls) -> Vec<ShownCalls> {
+fn shown_calls(calls: &Calls) -> Vec<ShownCalls> {
     let durations = |it: Durations| ShownDurations { buckets: it.buckets, sum: it.sum };
     let shown = |(kind, counts): (CallKind, CallCounts)| ShownCalls {
         operation: kind.operation,
@@ -324,6 +359,7 @@ pub(super) fn shown_calls(calls: &Calls) -> Vec<ShownCalls> {
         ended: counts.ended.into_iter().map(|(class, it)| (class, durations(it))).collect(),
         errors: counts.errors,
         in_flight: counts.in_flight,
+        hits: 0,
     };
     calls.counts().into_iter().map(shown).collect()
 }

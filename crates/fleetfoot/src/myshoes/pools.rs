@@ -5,6 +5,8 @@
 //! | gets jobs | served |
 //! | `suspend`, or a limit of 0 | drained, its session closed; the scale set stays |
 //! | `deleted`, or its mode is `webhook` | drained; then its scale set is deleted, if we made it |
+//!
+//! A target that says no mode of its own has the one that `SCALESET_ENABLED` says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use fleetfoot_controller::{PoolSettings, ScaleSetEnd};
 use fleetfoot_core::host::Footprint;
 use fleetfoot_core::{Naming, PoolName, PoolSpec, PoolState, ResourceType, Span};
 use fleetfoot_github::{Connection, LabelKind};
-use fleetfoot_myshoes::environment::ScaleSet;
+use fleetfoot_myshoes::environment::{ScaleSet, Switch};
 use fleetfoot_myshoes::names;
 use fleetfoot_myshoes::target::{Mode, Status};
 use fleetfoot_provisioner_shoes::script::ScriptSettings;
@@ -59,6 +61,9 @@ pub struct Served {
 
 /// Why a target whose mode says so has no scale set.
 const WEBHOOK: &str = "its mode is webhook, which this version does not serve: it gets no scale set, say \"mode\":\"scaleset\" for one";
+
+/// The same of one that says none.
+const SWITCHED_OFF: &str = "SCALESET_ENABLED is false, so its mode is webhook, which this version does not serve: it gets no scale set, say \"mode\":\"scaleset\" for one";
 
 /// Everything of a target that its provisioner is made from.
 type Recipe = (ResourceType, String);
@@ -107,9 +112,14 @@ impl Pools {
                 }
                 continue;
             }
-            let is_webhook = mode(target) == Mode::Webhook;
+            let is_webhook = self.mode(target) == Mode::Webhook;
             if receives && is_webhook {
-                served.set_aside.insert(name.clone(), WEBHOOK.to_owned());
+                let reason = if own_mode(target).is_some() { WEBHOOK } else { SWITCHED_OFF };
+                if self.set_aside.get(&name).map(String::as_str) != Some(reason) {
+                    let scope = &target.scope;
+                    tracing::warn!("[scaleset] target {scope} gets no machines: {reason}");
+                }
+                served.set_aside.insert(name.clone(), reason.to_owned());
             }
             let is_served = receives && !is_webhook && self.limit(target) > 0;
             if !is_served && state.is_none() {
@@ -145,6 +155,14 @@ impl Pools {
     /// Machines at most: the target's own limit, or the one for all.
     fn limit(&self, target: &TargetRow) -> u32 {
         target.own.max_runners.unwrap_or(self.scale_set.max_runners)
+    }
+
+    /// What brings its jobs: the target's own word, or the switch for all.
+    fn mode(&self, target: &TargetRow) -> Mode {
+        own_mode(target).unwrap_or(match self.scale_set.switch {
+            Switch::On => Mode::ScaleSet,
+            Switch::Off | Switch::Unsaid => Mode::Webhook,
+        })
     }
 
     /// Each target with its pool's name.
@@ -204,7 +222,7 @@ impl Pools {
             backend_concurrency: self.calls,
             footprint: Footprint::default(),
             removed,
-            scale_set_end: scale_set_end(target),
+            scale_set_end: scale_set_end(target, self.mode(target)),
             takeover: false,
             digest: format!("{} {}", target.resource_type, max_runners),
             runner: None,
@@ -245,15 +263,15 @@ impl Pools {
     }
 }
 
-/// What brings its jobs: the target's own word, or the switch for all, which is on where this is asked.
-fn mode(target: &TargetRow) -> Mode {
-    target.own.mode.as_deref().and_then(Mode::of).unwrap_or(Mode::ScaleSet)
+/// The mode that a target says.
+fn own_mode(target: &TargetRow) -> Option<Mode> {
+    target.own.mode.as_deref().and_then(Mode::of)
 }
 
 /// What becomes of its scale set while it is not served.
-fn scale_set_end(target: &TargetRow) -> ScaleSetEnd {
+fn scale_set_end(target: &TargetRow, mode: Mode) -> ScaleSetEnd {
     // In webhook mode nobody would serve the jobs that GitHub gives to it.
-    let goes = Status::of(&target.status) == Status::Deleted || mode(target) == Mode::Webhook;
+    let goes = Status::of(&target.status) == Status::Deleted || mode == Mode::Webhook;
     if goes { ScaleSetEnd::Goes } else { ScaleSetEnd::StaysForNow }
 }
 
@@ -352,11 +370,9 @@ mod tests {
     fn what_is_said_of_a_target_decides_what_becomes_of_its_scale_set() {
         let of = |status: &str, mode: Option<&str>| {
             let own = TargetSettings { mode: mode.map(str::to_owned), max_runners: None };
-            scale_set_end(&TargetRow {
-                status: status.to_owned(),
-                own,
-                ..target("3d3ab4cd", "acme", 1)
-            })
+            let target =
+                TargetRow { status: status.to_owned(), own, ..target("3d3ab4cd", "acme", 1) };
+            scale_set_end(&target, own_mode(&target).unwrap_or(Mode::ScaleSet))
         };
         for (status, mode, end) in [
             ("active", None, ScaleSetEnd::StaysForNow),

@@ -1,19 +1,22 @@
 //! The original's REST API.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fleetfoot_controller::Tasks;
+use fleetfoot_core::Timestamp;
 use fleetfoot_github::RateLimit;
-use fleetfoot_server::myshoes::numbers::{self, Shown, ShownLimit};
+use fleetfoot_server::myshoes::numbers::{self, Retries, Shown, ShownLimit};
 use fleetfoot_server::myshoes::{MyshoesState, router};
 use fleetfoot_server::{ServerState, listen};
+use fleetfoot_store::Store;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::github::{Github, shown_calls};
+use super::github::Github;
 use super::log;
 use super::targets::{MyshoesError, Targets};
 use crate::daemon::DaemonError;
@@ -60,7 +63,9 @@ impl Targets {
         stop: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
         let settings = &self.environment.settings;
-        let store = state.store.clone();
+        let (store, clock) = (state.store.clone(), state.clock.clone());
+        let retries = Arc::new(Mutex::new(Retries::default()));
+        let kept = keep(retries.clone(), store.clone(), shown.clone(), clock);
         let routes = router(MyshoesState {
             store,
             scopes: self.github.clone(),
@@ -68,15 +73,45 @@ impl Targets {
             debug: Arc::new(log::set_debug),
             // In scale set mode nothing asks for it; GitHub says which runner is online.
             strict: Arc::new(|_| ()),
-            metrics: page(state, shown, self.github.clone(), hub),
+            metrics: page(state, shown, self.github.clone(), hub, retries),
             token: api.token,
             is_read_only: self.environment.own.is_read_only,
         });
         Tasks::default().spawn("targets", async move {
-            if let Err(error) = listen::serve_known(api.listener, routes, stopped(stop)).await {
+            let served = listen::serve_known(api.listener, routes, stopped(stop));
+            let served = tokio::select! {
+                biased;
+                served = served => served,
+                never = kept => match never {},
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "http failed");
             }
         })
+    }
+}
+
+/// Deletions that are tried again are looked at this often at most: less than the shortest wait.
+const RETRIES_PAUSE: Duration = Duration::from_millis(200);
+
+/// Counts them for ever.
+async fn keep(
+    retries: Arc<Mutex<Retries>>,
+    store: Store,
+    shown: watch::Receiver<Shown>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+) -> Infallible {
+    let mut changes = store.changes_all();
+    loop {
+        let targets = shown.borrow().targets.iter().map(|(pool, _)| pool.clone()).collect();
+        {
+            let mut known = retries.lock().unwrap_or_else(PoisonError::into_inner);
+            known.look(&store.pools(), &targets, clock());
+        }
+        tokio::time::sleep(RETRIES_PAUSE).await;
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -86,6 +121,7 @@ fn page(
     shown: watch::Receiver<Shown>,
     github: Arc<Github>,
     hub: watch::Receiver<Option<(f64, f64)>>,
+    retries: Arc<Mutex<Retries>>,
 ) -> Arc<dyn Fn() -> String + Send + Sync> {
     let scrapes = AtomicU64::new(0);
     Arc::new(move || {
@@ -98,7 +134,8 @@ fn page(
         };
         let shown = Shown {
             scrapes,
-            calls: shown_calls(github.calls()),
+            calls: github.shown_calls(),
+            retries: retries.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             limits: github.rate_limits().into_iter().map(limit).collect(),
             docker_hub: *hub.borrow(),
             ..shown.borrow().clone()

@@ -43,6 +43,7 @@ impl Sync {
             max_connections: environment.settings.max_connections,
             max_deleting: environment.settings.max_deleting,
             is_bounded: environment.own.is_bounded,
+            github_url: environment.settings.github_url.clone(),
             ..Shown::default()
         };
         Self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_controller::Controller;
+use fleetfoot_myshoes::environment::Switch;
 use fleetfoot_provisioner_shoes::{HostSettings, PluginHost, PluginOutput, ProcessModel};
 use fleetfoot_store::{NamedLock, Options, StateDir, Store, TargetsError};
 use tokio::sync::watch;
@@ -54,7 +55,7 @@ pub enum MyshoesError {
     },
     /// Webhook mode.
     #[error(
-        "SCALESET_ENABLED: webhook mode is not in this version, set it to true for scale set mode"
+        "SCALESET_ENABLED: webhook mode is not in this version: set it to true for scale set mode, or to false to serve only those targets whose own mode is scaleset"
     )]
     WebhookMode,
     /// Another process has the lock now.
@@ -73,15 +74,27 @@ impl Targets {
     /// Finds the plugin and reads the App's key; nobody is asked yet.
     pub(crate) async fn ready(environment: Environment) -> Result<Self, MyshoesError> {
         let settings = &environment.settings;
-        if !settings.scale_set.is_enabled {
-            return Err(MyshoesError::WebhookMode);
+        match settings.scale_set.switch {
+            Switch::On => tracing::info!("Scale set mode enabled"),
+            Switch::Off => {
+                tracing::info!("Scale set mode disabled (webhook mode)");
+                tracing::warn!(
+                    "webhook mode is not in this version: targets get machines only if their own mode is scaleset"
+                );
+            }
+            // Whoever only replaced the binary would see it run, and no job.
+            Switch::Unsaid => return Err(MyshoesError::WebhookMode),
         }
-        tracing::info!("Scale set mode enabled");
         let program = plugin::find(&environment).await?;
         let stores_tokens = environment.own.stores_tokens;
         let github = Github::new(&settings.github_url, &settings.app, stores_tokens)?;
         let host = PluginHost::new(host_settings(&environment, program));
         Ok(Self { environment, github: Arc::new(github), host })
+    }
+
+    /// Budgets and tokens, which pools of a configuration with the same App share.
+    pub(crate) fn shared(&self) -> fleetfoot_github::Shared {
+        self.github.shared()
     }
 
     /// Whether its variables name the store.
@@ -104,6 +117,16 @@ impl Targets {
             biased;
             opened = opened => opened,
             never = rest::standby(self.environment.own.standby_port) => match never? {},
+        }
+    }
+
+    /// What goes on now, in the original's words where it has them.
+    pub(crate) fn log_start(&self) {
+        match self.environment.settings.scale_set.switch {
+            Switch::On => tracing::info!("Starting in scale set mode"),
+            Switch::Off | Switch::Unsaid => {
+                tracing::info!("Starting in scale set mode for targets whose own mode it is");
+            }
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
+use fleetfoot_github::{
+    ConfigUrl, Connection, Credentials, Http, HttpSettings, Shared, TokenSource,
+};
 
 use crate::config::credentials::{ConnectionKey, Credential, CredentialSource, Resolved};
 
@@ -16,6 +18,7 @@ use super::WiringError;
 pub(super) struct Connections {
     https: BTreeMap<HttpKey, Http>,
     connections: BTreeMap<ConnectionKey, (Digest, Connection)>,
+    shared: Shared,
 }
 
 /// Of a credential, to know when it was replaced.
@@ -25,6 +28,11 @@ type Digest = [u8; 32];
 type HttpKey = (Option<std::path::PathBuf>, Option<String>, Option<String>);
 
 impl Connections {
+    /// From now on with what others of this process share, before the first connection.
+    pub(super) fn share(&mut self, shared: Shared) {
+        self.shared = shared;
+    }
+
     /// The connection of a resolved runner.
     pub(super) fn connection(&mut self, resolved: &Resolved) -> Result<Connection, WiringError> {
         let digest = digest(&resolved.credential);
@@ -43,6 +51,7 @@ impl Connections {
                 let settings = HttpSettings {
                     proxy: key.proxy.clone(),
                     extra_ca: key.ca_file.clone(),
+                    shared: self.shared.clone(),
                     ..HttpSettings::default()
                 };
                 let http = Http::new(settings).map_err(failed)?;

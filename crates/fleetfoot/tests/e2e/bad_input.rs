@@ -259,7 +259,7 @@ async fn a_clock_that_is_off() {
     };
     let settings = Settings { app: Some(app), clock_skew_s: 240, ..Settings::default() };
     let bed = Bed::with(settings).await;
-    std::fs::write(bed.path("key.pem"), private_key()).unwrap();
+    std::fs::write(bed.path("key.pem"), crate::harness::private_key()).unwrap();
     let top = format!(
         "github:\n  app:\n    id: 7\n    installation_id: 42\n    private_key_file: {}\n",
         bed.path("key.pem").display()
@@ -275,14 +275,6 @@ async fn a_clock_that_is_off() {
     bed.github.change(|settings| settings.clock_skew_s = 3600);
     let line = told(&bed).await;
     assert!(line.contains("clock is 60 min behind") && line.contains("set it right"), "{line}");
-}
-
-pub(crate) fn private_key() -> String {
-    use aws_lc_rs::encoding::AsDer as _;
-    use base64::Engine as _;
-    let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
-    let der = base64::engine::general_purpose::STANDARD.encode(key.as_der().unwrap().as_ref());
-    format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n")
 }
 
 /// The runner's directory is not there, the engine's socket is not, the image is not: the pool says so,

@@ -9,8 +9,9 @@ use fleetfoot_sim::{BoxState, Flavor, Installation, JobState, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Daemon, Engine, IMAGE, ORG, OwnMariaDb, eventually};
-use crate::myshoes::{Api, Database, Shoes, plugin};
+use crate::harness::{
+    Api, BOUND, Daemon, Database, Engine, IMAGE, ORG, OwnMariaDb, Shoes, eventually, plugin,
+};
 
 const LIMIT: usize = 4;
 const OTHER: &str = "beta";

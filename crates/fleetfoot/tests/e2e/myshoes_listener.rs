@@ -10,8 +10,7 @@ use fleetfoot_sim::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{BOUND, Daemon, ORG, PROGRAM, eventually};
-use crate::myshoes::{Api, Shoes, plugin};
+use crate::harness::{Api, BOUND, Daemon, ORG, PROGRAM, Shoes, eventually, plugin};
 
 const SET: &str = "myshoes-acme";
 /// Calls of a creation are over within ten seconds; the rest is for a busy machine.

@@ -5,8 +5,7 @@ use serde_json::Value;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection as _, Row as _};
 
-use crate::harness::{BOUND, ORG, eventually};
-use crate::myshoes::{Database, Shoes, plugin};
+use crate::harness::{BOUND, Database, ORG, Shoes, eventually, plugin};
 
 /// The process of the original, as far as its database sees it.
 struct Original {

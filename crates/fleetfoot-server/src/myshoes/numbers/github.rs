@@ -8,7 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Page, Shown, one};
+use super::Shown;
+use super::page::{Labels, Page, one};
 
 /// Upper ends of the buckets of durations, in seconds, as the original has them.
 pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -30,6 +31,8 @@ pub struct ShownCalls {
     pub errors: BTreeMap<&'static str, u64>,
     /// On the wire now.
     pub in_flight: u64,
+    /// Questions of this kind that were answered from memory, without a call.
+    pub hits: u64,
 }
 
 /// Durations of calls.
@@ -64,8 +67,6 @@ pub struct ShownLimit {
     /// Left in this one.
     pub remaining: u32,
 }
-
-type Labels = Vec<(&'static str, String)>;
 
 /// The same kinds of numbers under two sets of names and labels.
 #[derive(Default)]
@@ -102,7 +103,11 @@ impl Sums {
     fn write(&self, page: &mut Page, [requests, durations, errors, in_flight]: [&str; 4]) {
         let ended = self.ended.iter().map(|(labels, it)| (labels.clone(), float(it.count())));
         page.metric(requests, "counter", ended);
-        page.histogram(durations, &self.ended);
+        let ended = self.ended.iter().map(|(labels, it)| {
+            let buckets: &[u64] = &it.buckets;
+            (labels.clone(), buckets, it.sum)
+        });
+        page.histogram(durations, &BUCKETS, ended);
         let failed = self.errors.iter().map(|(labels, count)| (labels.clone(), float(*count)));
         page.metric(errors, "counter", failed);
         let open = self.in_flight.iter().map(|(labels, count)| (labels.clone(), float(*count)));
@@ -124,16 +129,17 @@ pub(super) fn write(page: &mut Page, shown: &Shown) {
         "myshoes_github_api_inflight",
     ];
     Sums::of(rest(), |call| ("path", call.path.clone())).write(page, names);
-    // Nothing is kept of an answer: each request that could be answered from a cache is a miss.
-    let mut misses: BTreeMap<Labels, u64> = BTreeMap::new();
+    let mut results: BTreeMap<Labels, u64> = BTreeMap::new();
     for call in rest().filter(|call| call.method == "GET") {
-        let mut labels = one("path", &call.path);
-        labels.extend([("method", call.method.clone()), ("result", "miss".to_owned())]);
-        let count: u64 = call.ended.values().map(ShownDurations::count).sum();
-        *misses.entry(labels).or_default() += count;
+        let asked: u64 = call.ended.values().map(ShownDurations::count).sum();
+        for (result, count) in [("hit", call.hits), ("miss", asked)] {
+            let mut labels = one("path", &call.path);
+            labels.extend([("method", call.method.clone()), ("result", result.to_owned())]);
+            *results.entry(labels).or_default() += count;
+        }
     }
-    let misses = misses.into_iter().map(|(labels, count)| (labels, float(count)));
-    page.metric("myshoes_github_api_cache_total", "counter", misses);
+    let results = results.into_iter().map(|(labels, count)| (labels, float(count)));
+    page.metric("myshoes_github_api_cache_total", "counter", results.filter(|(_, it)| *it > 0.0));
     let names = [
         "fleetfoot_github_requests_total",
         "fleetfoot_github_request_duration_seconds",
@@ -166,6 +172,7 @@ mod tests {
             ended: [("2xx", ShownDurations { buckets, sum: 12.5 })].into(),
             errors: [("canceled", 1)].into(),
             in_flight: 4,
+            hits: 9,
         };
         let service = ShownCalls {
             operation: "poll",
@@ -175,15 +182,16 @@ mod tests {
         };
         let limits = vec![ShownLimit { scope: "acme".to_owned(), limit: 5000, remaining: 17 }];
         let shown = Shown { calls: vec![call, service], limits, ..Shown::default() };
-        let mut page = Page(String::new());
+        let mut page = Page::default();
         write(&mut page, &shown);
-        let page = page.0;
+        let page = page.text();
         let path = "path=\"/orgs/{name}/actions/runners\",method=\"GET\"";
         for (kind, line) in [
             ("counter", format!("myshoes_github_api_requests_total{{{path},status_class=\"2xx\"}} 3")),
             ("counter", format!("myshoes_github_api_errors_total{{{path},error_type=\"canceled\"}} 1")),
             ("gauge", format!("myshoes_github_api_inflight{{{path}}} 4")),
             ("counter", format!("myshoes_github_api_cache_total{{{path},result=\"miss\"}} 3")),
+            ("counter", format!("myshoes_github_api_cache_total{{{path},result=\"hit\"}} 9")),
             ("gauge", "myshoes_memory_github_rate_limit_remaining{scope=\"acme\"} 17".to_owned()),
             ("gauge", "myshoes_memory_github_rate_limit_limiting{scope=\"acme\"} 5000".to_owned()),
             (

@@ -25,11 +25,14 @@ const SIZE: &str = "4xlarge";
 struct Times {
     settle: Duration,
     watch: Duration,
+    /// Each target's runners are listed once, 60 to 120 s after its start: a change is made after that.
+    calm: Duration,
 }
 
 pub(super) async fn measure(quick: bool) -> Result<Measured> {
-    let (count, settle, watch) = if quick { (50, 2, 3) } else { (1000, 15, 20) };
-    let times = Times { settle: Duration::from_secs(settle), watch: Duration::from_secs(watch) };
+    let (count, settle, watch, calm) = if quick { (50, 2, 3, 0) } else { (1000, 15, 20, 135) };
+    let seconds = Duration::from_secs;
+    let times = Times { settle: seconds(settle), watch: seconds(watch), calm: seconds(calm) };
     let mut stage = Stage::new().await?;
     let daemon = stage.start(&[]).await?;
     daemon.create(&scope(0)).await?;
@@ -50,6 +53,8 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
     polls(&stage, count).await?;
     base.daemon.stop().await?;
     let mut all = opened(&mut stage, count, times).await?;
+    note("targets ... until the first looks at runners are over");
+    tokio::time::sleep_until(all.opened + times.calm).await;
     let changed = change(&stage, &all.daemon, &last, count - 1, times).await?;
     all.daemon.quiet(BOUND).await?;
     let begun_us = now_us();
@@ -73,6 +78,7 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
         figure("created_p50", "ms", median(&each_ms)),
         figure("created_to_poll", "ms", created_to_poll),
         figure("changed_to_add", "ms", changed.to_add_ms),
+        figure("calls_without_a_change", "calls", changed.quiet_calls),
         figure("calls_of_a_change", "calls", changed.calls).goal("0"),
         figure("processor_of_a_change", "ms", changed.processor_ms),
     ]))
@@ -94,6 +100,7 @@ async fn polls(stage: &Stage, count: usize) -> Result<BoxState> {
 /// A daemon all of whose targets poll.
 struct Opened {
     daemon: Myshoes,
+    opened: Instant,
     open_s: f64,
     memory: Memory,
     processor_percent: f64,
@@ -103,13 +110,13 @@ async fn opened(stage: &mut Stage, count: usize, times: Times) -> Result<Opened>
     let began = Instant::now();
     let daemon = stage.start(&[]).await?;
     polls(stage, count).await?;
-    let open_s = began.elapsed().as_secs_f64();
+    let (open_s, opened) = (began.elapsed().as_secs_f64(), Instant::now());
     tokio::time::sleep(times.settle).await;
     let pid = daemon.pid()?;
     let memory = memory(pid)?;
     let used = used(pid, times.watch).await?;
     let processor_percent = used * 100.0 / times.watch.as_secs_f64();
-    Ok(Opened { daemon, open_s, memory, processor_percent })
+    Ok(Opened { daemon, opened, open_s, memory, processor_percent })
 }
 
 async fn used(pid: i32, watch: Duration) -> Result<f64> {
@@ -122,7 +129,9 @@ async fn used(pid: i32, watch: Duration) -> Result<f64> {
 struct Changed {
     /// From the request to the first machine as it is now.
     to_add_ms: f64,
-    /// Calls to GitHub besides polls.
+    /// Calls to GitHub besides polls, while nothing was changed for as long.
+    quiet_calls: f64,
+    /// Those above that number.
     calls: f64,
     /// Above what the time costs without a change.
     processor_ms: f64,
@@ -137,12 +146,18 @@ async fn change(
     times: Times,
 ) -> Result<Changed> {
     let pid = daemon.pid()?;
+    let first = calls(&stage.github.state());
     let idle = used(pid, times.watch).await?;
-    let calls = calls(&stage.github.state());
+    let quiet = calls(&stage.github.state());
     let begun_us = now_us();
     daemon.resize(id, &scope(target), SIZE).await?;
     let changing = used(pid, times.watch).await?;
-    let after = self::calls(&stage.github.state());
+    let after = calls(&stage.github.state());
+    let (quiet_calls, calls) = (difference(&first, &quiet), difference(&quiet, &after));
+    for (endpoint, count) in &calls {
+        note(&format!("targets ... {count} {endpoint:?} while one was changed"));
+    }
+    let (quiet_calls, calls): (usize, usize) = (quiet_calls.values().sum(), calls.values().sum());
     let before = stage.machines.added().len();
     let asked_us = now_us();
     stage.github.queue_jobs(&QueueJobs::for_scale_set(scope(target), set(target), 1, JOB_MS));
@@ -154,14 +169,27 @@ async fn change(
     ensure!(begun_us <= asked_us, "the clock went back");
     Ok(Changed {
         to_add_ms: apart_ms(asked_us, added.received_us),
-        calls: number(after.saturating_sub(calls)),
+        quiet_calls: number(quiet_calls),
+        calls: number(calls.saturating_sub(quiet_calls)),
         processor_ms: (changing - idle).max(0.0) * 1000.0,
     })
 }
 
 /// What was asked of GitHub besides polls.
-fn calls(state: &BoxState) -> usize {
-    let requests: &BTreeMap<Endpoint, u64> = &state.requests;
-    let besides = requests.iter().filter(|(endpoint, _)| **endpoint != Endpoint::GetMessage);
-    besides.map(|(_, count)| usize::try_from(*count).unwrap_or(usize::MAX)).sum()
+fn calls(state: &BoxState) -> BTreeMap<Endpoint, usize> {
+    let besides = state.requests.iter().filter(|(endpoint, _)| **endpoint != Endpoint::GetMessage);
+    let counted =
+        besides.map(|(endpoint, count)| (*endpoint, usize::try_from(*count).unwrap_or(usize::MAX)));
+    counted.collect()
+}
+
+/// What was asked from one look to the next.
+fn difference(
+    before: &BTreeMap<Endpoint, usize>,
+    after: &BTreeMap<Endpoint, usize>,
+) -> BTreeMap<Endpoint, usize> {
+    let more = after.iter().map(|(endpoint, count)| {
+        (*endpoint, count.saturating_sub(before.get(endpoint).copied().unwrap_or(0)))
+    });
+    more.filter(|(_, count)| *count > 0).collect()
 }

@@ -2,12 +2,15 @@
 
 mod bed;
 mod daemon;
+mod database;
 mod engine;
 mod gate;
+mod gateway;
 mod hypervisor;
 mod left;
 mod mariadb;
 mod sampler;
+mod shoes;
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,11 +19,14 @@ use tokio::time::Instant;
 
 pub(crate) use bed::{Bed, ORG, PROGRAM};
 pub(crate) use daemon::Daemon;
+pub(crate) use database::Database;
 pub(crate) use engine::{Engine, IMAGE, OwnEngine, Recorder, host_programs};
 pub(crate) use gate::Gate;
+pub(crate) use gateway::Gateway;
 pub(crate) use hypervisor::{BOOT_BOUND, Hypervisor};
 pub(crate) use mariadb::OwnMariaDb;
 pub(crate) use sampler::{Sampler, shims};
+pub(crate) use shoes::{Api, Shoes, plugin, private_key};
 
 /// How long one thing may take before a test gives up: generous, since the machine may be busy.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);

@@ -1,0 +1,254 @@
+//! The binary as `myshoes`: what it is started with, by its own variables or beside the pools of a file.
+
+use fleetfoot_sim::{BoxState, Installation};
+use serde_json::json;
+
+use crate::harness::{Api, BOUND, Gateway, ORG, Shoes, eventually, plugin};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn github_decides_what_may_be_a_target() {
+    let Some(plugin) = plugin() else { return };
+    let mut selected = Installation::new(78, "some");
+    selected.repositories = Some(vec!["some/app".to_owned()]);
+    let mut suspended = Installation::new(79, "asleep");
+    suspended.is_suspended = true;
+    let mut person = Installation::new(80, "person");
+    person.is_user = true;
+    let mut powerless = Installation::new(81, "powerless");
+    powerless.permissions = Some([("actions".to_owned(), "read".to_owned())].into());
+    // The first one's name begins as another one's.
+    let all = vec![
+        Installation::new(76, "acm"),
+        Installation::new(77, ORG),
+        selected,
+        suspended,
+        person,
+        powerless,
+    ];
+    let shoes = Shoes::with(plugin, all).await;
+    let (daemon, api) = shoes.started().await;
+    let not_installed = "failed to check to install GitHub Apps. Are you installed?";
+    let invalid = "github scope is invalid (maybe, repository is not found)";
+    assert_eq!(api.refused("nobody").await, not_installed);
+    assert_eq!(api.refused("some/other").await, not_installed);
+    assert_eq!(api.refused("asleep").await, not_installed);
+    assert_eq!(api.refused("person").await, invalid);
+    assert_eq!(api.refused("acme/a/b").await, invalid);
+    let runners = "failed to get list of registered runners (maybe, invalid scope or token?)";
+    assert_eq!(api.refused("powerless").await, runners);
+    assert!(daemon.stderr().contains("permission=organization_self_hosted_runners"));
+    for scope in ["acme/app", "Some/App"] {
+        api.create(scope, "nano").await;
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mistake_is_one_line_that_names_its_variable() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await;
+    for (name, value, part) in [
+        ("PORT", Some("abc"), "PORT: `abc` is no port"),
+        ("GITHUB_APP_ID", None, "GITHUB_APP_ID: is not set"),
+        ("GITHUB_APP_SECRET", Some(""), "GITHUB_APP_SECRET: is not set"),
+        ("GITHUB_PRIVATE_KEY_BASE64", Some("%%"), "GITHUB_PRIVATE_KEY_BASE64: is not base64"),
+        ("GITHUB_URL", Some("ftp://x"), "GITHUB_URL: `ftp://x` is no address"),
+        ("PLUGIN", Some("/does/not/exist"), "unsupported fetch schema (scheme: )"),
+        ("SCALESET_MAX_RUNNERS", Some("x"), "SCALESET_MAX_RUNNERS: `x` is no whole number"),
+        ("PLUGIN_SHA256", Some(&"0".repeat(64)), "PLUGIN_SHA256: "),
+        ("STANDBY_PORT", Some("x"), "STANDBY_PORT: `x` is no port"),
+        ("MYSQL_URL", Some("u@/d?tls=my-own"), "MYSQL_URL: `tls=my-own` cannot be used"),
+    ] {
+        let output = shoes.ends(name, value).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        let errors: Vec<&str> = text.lines().filter(|line| line.contains(part)).collect();
+        assert_eq!((output.status.code(), errors.len()), (Some(1), 1), "{name}: {text}");
+        assert!(!text.contains("panicked") && text.lines().count() <= 4, "{text}");
+    }
+    assert_eq!(shoes.calls(), Vec::<String>::new());
+}
+
+/// A server that gives out a plugin, and what it was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_is_downloaded_whole() {
+    let Some(plugin) = plugin() else { return };
+    let bytes = std::fs::read(&plugin).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut line = vec![0; 4096];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut line).await.unwrap();
+            let there = line[..read].starts_with(b"GET /files/my-shoes ");
+            let status = if there { "200 OK" } else { "404 Not Found" };
+            let length = if there { bytes.len() } else { 0 };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            );
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await;
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes[..length]).await;
+        }
+    });
+    let shoes = Shoes::new(format!("http://{address}/files/my-shoes")).await;
+    let output = shoes.ends("PLUGIN", Some(&format!("http://{address}/none"))).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("PLUGIN: failed to download") && text.contains("404"), "{text}");
+    let shoes = shoes.with_variable("PLUGIN_OUTPUT", "plugins");
+    std::fs::create_dir(shoes.bed.path("plugins")).unwrap();
+    let (daemon, api) = shoes.started().await;
+    api.create(ORG, "nano").await;
+    shoes.sets("the scale set", |state| state.scale_sets.len() == 1).await;
+    shoes.queue(ORG, "myshoes-acme", 1, 20);
+    shoes.bed.all_succeeded(1, BOUND).await;
+    assert!(shoes.bed.path("plugins").join("my-shoes").is_file());
+    daemon.stop().await;
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_of_a_file_and_targets_are_served_by_one_daemon() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await;
+    let bed = &shoes.bed;
+    // The original's environment file, but for what is written in the configuration.
+    let mut lines = String::new();
+    for (name, value) in shoes.command().as_std().get_envs() {
+        let (name, value) = (name.to_str().unwrap(), value.unwrap_or_default().to_str().unwrap());
+        let is_ours = matches!(name, "PATH" | "HOME" | "TMPDIR" | "STATE_DIRECTORY");
+        if !is_ours && name != "SCALESET_ENABLED" {
+            lines.push_str(&format!("{name}=\"{value}\"\n"));
+        }
+    }
+    std::fs::write(bed.path("myshoes.env"), lines).unwrap();
+    let top = format!(
+        "myshoes:\n  env_file: {}\n  variables:\n    SCALESET_ENABLED: true\n    SCALESET_MAX_RUNNERS: 3\n",
+        bed.path("myshoes.env").display()
+    );
+    let text = |limit: u32| bed.config(&top, &[("linux", limit)], &bed.process());
+    bed.write(&text(1));
+    let file = bed.config_file();
+    let output = bed.cli(&["check", "--offline", "--config", file.to_str().unwrap()]).await;
+    let checked = String::from_utf8(output.stdout).unwrap();
+    let plan = "targets of myshoes: REST API on 127.0.0.1:0, plugin ";
+    assert!(checked.contains(plan) && checked.contains("up to 3 each"), "{checked}");
+    let start = || {
+        let mut command = bed.command();
+        command.current_dir(bed.path(".")).args(["run", "--config"]).arg(bed.config_file());
+        bed.daemon(command)
+    };
+    let mut daemon = start();
+    daemon.ready().await;
+    let api = Api::told_by(&daemon).await;
+    let target = api.create(ORG, "nano").await;
+    bed.queue("linux", 1, 3_000);
+    shoes.queue(ORG, "myshoes-acme", 1, 3_000);
+    bed.running(2).await;
+    assert_eq!(shoes.count("add"), 1);
+    let session = |state: &BoxState| {
+        let set = state.scale_set(ORG, "myshoes-acme").unwrap();
+        state.sessions.iter().find(|it| it.scale_set_id == set.id).map(|it| it.id.clone())
+    };
+    let before = session(&bed.github.state());
+    // Read again with another limit: the targets do not notice, and a change of a target leaves the file's alone.
+    bed.write(&text(2));
+    daemon.logs("configuration applied").await;
+    assert_eq!(session(&bed.github.state()), before);
+    let path = format!("/target/{}", target["id"].as_str().unwrap());
+    api.post(&path, &json!({ "scope": ORG, "resource_type": "large" })).await;
+    bed.queue("linux", 2, 50);
+    shoes.queue(ORG, "myshoes-acme", 2, 50);
+    bed.all_succeeded(6, BOUND).await;
+    assert_eq!(session(&bed.github.state()), before);
+    // A target that would have the name of a pool of the file is told of.
+    let both = bed.config(&top, &[("linux", 1), ("myshoes-acme-app", 1)], &bed.process());
+    bed.write(&both);
+    daemon.logs_where("pool is added", |line| line["pool"] == "myshoes-acme-app").await;
+    let (status, app) =
+        api.post("/target", &json!({ "scope": "acme/app", "resource_type": "nano" })).await;
+    assert_eq!(status, 201, "{app}");
+    eventually("the reason", BOUND, || async {
+        let status = bed.status().await;
+        let aside = status["set_aside"].as_array()?.clone();
+        aside.iter().any(|it| it["name"] == "myshoes-acme-app").then_some(())
+    })
+    .await;
+    // Both go on after a restart.
+    daemon.kill().await;
+    let mut daemon = start();
+    daemon.ready().await;
+    bed.queue("linux", 1, 50);
+    shoes.queue(ORG, "myshoes-acme", 1, 50);
+    bed.all_succeeded(8, BOUND).await;
+    shoes.nothing_left().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_github_under_a_path_is_asked_under_it_and_nowhere_else() {
+    let Some(plugin) = plugin() else { return };
+    let mut selected = Installation::new(78, "some");
+    selected.repositories = Some(vec!["some/app".to_owned()]);
+    let shoes = Shoes::with(plugin, vec![Installation::new(77, ORG), selected]).await;
+    let gateway = Gateway::start(&shoes.bed.github.url(), "/dev/git").await;
+    // A slash at its end is no other address.
+    let shoes = shoes.with_variable("GITHUB_URL", &format!("{}/", gateway.url));
+    let (daemon, api) = shoes.started().await;
+    let organization = api.create(ORG, "nano").await;
+    api.create("some/app", "micro").await;
+    shoes.queue(ORG, "myshoes-acme", 2, 50);
+    shoes.queue("some/app", "myshoes-some-app", 1, 50);
+    shoes.bed.all_succeeded(3, BOUND).await;
+    shoes.nothing_left().await;
+    api.delete(&organization).await;
+    shoes.sets("one scale set", |state| state.scale_sets.len() == 1).await;
+    assert_eq!(gateway.beside(), Vec::<String>::new());
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_and_targets_of_one_app_have_one_token() {
+    use base64::Engine as _;
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await;
+    let bed = &shoes.bed;
+    let key = shoes.command().as_std().get_envs().find_map(|(name, value)| {
+        (name == "GITHUB_PRIVATE_KEY_BASE64").then(|| value.unwrap().to_owned())
+    });
+    let key = base64::engine::general_purpose::STANDARD.decode(key.unwrap().as_encoded_bytes());
+    std::fs::write(bed.path("app.pem"), key.unwrap()).unwrap();
+    let app = format!(
+        "    github:\n      app:\n        id: 4711\n        installation_id: 77\n        private_key_file: {}\n",
+        bed.path("app.pem").display()
+    );
+    bed.write(&bed.config("", &[("linux", 1)], &format!("{app}{}", bed.process())));
+    let mut command = shoes.command();
+    command.arg("--config").arg(bed.config_file());
+    let daemon = bed.daemon(command);
+    let api = Api::of(&daemon).await;
+    api.create(ORG, "nano").await;
+    bed.queue("linux", 1, 50);
+    shoes.queue(ORG, "myshoes-acme", 1, 50);
+    bed.all_succeeded(2, BOUND).await;
+    let tokens = bed.github.state().requests[&fleetfoot_sim::Endpoint::AccessToken];
+    assert_eq!(tokens, 1, "both sides share it");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_needs_most_of_a_minute_is_waited_for() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await.with_variable("TEST_START_MS", "50000");
+    let (daemon, api) = shoes.started().await;
+    api.create(ORG, "nano").await;
+    shoes.queue(ORG, "myshoes-acme", 3, 50);
+    // Nobody waits with it: the API answers, and the listener polls.
+    shoes.sets("a poll", |state| state.summary.polls == 1).await;
+    api.create("acme/app", "nano").await;
+    assert_eq!(shoes.calls(), Vec::<String>::new());
+    shoes.bed.all_succeeded(3, 2 * BOUND).await;
+    shoes.nothing_left().await;
+    let starts = shoes.calls().iter().filter(|line| line.ends_with(" start")).count();
+    assert_eq!((starts, shoes.count("add")), (1, 3), "{:?}", shoes.calls());
+    daemon.stop().await;
+}
