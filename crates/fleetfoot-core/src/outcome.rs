@@ -14,7 +14,7 @@ pub struct Exit {
 }
 
 /// The runner's exit code when GitHub takes no runner of its version any more (actions/runner, `run.sh` with
-/// `ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE`, which every backend sets).
+/// `ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE`, which a backend sets wherever the runner's environment is its own).
 const RUNNER_TOO_OLD: i32 = 7;
 
 impl Exit {
@@ -49,7 +49,7 @@ pub enum FailureKind {
 impl FailureKind {
     /// Whether the pool's circuit counts it.
     #[must_use]
-    pub fn counts_against_pool(self) -> bool {
+    pub(crate) fn counts_against_pool(self) -> bool {
         #[cfg(feature = "faults")]
         if fleetfoot_faults::Defect::CountOutageAsFailure.is_planted() {
             return true;

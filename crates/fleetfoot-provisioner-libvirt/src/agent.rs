@@ -94,6 +94,9 @@ pub(crate) async fn ping(talk: &Connection, domain: &Domain) -> Result<(), Agent
     ask(talk, domain, &json!({ "execute": "guest-ping" }), PING_MAX).await.map(drop)
 }
 
+/// With it GitHub's runner ends with code 7 when it is too old, and not with 0 as after a job.
+const TELLS_OLD: &str = "ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE";
+
 /// The command that starts the runner: by the wrapper, or as the original has it. A wrapper sets the clock first, if
 /// it is given one: a call of its own would wait for the guest's `hwclock`.
 pub(crate) fn runner_command(
@@ -117,7 +120,7 @@ pub(crate) fn runner_command(
             let clock = clock.unwrap_or_default();
             let script = format!(
                 "{clock}{PREPARE}; umask 077; echo $$ > $d/pid; IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; \
-                 export ACTIONS_RUNNER_INPUT_JITCONFIG; \"$0\" </dev/null >$d/log 2>&1; c=$?; \
+                 export ACTIONS_RUNNER_INPUT_JITCONFIG {TELLS_OLD}=1; \"$0\" </dev/null >$d/log 2>&1; c=$?; \
                  echo $c > $d/exit.new; mv $d/exit.new $d/exit; exit $c"
             );
             json!({ "path": "/bin/sh", "arg": ["-c", script, runner] })
@@ -125,7 +128,8 @@ pub(crate) fn runner_command(
         (JitDelivery::Input | JitDelivery::Seed, true) => {
             let runner = runner.replace('\'', "''");
             let script = format!(
-                "$env:ACTIONS_RUNNER_INPUT_JITCONFIG=[Console]::In.ReadLine(); & '{runner}'; exit $LASTEXITCODE"
+                "$env:ACTIONS_RUNNER_INPUT_JITCONFIG=[Console]::In.ReadLine(); $env:{TELLS_OLD}='1'; & '{runner}'; \
+                 exit $LASTEXITCODE"
             );
             json!({ "path": "powershell.exe", "arg": ["-NoProfile", "-NonInteractive", "-Command", script] })
         }
@@ -275,6 +279,34 @@ mod tests {
             let input = command["arguments"]["input-data"].as_str().unwrap();
             assert_eq!(BASE64.decode(input).unwrap(), b"c2VjcmV0\n");
         }
+    }
+
+    /// By the guest's own shell, with a runner as old as can be.
+    #[test]
+    fn a_runner_that_is_too_old_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let runner = dir.path().join("run.sh");
+        let old = format!("#!/bin/sh\n[ \"${TELLS_OLD}\" = 1 ] && exit 7\nexit 0\n");
+        std::fs::write(&runner, old).unwrap();
+        std::fs::set_permissions(&runner, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let mut pool = LibvirtPool::new("/base.qcow2");
+        pool.runner_cmd = runner.display().to_string();
+        let command = runner_command(&pool, &jit(), None);
+        let script = command["arguments"]["arg"][1].as_str().unwrap();
+        let kept = dir.path().join("kept");
+        let script = script.replace("/run/fleetfoot", &kept.display().to_string());
+        assert!(script.contains(&kept.display().to_string()), "{script}");
+        #[expect(clippy::disallowed_methods, reason = "a guest's shell")]
+        let mut shell = std::process::Command::new("/bin/sh");
+        let shell =
+            shell.args(["-c", &script, &pool.runner_cmd]).stdin(std::process::Stdio::null());
+        // Without an input `read` fails, and the wrapper goes on.
+        assert_eq!(shell.status().unwrap().code(), Some(7));
+        assert_eq!(std::fs::read_to_string(kept.join("exit")).unwrap().trim(), "7");
+        pool.runner_cmd = r"C:\actions-runner\run.cmd".to_owned();
+        let command = runner_command(&pool, &jit(), None)["arguments"]["arg"].to_string();
+        assert!(command.contains(&format!("$env:{TELLS_OLD}='1'")), "{command}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub(crate) const NOT_INHERITED: [&str; 6] = [
 
 /// Takes the JIT config from its standard input. The runner's own arguments are seen inside the machine only, whose one job may
 /// read them.
-const FROM_STDIN: &str = "IFS= read -r jit && exec \"$0\" --jitconfig \"$jit\" </dev/null";
+const FROM_STDIN: &str = "IFS= read -r jit && export ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1 && \
+     exec \"$0\" --jitconfig \"$jit\" </dev/null";
 
 /// A command to start `program`; the one place that makes them.
 #[expect(clippy::disallowed_methods, reason = "a backend starts programs; this one does it here")]

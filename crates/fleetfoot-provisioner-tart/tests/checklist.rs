@@ -120,6 +120,21 @@ async fn by_standard_input_no_argument_holds_the_credential() {
     provisioner.delete(&spec.name).await.unwrap();
 }
 
+/// `run.sh` ends with 0 whatever happened, unless it is told to say that it is too old.
+#[tokio::test]
+async fn a_runner_that_is_too_old_says_so() {
+    let bench = Bench::new();
+    let spec = spec("macos-0123abcd");
+    let provisioner = bench.provisioner();
+    provisioner.create(&spec, None).await.unwrap();
+    let old = "[ \"$ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE\" = 1 ] && exit 7; exit 0";
+    provisioner.launch(&spec, &handle(), &jit(old)).await.unwrap();
+    let state = state_of(&*provisioner, &spec.name, ended).await;
+    let EnvironmentState::Ended(exit) = state else { panic!("{state:?}") };
+    assert!(exit.is_of_old_runner(), "{exit:?}");
+    provisioner.delete(&spec.name).await.unwrap();
+}
+
 /// Item 63.
 #[tokio::test]
 async fn mounts_come_before_the_name_in_their_order() {
