@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_provisioner::{
-    EnvironmentState, ErrorKind, Event, InstanceName, Provisioner, Severity,
+    Deletion, EnvironmentState, ErrorKind, Event, InstanceName, Provisioner, Severity,
 };
 use fleetfoot_provisioner_docker::image;
 use fleetfoot_provisioner_docker::{
@@ -149,6 +149,46 @@ async fn the_exit_of_an_adopted_container_is_seen() {
         };
         assert_eq!(exit.code, Some(6), "{kind}");
         after.delete(&spec.name).await.unwrap();
+    }
+}
+
+/// Somebody else's `rm -f`, or the engine's own removal: the end is told, stopping it is no failure, and so is stopping what
+/// never was.
+#[tokio::test]
+async fn stopping_what_somebody_else_removed_is_done_already() {
+    for kind in ["docker", "podman"] {
+        let Some(socket) = support::socket(kind) else { continue };
+        let engine = support::engine(&socket).await;
+        support::import(&engine).await;
+        let provisioner = provisioner(&engine, pool());
+        let mut events = provisioner.watch().await.unwrap();
+        let (running, ended, never) = (spec(21), spec(22), spec(23));
+        provisioner.create(&running, Some(&script("while :; do sleep 1; done"))).await.unwrap();
+        provisioner.create(&ended, Some(&script("exit 3"))).await.unwrap();
+        let mut told = std::collections::BTreeSet::new();
+        for spec in [&ended, &running] {
+            // The second one is removed while it runs, the first one after its end was told.
+            if spec.name == running.name {
+                let path = format!("/v1.41/containers/{}?force=1", running.name);
+                assert_eq!(raw(&socket, "DELETE", &path, "").await.0 / 100, 2, "{kind}");
+            }
+            while !told.contains(&spec.name) {
+                match tokio::time::timeout(BOUND, events.next()).await.expect("no event").unwrap() {
+                    Event::Ended { name, .. } => drop(told.insert(name)),
+                    Event::Resynced => {}
+                }
+            }
+        }
+        let path = format!("/v1.41/containers/{}?force=1", ended.name);
+        assert_eq!(raw(&socket, "DELETE", &path, "").await.0 / 100, 2, "{kind}");
+        for spec in [&running, &ended, &never] {
+            assert_eq!(inspect(&socket, &spec.name).await.0, 404, "{kind}");
+            let deletion = provisioner.delete(&spec.name).await.unwrap();
+            assert_eq!(deletion, Deletion::WasAbsent, "{kind}");
+        }
+        let left = provisioner.list().await.unwrap().environments;
+        let names = [&running.name, &ended.name, &never.name];
+        assert!(left.iter().all(|it| !names.contains(&&it.name)), "{kind}: {left:?}");
     }
 }
 

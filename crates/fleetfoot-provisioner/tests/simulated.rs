@@ -200,6 +200,23 @@ async fn a_dropped_create_lands_late() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_answer_comes_after_the_deed() {
+    let engine = SimulatedEngine::new();
+    engine.add_rule(Rule::once(Operation::Create, Fault::LateAnswer(Duration::from_secs(30))));
+    let provisioner = SimulatedProvisioner::new(&engine, installation(), Binding::SingleStep);
+    let (spec, jit) = (spec("pool-1"), jit("wait|"));
+    let began = tokio::time::Instant::now();
+    let create = provisioner.create(&spec, Some(&jit));
+    let seen = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        provisioner.list().await.unwrap().environments.len()
+    };
+    let (created, seen) = tokio::join!(create, seen);
+    created.unwrap();
+    assert_eq!((seen, began.elapsed()), (1, Duration::from_secs(30)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn faults_follow_their_rules() {
     let engine = SimulatedEngine::new();
     let provisioner = SimulatedProvisioner::new(&engine, installation(), Binding::SingleStep);

@@ -17,6 +17,7 @@ mod engine;
 
 mod chaos;
 mod clocks;
+mod early;
 mod failures;
 mod gate;
 mod landings;

@@ -278,6 +278,11 @@ impl SimulatedEngine {
                     let lost = request.error(ErrorKind::Unanswered, "the answer was lost");
                     engine.act(request).and(Err(lost))
                 }
+                Some(Fault::LateAnswer(after)) => {
+                    let answer = engine.act(request);
+                    tokio::time::sleep(after).await;
+                    answer
+                }
                 Some(Fault::LandLate(after)) => {
                     tokio::time::sleep(after).await;
                     let _ = engine.act(request);

@@ -73,6 +73,8 @@ pub enum Fault {
     Hang,
     /// It happens, but the answer is lost.
     LostAnswer,
+    /// It happens at once; the answer comes after this time.
+    LateAnswer(Duration),
     /// No answer comes; it happens after this time, whether or not the caller still waits.
     LandLate(Duration),
 }
