@@ -5,6 +5,12 @@ class Fleetfoot < Formula
   version "@VERSION@"
   license "Apache-2.0"
 
+  on_macos do
+    depends_on arch: :arm64
+    url "https://github.com/fleetfoot/fleetfoot/releases/download/v@VERSION@/fleetfoot_@VERSION@_darwin_arm64.tar.gz"
+    sha256 "@SHA256_DARWIN@"
+  end
+
   on_linux do
     on_intel do
       url "https://github.com/fleetfoot/fleetfoot/releases/download/v@VERSION@/fleetfoot_@VERSION@_linux_amd64.tar.gz"

@@ -35,34 +35,64 @@
 //! Where none is writable the limits are not enforced and `check` names them. Processes that try to escape are caught by
 //! the cgroup, or without one by the shim as their subreaper.
 //!
+//! It is a backend of Linux. Elsewhere the room has the same names, so that a Mac's program compiles, and
+//! [`ProcessHost::open`] says so.
+//!
 //! What this room does not know: GitHub, the store, the controller, any other backend.
 //!
 //! Where to start: [`ProcessProvisioner`], then `directory` (what is on disk) and `life` (what it means).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+#[cfg(target_os = "linux")]
 mod archive;
+#[cfg(target_os = "linux")]
 mod cgroup;
+#[cfg(target_os = "linux")]
 mod check;
+#[cfg(target_os = "linux")]
 mod copy;
+#[cfg(target_os = "linux")]
 mod create;
+#[cfg(target_os = "linux")]
 mod directory;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
 mod failure;
+#[cfg(target_os = "linux")]
 mod host;
+#[cfg(target_os = "linux")]
 mod layout;
+#[cfg(target_os = "linux")]
 mod leftovers;
+#[cfg(target_os = "linux")]
 mod life;
+#[cfg(target_os = "linux")]
 mod locks;
+#[cfg(target_os = "linux")]
 mod logs;
 mod pool;
+#[cfg(target_os = "linux")]
 mod proc;
+#[cfg(target_os = "linux")]
 mod program;
+#[cfg(target_os = "linux")]
 mod provisioner;
+#[cfg(target_os = "linux")]
 mod remove;
+#[cfg(target_os = "linux")]
 mod sandbox;
+#[cfg(target_os = "linux")]
 pub mod shim;
+#[cfg(target_os = "linux")]
 mod stop;
+#[cfg(target_os = "linux")]
 mod watch;
 
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{HostError, ProcessHost, ProcessProvisioner, shim};
+#[cfg(target_os = "linux")]
 pub use host::{HostError, ProcessHost};
 pub use pool::{BubblewrapSettings, ProcessPool, RunnerSource, Sandbox};
+#[cfg(target_os = "linux")]
 pub use provisioner::ProcessProvisioner;

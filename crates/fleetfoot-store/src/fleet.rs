@@ -26,9 +26,14 @@ impl Ticks {
 
     /// The time since the machine was started, sleep and frozen processes included.
     #[must_use]
-    pub fn since_boot() -> Self {
+    pub(crate) fn since_boot() -> Self {
         Self::new(|| {
-            let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            #[cfg(target_os = "linux")]
+            let clock = rustix::time::ClockId::Boottime;
+            // A Mac's goes on while it sleeps.
+            #[cfg(not(target_os = "linux"))]
+            let clock = rustix::time::ClockId::Monotonic;
+            let time = rustix::time::clock_gettime(clock);
             time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
         })
     }

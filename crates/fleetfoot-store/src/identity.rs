@@ -10,7 +10,24 @@ use std::path::Path;
 /// # Errors
 /// When the kernel does not tell.
 pub fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    #[cfg(target_os = "linux")]
+    let told = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    #[cfg(not(target_os = "linux"))]
+    let told = session_of_this_boot()?;
+    Ok(told.trim().to_owned())
+}
+
+/// A Mac's kernel tells it by `sysctl` alone.
+#[cfg(not(target_os = "linux"))]
+fn session_of_this_boot() -> io::Result<String> {
+    #[expect(clippy::disallowed_methods, reason = "a number of the kernel's, read once")]
+    let mut command = std::process::Command::new("/usr/sbin/sysctl");
+    let output = command.args(["-n", "kern.bootsessionuuid"]).output()?;
+    let told = String::from_utf8(output.stdout).map_err(io::Error::other)?;
+    if !output.status.success() || told.trim().is_empty() {
+        return Err(io::Error::other("sysctl does not tell the id of this boot"));
+    }
+    Ok(told)
 }
 
 /// Writes a file so that a crash leaves the old content or the new one, and nothing between.

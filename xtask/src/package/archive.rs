@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::contents::Arch;
 use super::{Job, output, quiet};
@@ -43,6 +43,13 @@ pub(super) fn make(job: &Job, arch: Arch, binary: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
+/// An archive of the same layout, for Macs, which was made on one.
+pub(super) fn of_a_mac(job: &Job, made: &Path) -> Result<PathBuf> {
+    let archive = job.out.join(format!("fleetfoot_{}_darwin_arm64.tar.gz", job.version));
+    fs::copy(made, &archive).with_context(|| format!("cannot copy {}", made.display()))?;
+    Ok(archive)
+}
+
 /// `checksums.txt`, as sha256sum writes and checks it.
 pub(super) fn checksums(job: &Job, made: &[PathBuf]) -> Result<()> {
     let names = made.iter().filter_map(|path| path.file_name());
@@ -55,12 +62,14 @@ pub(super) fn formula(job: &Job) -> Result<()> {
     let sums = fs::read_to_string(job.out.join("checksums.txt"))?;
     let mut text = fs::read_to_string("packaging/homebrew/fleetfoot.rb")?;
     text = text.replace("@VERSION@", &job.version);
-    for arch in Arch::ALL {
-        let name = format!("linux_{}.tar.gz", arch.deb());
-        let line = sums.lines().find(|line| line.ends_with(&name));
+    for (name, place) in [
+        ("linux_amd64.tar.gz", "@SHA256_AMD64@"),
+        ("linux_arm64.tar.gz", "@SHA256_ARM64@"),
+        ("darwin_arm64.tar.gz", "@SHA256_DARWIN@"),
+    ] {
+        let line = sums.lines().find(|line| line.ends_with(name));
         if let Some(sum) = line.and_then(|line| line.split_whitespace().next()) {
-            let place = format!("@SHA256_{}@", arch.deb().to_uppercase());
-            text = text.replace(&place, sum);
+            text = text.replace(place, sum);
         }
     }
     Ok(fs::write(job.out.join("fleetfoot.rb"), text)?)

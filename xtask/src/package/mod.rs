@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// A static binary for an architecture, amd64=PATH or arm64=PATH; without any, both are built
     #[arg(long, value_name = "ARCH=PATH")]
     binary: Vec<String>,
+    /// The tar archive for Macs, which is made on one
+    #[arg(long, value_name = "FILE")]
+    mac: Option<PathBuf>,
     /// Where packages go
     #[arg(long, default_value = "target/packages")]
     out: PathBuf,
@@ -67,6 +70,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             fs::remove_dir_all(&stage)?;
         }
         made.push(archive::make(&job, *arch, binary)?);
+    }
+    if let Some(mac) = &args.mac {
+        made.push(archive::of_a_mac(&job, mac)?);
     }
     archive::checksums(&job, &made)?;
     archive::formula(&job)?;
