@@ -39,6 +39,7 @@ mkdir -p "$root/opt/runner" "$root/etc/fleetfoot" "$root/etc/systemd/system/flee
 cp "$BINARY" "$root/usr/bin/fleetfoot"
 cp "$BINARY" "$root/opt/runner/run.sh"
 cp "$HERE/systemd/fleetfoot.service" "$root/etc/systemd/system/"
+cp "$HERE/config/fleetfoot.yml" "$root/etc/shipped.yml"
 cp "$DIR/trial.sh" "$root/etc/fleetfoot/"
 grep -q ^fleetfoot: "$root/etc/passwd" || useradd -R "$root" -r -M -d /var/lib/fleetfoot fleetfoot
 cat >"$root/etc/systemd/system/box.service" <<'U'
@@ -122,6 +123,17 @@ systemctl start fleetfoot.service || fail "start with token_file"
 level "token_file: not ready" 'status | grep -q ready,'
 systemctl stop fleetfoot.service
 echo "ok: token_file"
+
+# As installed, without runners: a few starts, then systemd leaves it alone. In the unit they are 5 s apart.
+cp /etc/shipped.yml /etc/fleetfoot/fleetfoot.yml
+drop_in 'RestartSec=100ms'
+systemctl reset-failed fleetfoot.service
+! systemctl start fleetfoot.service 2>/dev/null || fail "it starts without runners"
+level "it restarts for ever" '[ "$(systemctl show -P ActiveState fleetfoot)" = failed ]'
+grep -q "runners" /srv/daemon || fail "it does not say what is missing"
+tried=$(systemctl show -P NRestarts fleetfoot)
+[ "$tried" -ge 5 ] && [ "$tried" -le 10 ] || fail "it was started $tried times again"
+echo "ok: without runners it gives up"
 echo PASSED
 T
 

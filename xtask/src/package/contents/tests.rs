@@ -86,10 +86,13 @@ fn packages_hold_what_is_listed_and_nothing_else() {
         }
     }
     made.push(archive::make(&job, Arch::Amd64, &binary).unwrap());
+    made.push(archive::of_a_mac(&job, &binary).unwrap());
     archive::checksums(&job, &made).unwrap();
     archive::formula(&job).unwrap();
     let formula = fs::read_to_string(out.join("fleetfoot.rb")).unwrap();
-    assert!(!formula.contains("@VERSION@") && !formula.contains("@SHA256_AMD64@"));
+    for place in ["@VERSION@", "@SHA256_AMD64@", "@SHA256_DARWIN@"] {
+        assert!(!formula.contains(place), "{place}");
+    }
     fs::remove_dir_all(out).unwrap();
 }
 
@@ -155,6 +158,31 @@ fn units_pass_systemd_analyze_and_keep_running_jobs() {
         // It exits with 0 and a warning for keys that it does not know.
         assert_eq!(String::from_utf8_lossy(&said.stderr), "");
         assert!(said.status.success());
+    }
+}
+
+/// D-30: with a file that can never work, systemd stops trying: so many starts, as far apart as the unit has it, fit into the
+/// interval of the limit.
+#[test]
+fn units_give_up_after_some_failed_starts() {
+    at_root();
+    for product in Product::ALL {
+        let name = product.name();
+        let unit = fs::read_to_string(format!("packaging/systemd/{name}.service")).unwrap();
+        let value = |key: &str| {
+            let line = unit.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+            let line = line.unwrap_or_else(|| panic!("{name} lacks {key}"));
+            let (number, unit) = line.split_at(line.trim_end_matches(char::is_alphabetic).len());
+            let scale = match unit {
+                "" | "s" => 1,
+                "min" => 60,
+                other => panic!("{key}: {other}"),
+            };
+            number.parse::<u64>().unwrap() * scale
+        };
+        let (burst, apart) = (value("StartLimitBurst"), value("RestartSec"));
+        assert!(burst * apart * 2 < value("StartLimitIntervalSec"), "{name}: {burst} x {apart} s");
+        assert!(burst >= 5, "{name} gives up too early for an engine that starts slowly");
     }
 }
 
@@ -236,7 +264,9 @@ fn the_dockerfile_needs_only_the_archive() {
     assert_eq!(copies, ["fleetfoot /usr/bin/fleetfoot"]);
     assert!(lines.iter().all(|line| !line.starts_with("RUN") && !line.starts_with("ADD")));
     let formula = fs::read_to_string("packaging/homebrew/fleetfoot.rb").unwrap();
-    for part in ["bin.install \"fleetfoot\"", "on_intel", "on_arm", "service do", "test do"] {
+    for part in
+        ["bin.install \"fleetfoot\"", "on_macos", "on_intel", "on_arm", "service do", "test do"]
+    {
         assert!(formula.contains(part), "the formula lacks {part}");
     }
     let count = |word: &str| formula.lines().filter(|line| line.trim_end().ends_with(word)).count();
