@@ -61,9 +61,10 @@ impl Clock {
         Self::new(system_wall_ms(), Wall::System)
     }
 
-    /// A clock that begins at `start`, for worlds with a time of their own; its wall never steps.
+    /// A clock that begins at `start`; its wall never steps.
+    #[cfg(test)]
     #[must_use]
-    pub fn starting_at(start: Timestamp) -> Self {
+    pub(crate) fn starting_at(start: Timestamp) -> Self {
         Self::with_wall(start, Arc::default())
     }
 

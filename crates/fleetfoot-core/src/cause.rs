@@ -105,7 +105,7 @@ impl Reason {
 
     /// It may lead a running instance to the gate. Only GitHub's consent, or an opened gate, leads further.
     #[must_use]
-    pub fn ends_running(self) -> bool {
+    pub(crate) fn ends_running(self) -> bool {
         matches!(
             self,
             Self::OperatorForce

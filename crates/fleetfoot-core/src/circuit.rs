@@ -3,13 +3,13 @@
 use crate::time::{Span, Timestamp};
 
 /// Failures in a row before the circuit opens: a few may be chance.
-pub const FAILURES_BEFORE_OPEN: u32 = 3;
+pub(crate) const FAILURES_BEFORE_OPEN: u32 = 3;
 
 /// The first wait; it doubles with each further failure.
-pub const FIRST_WAIT: Span = Span::seconds(5);
+pub(crate) const FIRST_WAIT: Span = Span::seconds(5);
 
 /// The longest wait.
-pub const LONGEST_WAIT: Span = Span::minutes(5);
+pub(crate) const LONGEST_WAIT: Span = Span::minutes(5);
 
 /// The circuit's memory. Closed = starts freely; open = waits; half open = tries a few.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -10,13 +10,13 @@ use crate::time::{Span, Timestamp};
 pub const ASSIGNED_ITEMS_HOLD: Span = Span::minutes(2);
 
 /// How long a job that certainly ran is taken off GitHub's level when no newer word of GitHub comes.
-pub const SPENT_HOLD: Span = Span::minutes(5);
+pub(crate) const SPENT_HOLD: Span = Span::minutes(5);
 
 /// Instances whose job is over, remembered at most; beyond it the oldest are counted by GitHub's level again.
 pub const SPENT_MAX: usize = 10_000;
 
 /// How long a finished job is remembered against messages that come again.
-pub const FINISHED_HOLD: Span = Span::minutes(10);
+pub(crate) const FINISHED_HOLD: Span = Span::minutes(10);
 
 /// Finished jobs remembered at most.
 pub const FINISHED_MAX: usize = 128;

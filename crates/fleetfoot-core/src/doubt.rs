@@ -31,7 +31,7 @@ pub fn distrust_pool(state: &mut PoolState, now: Timestamp) {
 ///
 /// What was never registered may be registered by now, so nothing of it goes but through the gate; what was
 /// only begun is not gone on with, because its name may have been used up.
-pub fn distrust(row: &mut Instance, now: Timestamp) {
+pub(crate) fn distrust(row: &mut Instance, now: Timestamp) {
     if row.registration == Registration::None {
         row.registration = Registration::Requested;
     }

@@ -17,19 +17,19 @@ use crate::sizing::Sizing;
 use crate::time::{Span, Timestamp};
 
 /// A completed job's environment may take this long to end by itself.
-pub const JOB_DONE_GRACE: Span = Span::seconds(15);
+pub(crate) const JOB_DONE_GRACE: Span = Span::seconds(15);
 
 /// The same where nobody is told of its end: its slot is not held for longer than a runner takes to leave.
-pub const JOB_DONE_GRACE_UNWATCHED: Span = Span::seconds(5);
+pub(crate) const JOB_DONE_GRACE_UNWATCHED: Span = Span::seconds(5);
 
 /// A running or idle runner is looked up at GitHub this often.
-pub const VERIFY_PERIOD: Span = Span::minutes(10);
+pub(crate) const VERIFY_PERIOD: Span = Span::minutes(10);
 
 /// A runner past half of its `boot_timeout` is looked up this often.
-pub const BOOT_VERIFY_PERIOD: Span = Span::seconds(15);
+pub(crate) const BOOT_VERIFY_PERIOD: Span = Span::seconds(15);
 
 /// A runner that GitHub could not be asked about by the end of its `boot_timeout` is waited for this much longer.
-pub const BOOT_UNSEEN_MAX: Span = Span::minutes(1);
+pub(crate) const BOOT_UNSEEN_MAX: Span = Span::minutes(1);
 
 /// The state of something all pools depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

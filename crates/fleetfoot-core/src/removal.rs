@@ -10,7 +10,7 @@ use crate::outcome::{Exit, FailureKind, Outcome};
 use crate::time::{Span, Timestamp};
 
 /// An ended environment of which nobody knows whether a job ran counts as serving this long at most (11.5).
-pub const UNDECIDED_HOLD: Span = Span::seconds(60);
+pub(crate) const UNDECIDED_HOLD: Span = Span::seconds(60);
 
 /// A call that timed out may land later by as much as its own bound: evidence of absence is taken twice,
 /// further apart than this (11.1).
@@ -61,7 +61,7 @@ pub fn may_still_land(instance: &Instance) -> bool {
 
 /// The environment ended, no job is known, and GitHub was not asked yet whether its one job ran.
 #[must_use]
-pub fn is_undecided(instance: &Instance, demand: &Demand, now: Timestamp) -> bool {
+pub(crate) fn is_undecided(instance: &Instance, demand: &Demand, now: Timestamp) -> bool {
     instance.is_unasked()
         && instance.phase_since.age(now) < UNDECIDED_HOLD
         && demand.stated_at <= instance.phase_since

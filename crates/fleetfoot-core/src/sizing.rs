@@ -6,7 +6,7 @@ use crate::time::{Span, Timestamp};
 
 /// An instance that GitHub is asked about may have one of the jobs that its level counts; that is reckoned with for so
 /// long. Then a job that waits is worth a runner too many.
-pub const ASKED_HOLD: Span = Span::minutes(10);
+pub(crate) const ASKED_HOLD: Span = Span::minutes(10);
 
 /// The head count of a pool at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,14 +88,14 @@ impl Sizing {
 
     /// Instances beyond what is wanted, those that nobody asked a JIT config for yet.
     #[must_use]
-    pub fn surplus_unbound(&self) -> u32 {
+    pub(crate) fn surplus_unbound(&self) -> u32 {
         let wanted = self.wanted.saturating_sub(self.bound()).saturating_add(self.floor);
         self.unbound.saturating_sub(wanted)
     }
 
     /// Instances beyond what is wanted, those that have a registration or ask for one.
     #[must_use]
-    pub fn surplus_bound(&self) -> u32 {
+    pub(crate) fn surplus_bound(&self) -> u32 {
         self.bound().saturating_sub(self.wanted)
     }
 

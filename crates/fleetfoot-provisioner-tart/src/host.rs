@@ -116,7 +116,7 @@ impl TartHost {
     }
 
     /// Names an image of a configuration: whatever its name looks like, it is no leftover.
-    pub fn protect_image(&self, image: &str) {
+    pub(crate) fn protect_image(&self, image: &str) {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned());
     }
 

@@ -50,7 +50,7 @@ impl Shelf {
 
     /// The version that a place leads to, if something is there.
     #[must_use]
-    pub fn version_at(&self, place: &Path) -> Option<String> {
+    pub(crate) fn version_at(&self, place: &Path) -> Option<String> {
         let release = fs::canonicalize(place).ok().filter(|path| path.is_dir())?;
         let name = release.file_name()?.to_str()?;
         is_version(name).then(|| name.to_owned())

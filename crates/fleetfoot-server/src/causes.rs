@@ -13,10 +13,10 @@ pub const NO_DAEMON: &str = "no_daemon";
 pub const ELSEWHERE: &str = "elsewhere";
 
 /// The code of a pool that nobody serves at the moment.
-pub const UNSERVED: &str = "unserved";
+pub(crate) const UNSERVED: &str = "unserved";
 
 /// The code of a pool whose host has no controller that answers.
-pub const HOST_UNREACHABLE: &str = "host_unreachable";
+pub(crate) const HOST_UNREACHABLE: &str = "host_unreachable";
 
 /// Why a pool that is not served here is not.
 pub(crate) fn of_owner(owner: &OwnerInfo) -> Vec<CauseInfo> {

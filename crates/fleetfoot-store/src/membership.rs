@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_core::{Candidacy, Fleet, InstallationId, Ownership, PoolName, PoolState, Span};
-use fleetfoot_ordered::watch;
 use tokio::sync::oneshot;
 
 use crate::compare;
@@ -217,22 +216,10 @@ impl Store {
         member.owned().contains_key(pool).then(|| member.left())
     }
 
-    /// The pools that are ours as far as we know, whether or not the leases lapsed.
-    #[must_use]
-    pub fn owned_pools(&self) -> Vec<PoolName> {
-        self.member().map(|member| member.owned().keys().cloned().collect()).unwrap_or_default()
-    }
-
     /// Everybody, as of the last heartbeat.
     #[must_use]
     pub fn fleet(&self) -> Arc<Fleet> {
         self.member().map(|member| member.fleet.borrow().clone()).unwrap_or_default()
-    }
-
-    /// Ticks with every heartbeat.
-    #[must_use]
-    pub fn fleet_changes(&self) -> Option<watch::Receiver<Arc<Fleet>>> {
-        self.member().map(|member| member.fleet.subscribe())
     }
 
     /// Reads everybody from the database.

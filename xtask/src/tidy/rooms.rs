@@ -85,8 +85,32 @@ pub(super) struct Metadata {
 struct Package {
     name: String,
     license: Option<String>,
+    description: Option<String>,
+    repository: Option<String>,
+    readme: Option<String>,
+    keywords: Vec<String>,
+    categories: Vec<String>,
+    /// An empty list: nowhere.
+    publish: Option<Vec<String>>,
     manifest_path: String,
     dependencies: Vec<Dependency>,
+}
+
+impl Package {
+    /// What a registry shows of it, and is not there.
+    fn unsaid(&self) -> Vec<&'static str> {
+        if self.publish.as_ref().is_some_and(Vec::is_empty) {
+            return Vec::new();
+        }
+        let said = [
+            ("description", self.description.is_some()),
+            ("repository", self.repository.is_some()),
+            ("readme", self.readme.is_some()),
+            ("keywords", !self.keywords.is_empty()),
+            ("categories", !self.categories.is_empty()),
+        ];
+        said.into_iter().filter(|(_, is_said)| !is_said).map(|(what, _)| what).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -121,6 +145,9 @@ pub(super) fn check(metadata: &Metadata) -> Vec<String> {
         }
         if package.license.as_deref() != Some("Apache-2.0") {
             findings.push(format!("{}: the licence is not Apache-2.0", package.name));
+        }
+        for what in package.unsaid() {
+            findings.push(format!("{}: has no {what}, and is to be published", package.name));
         }
         let manifest = std::fs::read_to_string(&package.manifest_path).unwrap_or_default();
         if !manifest.contains("[lints]\nworkspace = true") {

@@ -74,7 +74,7 @@ impl Instance {
     /// It was taken up, or its start was cut off, and GitHub was asked and did not answer yet whether it has a job:
     /// what GitHub's level counts may be that job.
     #[must_use]
-    pub fn is_asked_about(&self) -> bool {
+    pub(crate) fn is_asked_about(&self) -> bool {
         self.phase == Phase::Stopping
             && matches!(self.reason, Some(Reason::Stray | Reason::Interrupted))
             && self.may_run()
@@ -84,13 +84,13 @@ impl Instance {
 
     /// Its environment ended and something of it is left at the backend.
     #[must_use]
-    pub fn is_remains(&self) -> bool {
+    pub(crate) fn is_remains(&self) -> bool {
         self.phase == Phase::Stopping && self.environment == Environment::Ended
     }
 
     /// Its environment ended, no job is known, and GitHub was not asked yet whether its one job ran (11.5).
     #[must_use]
-    pub fn is_unasked(&self) -> bool {
+    pub(crate) fn is_unasked(&self) -> bool {
         self.phase == Phase::Stopping
             && matches!(self.environment, Environment::Ended | Environment::Gone)
             && !self.had_job()

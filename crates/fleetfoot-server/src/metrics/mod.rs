@@ -150,7 +150,7 @@ impl Metrics {
     }
 
     /// An instance's life ended; `outcome` is a word of a closed set.
-    pub fn instance_closed(&self, pool: &PoolName, outcome: &'static str) {
+    pub(crate) fn instance_closed(&self, pool: &PoolName, outcome: &'static str) {
         let pool = pool.as_str().to_owned();
         self.within(|| {
             metrics::counter!("fleetfoot_instances_closed_total", "pool" => pool, "outcome" => outcome)
@@ -203,7 +203,7 @@ impl Metrics {
     }
 
     /// A leg of the way from a queued job to its start took this long.
-    pub fn queue_to_start(&self, pool: &PoolName, leg: Leg, took: Span) {
+    pub(crate) fn queue_to_start(&self, pool: &PoolName, leg: Leg, took: Span) {
         let pool = pool.as_str().to_owned();
         self.within(|| {
             metrics::histogram!("fleetfoot_queue_to_start_seconds", "pool" => pool, "leg" => leg.as_str())

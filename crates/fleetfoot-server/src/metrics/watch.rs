@@ -94,7 +94,7 @@ impl Watch {
     }
 
     /// A job is over. Its start may have come and gone between two looks.
-    pub fn job_over(&self, pool: &PoolName, job: Option<&FinishedJob>, start_known: bool) {
+    pub(crate) fn job_over(&self, pool: &PoolName, job: Option<&FinishedJob>, start_known: bool) {
         if let Some(job) = job.filter(|_| !start_known) {
             self.started(pool, &job.job);
         }
@@ -102,7 +102,7 @@ impl Watch {
     }
 
     /// An instance is closed, as the history has it.
-    pub fn instance_closed(&self, pool: &PoolName, outcome: &'static str) {
+    pub(crate) fn instance_closed(&self, pool: &PoolName, outcome: &'static str) {
         self.metrics.instance_closed(pool, outcome);
     }
 }

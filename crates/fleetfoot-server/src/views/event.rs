@@ -7,7 +7,7 @@ use super::time::rfc3339;
 
 /// One event.
 #[must_use]
-pub fn event_info(event: &Event) -> EventInfo {
+pub(crate) fn event_info(event: &Event) -> EventInfo {
     let values: Vec<String> =
         event.fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let message = if values.is_empty() {

@@ -8,13 +8,13 @@ use super::time::rfc3339;
 
 /// An instance that is not closed.
 #[must_use]
-pub fn instance_status(state: &PoolState, instance: &Instance) -> InstanceStatus {
+pub(crate) fn instance_status(state: &PoolState, instance: &Instance) -> InstanceStatus {
     with_job(instance, job_of(state, instance))
 }
 
 /// An instance of the history.
 #[must_use]
-pub fn closed_status(instance: &Instance) -> InstanceStatus {
+pub(crate) fn closed_status(instance: &Instance) -> InstanceStatus {
     with_job(instance, instance.job.as_ref().map(|id| bare(id, instance)))
 }
 
@@ -86,7 +86,7 @@ pub fn outcome(outcome: &Outcome) -> String {
 
 /// The end of a life as a word of a closed set, for metrics.
 #[must_use]
-pub fn outcome_word(outcome: &Outcome) -> &'static str {
+pub(crate) fn outcome_word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Completed { .. } => "completed",
         Outcome::Failed { .. } => "failed",

@@ -7,7 +7,7 @@ use super::time::rfc3339;
 
 /// A job that the store holds.
 #[must_use]
-pub fn job_info(job: &Job, config_url: &str) -> JobInfo {
+pub(crate) fn job_info(job: &Job, config_url: &str) -> JobInfo {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     JobInfo {
         id: job.id.as_str().to_owned(),
@@ -23,7 +23,7 @@ pub fn job_info(job: &Job, config_url: &str) -> JobInfo {
 
 /// The job of an instance: its row, or its id alone once GitHub called it completed.
 #[must_use]
-pub fn job_of(state: &PoolState, instance: &Instance) -> Option<JobInfo> {
+pub(crate) fn job_of(state: &PoolState, instance: &Instance) -> Option<JobInfo> {
     let id = instance.job.as_ref()?;
     Some(match state.jobs.get(id) {
         Some(job) => job_info(job, &state.pool.config_url),

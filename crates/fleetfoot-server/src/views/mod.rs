@@ -24,10 +24,11 @@ use fleetfoot_store::{Behind, Membership};
 use crate::causes;
 
 pub use discrepancy::discrepancies;
-pub use event::event_info;
-pub use instance::{closed_status, instance_status, outcome, outcome_word};
-pub use job::{job_info, job_of};
-pub use pool::{causes_of, pool_status};
+pub(crate) use event::event_info;
+pub use instance::outcome;
+pub(crate) use instance::{closed_status, instance_status, outcome_word};
+pub(crate) use job::{job_info, job_of};
+pub(crate) use pool::pool_status;
 
 /// Everything that can be shown of one moment.
 #[derive(Debug, Clone)]
@@ -76,7 +77,7 @@ impl Snapshot {
 
     /// What the controller says of one pool; of a pool it has not begun with yet, an opening one.
     #[must_use]
-    pub fn pool_health(&self, name: &PoolName) -> Option<Arc<PoolHealth>> {
+    pub(crate) fn pool_health(&self, name: &PoolName) -> Option<Arc<PoolHealth>> {
         let health = self.health.as_ref()?;
         Some(health.pools.get(name).cloned().unwrap_or_default())
     }
@@ -110,20 +111,20 @@ impl Snapshot {
 
     /// One instance as the API shows it.
     #[must_use]
-    pub fn instance_status(&self, state: &PoolState, instance: &Instance) -> InstanceStatus {
+    pub(crate) fn instance_status(&self, state: &PoolState, instance: &Instance) -> InstanceStatus {
         let unreachable = self.owner(&state.pool.name).is_some_and(|it| it.host_bound && !it.alive);
         InstanceStatus { unreachable, ..instance_status(state, instance) }
     }
 
     /// All pools, by name.
     #[must_use]
-    pub fn pool_list(&self) -> Vec<PoolStatus> {
+    pub(crate) fn pool_list(&self) -> Vec<PoolStatus> {
         self.pools.values().map(|state| self.pool(state)).collect()
     }
 
     /// All instances that are not closed, by pool and name.
     #[must_use]
-    pub fn instance_list(&self) -> Vec<InstanceStatus> {
+    pub(crate) fn instance_list(&self) -> Vec<InstanceStatus> {
         let of_pool = |state: &Arc<PoolState>| {
             let of_one = |instance: &Arc<_>| self.instance_status(state, instance);
             state.instances.values().map(of_one).collect::<Vec<_>>()

@@ -15,7 +15,11 @@ use crate::causes;
 
 /// One pool; `health` is there when a daemon runs it.
 #[must_use]
-pub fn pool_status(state: &PoolState, health: Option<&PoolHealth>, now: Timestamp) -> PoolStatus {
+pub(crate) fn pool_status(
+    state: &PoolState,
+    health: Option<&PoolHealth>,
+    now: Timestamp,
+) -> PoolStatus {
     let pool = &state.pool;
     let count = |phases: &[Phase]| {
         let matching = state.instances.values().filter(|instance| phases.contains(&instance.phase));
@@ -67,7 +71,7 @@ fn runner(release: &RunnerRelease) -> Option<RunnerInfo> {
 
 /// Why a pool does not serve at once: from the running controller, or from the store alone.
 #[must_use]
-pub fn causes_of(state: &PoolState, health: Option<&PoolHealth>, now: Timestamp) -> Vec<CauseInfo> {
+fn causes_of(state: &PoolState, health: Option<&PoolHealth>, now: Timestamp) -> Vec<CauseInfo> {
     if let Some(health) = health {
         return causes::of_pool(health);
     }

@@ -100,7 +100,7 @@ pub fn find(snapshot: &Snapshot, subject: &str) -> Vec<Found> {
 
 /// The finished job is one that `subject` names.
 #[must_use]
-pub fn names_finished(subject: &str, job: &FinishedJob) -> bool {
+pub(crate) fn names_finished(subject: &str, job: &FinishedJob) -> bool {
     let (kind, word) = split(subject);
     kind.is_none_or(|kind| kind == Subject::Job) && names(word, &job.job)
 }

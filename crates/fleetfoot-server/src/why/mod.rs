@@ -18,8 +18,9 @@ use fleetfoot_store::FinishedJob;
 use crate::views::Snapshot;
 use crate::views::time::{rfc3339, span};
 
-pub use find::{Found, find, names_finished};
-pub use reasons::why_removed;
+pub(crate) use find::names_finished;
+pub use find::{Found, find};
+pub(crate) use reasons::why_removed;
 
 /// Why something of the present is as it is.
 #[must_use]
@@ -35,7 +36,7 @@ pub fn answer(snapshot: &Snapshot, found: &Found, events: Vec<EventInfo>) -> Why
 
 /// Why a pool that is wanted is not served at all.
 #[must_use]
-pub fn answer_set_aside(subject: &str, reason: &str) -> Why {
+pub(crate) fn answer_set_aside(subject: &str, reason: &str) -> Why {
     Why {
         subject: subject.to_owned(),
         kind: Subject::Pool,
@@ -47,7 +48,7 @@ pub fn answer_set_aside(subject: &str, reason: &str) -> Why {
 
 /// What became of an instance that is closed.
 #[must_use]
-pub fn answer_closed(instance: &Instance, now: Timestamp, events: Vec<EventInfo>) -> Why {
+pub(crate) fn answer_closed(instance: &Instance, now: Timestamp, events: Vec<EventInfo>) -> Why {
     Why {
         subject: instance.name.as_str().to_owned(),
         kind: Subject::Runner,
@@ -59,7 +60,7 @@ pub fn answer_closed(instance: &Instance, now: Timestamp, events: Vec<EventInfo>
 
 /// What became of a job that is over.
 #[must_use]
-pub fn answer_finished(
+pub(crate) fn answer_finished(
     snapshot: &Snapshot,
     job: &FinishedJob,
     ran_on: Option<&Instance>,

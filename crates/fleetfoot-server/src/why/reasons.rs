@@ -4,7 +4,7 @@ use fleetfoot_core::Reason;
 
 /// Why an instance is removed, as a clause after "because".
 #[must_use]
-pub fn why_removed(reason: Reason) -> &'static str {
+pub(crate) fn why_removed(reason: Reason) -> &'static str {
     match reason {
         Reason::Withdrawn => "it was not wanted any more before its runner was started",
         Reason::Surplus => "it was idle beyond `min_idle` for longer than `idle_timeout`",
