@@ -143,3 +143,33 @@ fn components_task(args: &ComponentsArgs) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every `cargo xtask …` of a page is one of ours, in blocks and between backquotes.
+    #[test]
+    fn the_commands_of_the_pages_are_ours() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+        for directory in ["docs", "docs/decisions", "docs/conformance"] {
+            let entries = std::fs::read_dir(root.join(directory)).unwrap().flatten();
+            pages.extend(entries.map(|entry| entry.path()).filter(|path| path.is_file()));
+        }
+        let mut count = 0;
+        for page in pages {
+            let text = std::fs::read_to_string(&page).unwrap();
+            for rest in text.split("cargo xtask ").skip(1) {
+                let line = rest.split(['`', '\n', '#']).next().unwrap_or_default();
+                let words = line.split_whitespace();
+                let words = std::iter::once("xtask").chain(words);
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{}: cargo xtask {line}: {error}", page.display());
+                }
+                count += 1;
+            }
+        }
+        assert!(count > 15, "{count}");
+    }
+}

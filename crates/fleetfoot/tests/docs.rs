@@ -213,16 +213,41 @@ fn every_number_is_in_the_page_of_operations() {
     assert!(count > 20, "{count}");
 }
 
+/// A heading's anchor, as GitHub and mdBook make it.
+fn anchors(text: &str) -> Vec<String> {
+    let mut in_block = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        in_block ^= line.trim_start().starts_with("```");
+        let heading = line.trim_start_matches('#');
+        if in_block || heading.len() == line.len() || !heading.starts_with(' ') {
+            continue;
+        }
+        let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+        let plain: String = heading.trim().to_lowercase().chars().filter(kept).collect();
+        found.push(plain.replace(' ', "-"));
+    }
+    found
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     for (path, text) in pages() {
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = target.split('#').next().unwrap_or_default();
-            if file.is_empty() || file.contains("://") {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            if file.contains("://") {
                 continue;
             }
-            let place = path.parent().unwrap().join(file);
+            let place = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
             assert!(place.exists(), "{}: there is no {target}", path.display());
+            if !anchor.is_empty() {
+                let there = anchors(&std::fs::read_to_string(&place).unwrap());
+                let is_there = there.iter().any(|it| it == anchor);
+                assert!(is_there, "{}: {target} has only {there:?}", path.display());
+            }
         }
     }
 }
@@ -246,4 +271,161 @@ fn the_page_of_operations_shows_the_shipped_unit() {
     let units = blocks(&read("docs/operations.md"), "ini");
     let shipped = read("packaging/systemd/fleetfoot.service");
     assert!(units.iter().any(|unit| unit.trim() == shipped.trim()), "docs/operations.md is older");
+}
+
+/// A fenced block: where it begins, what it says it is, its lines.
+struct Block {
+    place: String,
+    language: String,
+    text: String,
+}
+
+fn all_blocks() -> Vec<Block> {
+    let mut out = Vec::new();
+    for (path, text) in pages() {
+        let mut open: Option<Block> = None;
+        for (number, line) in text.lines().enumerate() {
+            match (line.trim_start().strip_prefix("```"), &mut open) {
+                (Some(_), Some(_)) => out.extend(open.take()),
+                (Some(word), None) => {
+                    let place = format!("{}:{}", path.display(), number + 1);
+                    let language = word.trim().to_owned();
+                    open = Some(Block { place, language, text: String::new() });
+                }
+                (None, Some(block)) => block.text += &format!("{line}\n"),
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{}: a block has no end", path.display());
+    }
+    out
+}
+
+/// What a block is decides how it is checked, so each says it; what is in none of these languages is `text`.
+#[test]
+fn every_block_is_what_it_says() {
+    for Block { place, language, text } in all_blocks() {
+        match language.as_str() {
+            // `every_yaml_example_is_a_configuration`, `every_command_is_one`, the unit and the compiler see to these.
+            "yaml" | "sh" | "ini" | "rust" => {}
+            // A workflow: GitHub's, not ours.
+            "yml" => assert!(text.contains("runs-on: "), "{place}"),
+            "json" => {
+                let whole = serde_json::from_str::<Value>(&text);
+                assert!(whole.is_ok(), "{place}: {whole:?}");
+            }
+            "toml" => assert!(text.starts_with('['), "{place}"),
+            "dockerfile" => assert!(text.starts_with("FROM "), "{place}"),
+            // What somebody saw who typed the first line.
+            "console" => assert!(text.starts_with("$ "), "{place}"),
+            "text" => {}
+            other => panic!("{place}: `{other}` is no language of ours"),
+        }
+    }
+}
+
+/// The shapes that scripts rely on are the ones of the types that answer.
+#[test]
+fn the_json_of_the_pages_has_the_shapes_of_the_program() {
+    /// Whether every key of one is in the other, at every depth.
+    fn keys(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                map.iter().map(|(key, value)| (key.clone(), keys(value))).collect()
+            }
+            Value::Array(list) => list.iter().map(keys).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Value::Null,
+        }
+    }
+    let page = read("docs/exit-codes-and-json.md");
+    let examples: Vec<Value> =
+        blocks(&page, "json").iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let with = |key: &str| {
+        let found = examples.iter().find(|value| value.get(key).is_some());
+        found.unwrap_or_else(|| panic!("no example has `{key}`")).clone()
+    };
+    let status = with("pools");
+    let read_back: fleetfoot_api::Status = serde_json::from_value(status.clone()).unwrap();
+    assert_eq!(keys(&serde_json::to_value(read_back).unwrap()), keys(&status));
+    let why = with("subject");
+    let read_back: fleetfoot_api::Why = serde_json::from_value(why.clone()).unwrap();
+    assert_eq!(keys(&serde_json::to_value(read_back).unwrap()), keys(&why));
+    let error = with("error");
+    let read_back: fleetfoot_api::ErrorBody = serde_json::from_value(error.clone()).unwrap();
+    assert_eq!(keys(&serde_json::to_value(read_back).unwrap()), keys(&error));
+    for text in blocks(&read("docs/box.md"), "json") {
+        let fault: Result<fleetfoot_sim::Fault, _> = serde_json::from_str(&text);
+        assert!(fault.is_ok(), "{text}: {fault:?}");
+    }
+}
+
+/// The commands of a shell's block, continued lines as one, without their comments.
+fn commands(block: &str) -> Vec<String> {
+    let joined = block.replace("\\\n", " ");
+    let lines = joined.lines().map(|line| line.split(" #").next().unwrap_or(line).trim());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// What our command line says to these words; what only lacks a value or an argument is one of our commands, too.
+fn refusal(line: &str) -> Option<String> {
+    let words = line.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+    let error = fleetfoot::cli::parse(words.map(std::ffi::OsString::from)).err()?;
+    let text = error.to_string();
+    let lacks = ["required", "a value is", "a command is missing"];
+    (!lacks.iter().any(|part| text.contains(part))).then_some(text)
+}
+
+/// In the shell's language, and every line of ours is one that the program takes. `e2e::pages` runs them.
+#[test]
+fn every_command_is_one() {
+    #[expect(clippy::disallowed_methods, reason = "a shell reads, and runs nothing")]
+    let shell = || std::process::Command::new("bash");
+    let mut count = 0;
+    for Block { place, text, .. } in all_blocks().into_iter().filter(|it| it.language == "sh") {
+        let read = shell().args(["-n", "-c", &text]).output().unwrap();
+        assert!(read.status.success(), "{place}: {}", String::from_utf8_lossy(&read.stderr));
+        for line in commands(&text) {
+            let line = line.strip_prefix("sudo ").unwrap_or(&line);
+            let line = line.strip_prefix("-u fleetfoot ").unwrap_or(line);
+            let line = line.replacen("cargo run --release -- ", "fleetfoot ", 1);
+            if !line.starts_with("fleetfoot ") {
+                continue;
+            }
+            // What the shell does with it is the shell's.
+            let ours = line.split(['>', '&', '|']).next().unwrap_or_default();
+            if let Some(text) = refusal(ours) {
+                panic!("{place}: {line}: {text}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count}");
+}
+
+/// `fleetfoot …` between backquotes is a command, too.
+#[test]
+fn every_command_in_a_sentence_is_one() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        let mut in_block = false;
+        for line in text.lines() {
+            in_block ^= line.trim_start().starts_with("```");
+            if in_block {
+                continue;
+            }
+            // Between the first and the second backquote, the third and the fourth.
+            for span in line.split('`').skip(1).step_by(2) {
+                let is_hidden = span.starts_with("fleetfoot __") || span.contains('…');
+                let other = ["fleetfoot outrunner", "fleetfoot myshoes"];
+                if !span.starts_with("fleetfoot ") || is_hidden || other.contains(&span) {
+                    continue;
+                }
+                if let Some(text) = refusal(span) {
+                    panic!("{}: {span}: {text}", path.display());
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 40, "{count}");
 }

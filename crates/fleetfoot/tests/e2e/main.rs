@@ -28,6 +28,7 @@ mod myshoes_listener;
 mod myshoes_original;
 mod myshoes_start;
 mod outrunner;
+mod pages;
 mod process;
 mod releases;
 mod reload;
