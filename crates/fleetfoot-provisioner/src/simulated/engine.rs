@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 
-use super::faults::{Fault, Latency, Operation, Rule};
+use super::faults::{Fault, Latency, Rule};
 use super::request::{Answer, Request};
 use super::state::{Call, Change, Environment, State};
 use crate::error::{BackendError, ErrorKind};
@@ -203,28 +203,6 @@ impl SimulatedEngine {
     #[must_use]
     pub fn jit(&self, name: &InstanceName) -> Option<JitConfig> {
         self.state().environments.get(name).and_then(|it| it.jit.clone())
-    }
-
-    /// The most environments of `pool` that lived (made or running) at one time.
-    #[must_use]
-    pub fn peak(&self, pool: &PoolName) -> usize {
-        self.state().peaks.get(pool).copied().unwrap_or(0)
-    }
-
-    /// The calls received, oldest first (the last 200,000).
-    #[must_use]
-    pub fn calls(&self) -> Vec<Call> {
-        self.state().calls.iter().cloned().collect()
-    }
-
-    /// When the first `create` of `name` was received.
-    #[must_use]
-    pub fn create_received(&self, name: &InstanceName) -> Option<Call> {
-        let state = self.state();
-        let mut calls = state.calls.iter();
-        calls
-            .find(|call| call.operation == Operation::Create && call.name.as_ref() == Some(name))
-            .cloned()
     }
 
     /// The exits of one installation's environments.

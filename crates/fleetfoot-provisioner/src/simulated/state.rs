@@ -154,6 +154,28 @@ impl SimulatedEngine {
         drop(let_go);
     }
 
+    /// The most environments of `pool` that lived (made or running) at one time.
+    #[must_use]
+    pub fn peak(&self, pool: &PoolName) -> usize {
+        self.state().peaks.get(pool).copied().unwrap_or(0)
+    }
+
+    /// The calls received, oldest first (the last 200,000).
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.iter().cloned().collect()
+    }
+
+    /// When the first `create` of `name` was received.
+    #[must_use]
+    pub fn create_received(&self, name: &InstanceName) -> Option<Call> {
+        let state = self.state();
+        let mut calls = state.calls.iter();
+        calls
+            .find(|call| call.operation == Operation::Create && call.name.as_ref() == Some(name))
+            .cloned()
+    }
+
     /// Forgets the calls so far: a long simulation has no use for them.
     pub fn forget_calls(&self) {
         self.state().calls = VecDeque::new();
