@@ -116,6 +116,7 @@ async fn register(flight: &Flight) -> Option<Registered> {
         return None;
     }
     let settings = pool.settings();
+    settings.provisioner.rouse(&flight.name);
     let call = settings.connection.jit_config(set.0, flight.name.as_str());
     match bounded(pool.call_bound(), call).await {
         Ok(jit) => {

@@ -154,6 +154,20 @@ pub(crate) async fn image_is_there(engine: &DockerEngine, image: &str) -> Result
     is_there(engine, image_path(image)).await
 }
 
+/// What an image without `/bin/sh` means for the pool.
+pub(crate) fn no_shell(pool: &DockerPool) -> Finding {
+    if pool.kept_runner.is_some() {
+        let message =
+            format!("the image {} has no `/bin/sh`, which copies the kept runner", pool.image);
+        return error(message, "use an image with a shell and `cp`, or one with a runner in it");
+    }
+    let message = format!(
+        "the image {} has no `/bin/sh`: a container that waits is made anew for its job",
+        pool.image
+    );
+    warning(message, "put a shell into the image, or set `warm: 0`: it saves no more than the pull")
+}
+
 /// Where the engine describes an image.
 pub(crate) fn image_path(image: &str) -> String {
     // Slashes of a reference stay in the path.

@@ -124,8 +124,8 @@ pub struct DockerPool {
     /// An unpacked runner of the host, or a link to one, for images without a runner. It is mounted to be read only;
     /// each container copies it, for a runner writes into its own directory.
     pub kept_runner: Option<PathBuf>,
-    /// Containers are created before there is a job, wait without a credential, and are started for one. Their image
-    /// needs `/bin/sh`.
+    /// Containers are created before there is a job, wait without a credential, and are started for one. Those of
+    /// an image without `/bin/sh` are made anew for it.
     pub waits: bool,
 }
 

@@ -212,6 +212,10 @@ impl Call {
         Self::new(Method::GET, path)
     }
 
+    pub(crate) fn head(path: impl Into<String>) -> Self {
+        Self::new(Method::HEAD, path)
+    }
+
     pub(crate) fn post(path: impl Into<String>) -> Self {
         Self::new(Method::POST, path)
     }

@@ -6,17 +6,17 @@
 //!        └▶ 409 (Podman: 500) ─▶ ours? adopt : name taken
 //! ```
 //!
-//! Containers that wait (`waiting`) stop after the first arrow, and `launch` goes on from there.
+//! Containers that wait (`waiting`) stop after the first arrow, and `launch` goes on from there; where the image has no
+//! shell, it begins with the first arrow again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetfoot_provisioner::{
     BackendError, Capabilities, Deletion, EnvironmentInfo, EnvironmentSpec, ErrorKind, EventStream,
     Finding, Handle, InstallationId, InstanceName, JitConfig, Listing, PoolName, Provisioner,
-    Reach,
+    Reach, Severity,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,12 +31,10 @@ use crate::http::{Call, CallError, encoded};
 use crate::legacy;
 use crate::look::{self, Life};
 use crate::pull;
+use crate::remove::{LOOK_AGAIN, LOOKS_MAX, remove};
+use crate::shell::{self, Shell};
 use crate::waiting;
 use crate::watch::Hub;
-
-/// While another call of the same name is under way, its outcome is looked for this often and this long.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-const LOOKS_MAX: u32 = 200;
 
 /// Containers for one pool.
 #[derive(Debug)]
@@ -45,6 +43,7 @@ pub struct DockerProvisioner {
     pool: DockerPool,
     installation: InstallationId,
     hub: Arc<Hub>,
+    shell: Shell,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +57,7 @@ impl DockerProvisioner {
     #[must_use]
     pub fn new(engine: Arc<DockerEngine>, pool: DockerPool, installation: InstallationId) -> Self {
         let hub = engine.hub(&installation);
-        Self { engine, pool, installation, hub }
+        Self { engine, pool, installation, hub, shell: Shell::default() }
     }
 
     fn registry_auth(&self) -> Result<Option<String>, BackendError> {
@@ -138,6 +137,21 @@ impl DockerProvisioner {
         self.start(spec, id).await
     }
 
+    /// The container of an image without a shell, made again with the JIT config in it.
+    async fn make_anew(
+        &self,
+        spec: &EnvironmentSpec,
+        id: &str,
+        jit: &JitConfig,
+    ) -> Result<String, BackendError> {
+        let failed = |error: CallError| error.of("remove container", Some(&spec.name), true);
+        let mut talk = self.engine.talk().await.map_err(failed)?;
+        remove(&mut talk, id).await.map_err(failed)?;
+        drop(talk);
+        self.hub.removed(id);
+        self.make(spec, &self.pool.body(spec, &self.installation, Some(jit))).await
+    }
+
     /// What the pool's image starts before any command; an image that is missing is pulled.
     async fn entry_point(&self) -> Result<Vec<String>, BackendError> {
         let failed = |error: CallError| error.of("inspect image", None, false);
@@ -205,31 +219,6 @@ impl DockerProvisioner {
     }
 }
 
-/// Removes a container with its anonymous volumes and sees that it is gone.
-async fn remove(talk: &mut Talk<'_>, id: &str) -> Result<(), CallError> {
-    let mut last = None;
-    for _ in 0..LOOKS_MAX {
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("docker.remove.before");
-        let removed = talk.call(Call::delete(format!("/containers/{id}?force=1&v=1"))).await;
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("docker.remove.after");
-        match removed {
-            Ok(_) => return Ok(()),
-            Err(error) if error.status() == Some(404) => return Ok(()),
-            // 409: somebody removes it already; Podman has 500 for the same.
-            Err(error) if error.status() == Some(409) => last = Some(error),
-            Err(error) if error.status() == Some(500) && talk.version.podman => last = Some(error),
-            Err(error) => return Err(error),
-        }
-        if look::inspect(talk, id).await?.is_none() {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Err(last.unwrap_or_else(|| CallError::Odd("the container does not go".to_owned())))
-}
-
 #[async_trait]
 impl Provisioner for DockerProvisioner {
     fn capabilities(&self) -> Capabilities {
@@ -262,6 +251,7 @@ impl Provisioner for DockerProvisioner {
             (true, None) => {
                 let image = self.entry_point().await.map_err(|error| error.about(&spec.name))?;
                 let id = self.make(spec, &waiting::taking(&self.pool, body, &image)).await?;
+                self.shell.is_there(&self.engine, &self.pool, &id).await;
                 tracing::debug!(pool = %spec.pool, instance = %spec.name, "container waits");
                 return Ok(Handle(id));
             }
@@ -295,7 +285,12 @@ impl Provisioner for DockerProvisioner {
             Some((_, Life::Ended)) => return refused("the container has ended"),
             None => return refused("there is no such container of ours"),
         };
-        waiting::hand_over(&self.engine, name, &id, jit).await?;
+        let id = if self.shell.is_there(&self.engine, &self.pool, &id).await {
+            waiting::hand_over(&self.engine, name, &id, jit).await?;
+            id
+        } else {
+            self.make_anew(spec, &id, jit).await?
+        };
         self.run(spec, &id).await?;
         tracing::info!(pool = %spec.pool, instance = %name, "container that waited started");
         Ok(())
@@ -351,7 +346,16 @@ impl Provisioner for DockerProvisioner {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        check::check(&self.engine, &self.pool).await
+        let mut findings = check::check(&self.engine, &self.pool).await;
+        let is_well = findings.iter().all(|finding| finding.severity != Severity::Error);
+        let takes_shell = self.pool.waits || self.pool.kept_runner.is_some();
+        if is_well
+            && takes_shell
+            && shell::look(&self.engine, &self.pool, &self.installation).await == Some(false)
+        {
+            findings.push(check::no_shell(&self.pool));
+        }
+        findings
     }
 
     async fn prepare(&self) -> Result<(), BackendError> {

@@ -5,6 +5,9 @@
 //!                                                                     empties it and becomes the runner
 //! ```
 //!
+//! An image without a shell cannot take a file: a container of it is made anew for its job, with the JIT config in it as
+//! in a pool whose containers do not wait. Then the wait saves the pull alone.
+//!
 //! That it was not started is what tells a container that waits from one that was launched, also to a program that
 //! finds both after a crash. What a container runs is settled when it is created, so the way in is a file.
 
@@ -16,6 +19,7 @@ use crate::container::{DockerPool, JIT_VARIABLE, JitDelivery};
 use crate::engine::DockerEngine;
 use crate::http::{Call, CallError};
 use crate::image::{ImageContent, ImageFile, pack};
+use crate::shell::SHELL;
 
 const OPERATION: &str = "hand JIT config over";
 /// Where it is handed over, for whichever user the container has.
@@ -65,7 +69,7 @@ pub(crate) fn taking(pool: &DockerPool, mut body: Value, image: &[String]) -> Va
         }
         JitDelivery::Argument => format!("{TAKE}exec \"$@\" --jitconfig \"$j\""),
     };
-    body["Entrypoint"] = json!(["/bin/sh", "-ec", become_it, "fleetfoot"]);
+    body["Entrypoint"] = json!([SHELL, "-ec", become_it, "fleetfoot"]);
     body["Cmd"] = Value::Array([before, command].concat());
     body
 }

@@ -578,3 +578,53 @@ async fn what_waits_takes_its_jit_config_at_its_start() {
         later.delete(&spec.name).await.unwrap();
     }
 }
+
+/// An image without a shell: its containers wait all the same, and are made anew for their jobs.
+#[tokio::test]
+async fn what_has_no_shell_is_made_anew_for_its_job() {
+    let Some(socket) = support::socket("docker") else { return };
+    let engine = support::engine(&socket).await;
+    const BARE: &str = "localhost/fleetfoot-test-bare:1";
+    // The shell under another name is a program like any other.
+    let program = Path::new("/runner/program");
+    let mut files = image::program_files(Path::new("/bin/sh"), program).unwrap();
+    let run = b"#!/runner/program\necho \"got $ACTIONS_RUNNER_INPUT_JITCONFIG\"\n".to_vec();
+    let content = image::ImageContent::Bytes(run);
+    files.push(image::ImageFile { path: "/runner/run.sh".into(), mode: 0o755, content });
+    image::import(&engine, BARE, &files, &["WORKDIR /runner".to_owned()]).await.unwrap();
+    let settings = DockerPool { image: BARE.to_owned(), waits: true, ..pool() };
+    let waits = provisioner(&engine, settings.clone());
+    let said = "the image localhost/fleetfoot-test-bare:1 has no `/bin/sh`: a container that waits is made anew for its job";
+    let findings = waits.check().await;
+    let messages: Vec<_> = findings.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(messages, [said]);
+    // One with a shell has nothing to be told, and neither leaves a container.
+    support::import(&engine).await;
+    let shelled = provisioner(&engine, DockerPool { waits: true, ..pool() });
+    assert_eq!(shelled.check().await, vec![]);
+    for at in [51, 52] {
+        let spec = spec(at);
+        let handle = waits.create(&spec, None).await.unwrap();
+        let (_, it) = inspect(&socket, &spec.name).await;
+        assert_eq!(it["State"]["Status"], "created");
+        // The second one by a process that made none.
+        let launcher = provisioner(&engine, settings.clone());
+        let launcher = if at == 51 { &waits } else { &launcher };
+        launcher.launch(&spec, &handle, &script("once")).await.unwrap();
+        eventually("it says what it got", || async {
+            waits.logs(&spec.name, 10).await.unwrap().trim() == "got once"
+        })
+        .await;
+        let again = waits.launch(&spec, &handle, &script("twice")).await.unwrap_err();
+        assert_eq!(again.kind, ErrorKind::Instance, "{again}");
+        waits.delete(&spec.name).await.unwrap();
+    }
+    let kept = DockerPool { kept_runner: Some("/".into()), waits: false, ..settings };
+    let findings = provisioner(&engine, kept).check().await;
+    assert!(
+        findings.iter().any(|it| it.message.contains("copies the kept runner")),
+        "{findings:?}"
+    );
+    let listed = waits.list().await.unwrap().environments;
+    assert!(!listed.iter().any(|it| it.name.as_str().starts_with("fleetfoot-check")), "{listed:?}");
+}

@@ -202,7 +202,16 @@ pub(crate) async fn shell_with(
     let command = json!({ "execute": "guest-exec", "arguments": {
         "path": "/bin/sh", "arg": ["-c", script], "capture-output": true,
         "input-data": BASE64.encode(input) } });
-    let pid = exec(talk, domain, &command).await?;
+    run(talk, domain, &command).await
+}
+
+/// Starts a process and waits for its end: its status and, if asked for, what it printed.
+pub(crate) async fn run(
+    talk: &Connection,
+    domain: &Domain,
+    command: &Value,
+) -> Result<(i32, String), AgentError> {
+    let pid = exec(talk, domain, command).await?;
     let mut pause = Duration::from_millis(10);
     let end = tokio::time::Instant::now() + EXEC_MAX;
     loop {

@@ -261,6 +261,7 @@ async fn try_once(
         template: None,
         wrapped: false,
         shares: false,
+        suspends: false,
         stage: Stage::Making,
     };
     let booted = trial_boot(engine, pool, &machine, &record).await;

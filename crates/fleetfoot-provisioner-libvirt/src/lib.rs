@@ -10,8 +10,8 @@
 //!
 //! What this room does not know: GitHub, the store, the controller, any other tool.
 //!
-//! Where to start: [`LibvirtProvisioner`]; `machine` for the life of one machine, `watch` for how ends are
-//! found, [`rpc`] and [`wire`] for the protocol.
+//! Where to start: [`LibvirtProvisioner`]; `machine` for the life of one machine, `still` for one that waits, `watch`
+//! for how ends are found, [`rpc`] and [`wire`] for the protocol.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod agent;
@@ -35,6 +35,7 @@ pub mod rpc;
 mod saved;
 mod seed;
 mod snapshot;
+mod still;
 mod tasks;
 mod template;
 mod watch;

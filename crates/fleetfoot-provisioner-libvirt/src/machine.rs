@@ -25,6 +25,7 @@ use crate::record::{Record, Stage};
 use crate::remove;
 use crate::rpc::{CallError, Connection};
 use crate::snapshot;
+use crate::still;
 use crate::tasks;
 use crate::template::{Template, Templates};
 use crate::wire::Domain;
@@ -90,9 +91,7 @@ pub(crate) async fn create(
         })
     };
     let (made, guard) = work.await.map_err(lost_task(CREATE))?;
-    let is_booted = matches!(made, Ok(false));
     let booted = match made {
-        // A clone has started processes before: its template did, and its own reseeding.
         Ok(true) => Ok(()),
         Ok(false) => boot(engine, pool, &record).await,
         Err(error) => Err(error),
@@ -105,13 +104,6 @@ pub(crate) async fn create(
         }
         return Err(error);
     }
-    if is_booted && agent::is_wrapped(pool) {
-        rehearse(engine, pool, &record).await;
-    }
-    if pool.warm_mode == WarmMode::Suspended {
-        let talk = engine.talk(Lane::Make).await.map_err(failure::call(CREATE, true))?;
-        talk.suspend(&domain(&record)).await.map_err(failure::call("suspend domain", true))?;
-    }
     let uuid = record.uuid;
     // As it was written last: a clone's record names its template.
     let record = engine.records.read(name).map_err(failure::file(CREATE, name))?.unwrap_or(record);
@@ -122,6 +114,7 @@ pub(crate) async fn create(
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("libvirt.made.after");
     drop(guard);
+    still::begin(engine, pool, record);
     Ok(uuid)
 }
 
@@ -178,6 +171,7 @@ pub(crate) async fn claim(
         template: None,
         wrapped: agent::is_wrapped(pool),
         shares: !pool.mounts.is_empty() && !pool.is_windows(),
+        suspends: pool.warm_mode == WarmMode::Suspended,
         stage: Stage::Making,
     };
     #[cfg(feature = "faults")]
@@ -260,23 +254,6 @@ pub(crate) async fn boot(
     }
 }
 
-/// Runs what a launch runs, without a runner: the first process that an agent starts takes three times as long as
-/// the next one, and a machine that waits for its job has that time.
-async fn rehearse(engine: &LibvirtEngine, pool: &LibvirtPool, record: &Record) {
-    let Ok(talk) = engine.talk(Lane::Make).await else { return };
-    let domain = domain(record);
-    let command = agent::rehearsal(pool);
-    let rehearsed = async move { agent::exec(&talk, &domain, &command).await.map(drop) };
-    if pool.warm_mode == WarmMode::Suspended {
-        // In a machine that stands still nothing could end.
-        if let Err(error) = rehearsed.await {
-            tracing::debug!(domain = record.name, %error, "no rehearsal");
-        }
-    } else {
-        tasks::start(rehearsed);
-    }
-}
-
 async fn ping(engine: &LibvirtEngine, domain: &Domain) -> Result<(), AgentError> {
     let talk = engine.talk(Lane::Make).await?;
     agent::ping(&talk, domain).await
@@ -306,7 +283,7 @@ pub(crate) async fn launch(
         }
     }
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(LAUNCH, false))?;
-    let is_suspended = pool.warm_mode == WarmMode::Suspended && record.stage == Stage::Made;
+    let is_suspended = record.suspends || pool.warm_mode == WarmMode::Suspended;
     let clock = if is_suspended { wake(pool, &talk, &record).await? } else { None };
     let launching = Record { stage: Stage::Launching, ..record };
     #[cfg(feature = "faults")]

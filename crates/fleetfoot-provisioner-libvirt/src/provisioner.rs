@@ -25,6 +25,7 @@ use crate::record::{Record, Stage};
 use crate::remove;
 use crate::rpc::{CallError, Connection, ListFlags};
 use crate::seed;
+use crate::still;
 use crate::template::Templates;
 use crate::watch::{Hub, names};
 use crate::wire::Domain;
@@ -205,6 +206,10 @@ impl Provisioner for LibvirtProvisioner {
         };
         tracing::info!(pool = %spec.pool, instance = %spec.name, domain = %uuid, "machine booted");
         Ok(Handle(uuid.to_string()))
+    }
+
+    fn rouse(&self, name: &InstanceName) {
+        still::rouse(&self.engine, name);
     }
 
     async fn launch(

@@ -46,6 +46,9 @@ pub(crate) struct Record {
     /// It shares directories with the host, which its guest caches.
     #[serde(default = "unknown_shares")]
     pub(crate) shares: bool,
+    /// Its processors are stopped while it waits for its job.
+    #[serde(default)]
+    pub(crate) suspends: bool,
     pub(crate) stage: Stage,
 }
 

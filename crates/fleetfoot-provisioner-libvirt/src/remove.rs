@@ -64,6 +64,7 @@ async fn unrecorded(
             template: None,
             wrapped: false,
             shares: false,
+            suspends: false,
             stage: Stage::Launching,
         }
     }))

@@ -25,12 +25,15 @@ use crate::remove::remove_file;
 use crate::reseed;
 use crate::rpc::Address;
 use crate::snapshot;
+use crate::still;
 
 pub(crate) const OPERATION: &str = "make a machine from memory";
 /// Who the template belongs to in its own description; clones say the installation there.
 pub(crate) const TEMPLATE_POOL: &str = "fleetfoot-template";
 /// The key of one that `check` makes and throws away.
 pub(crate) const TRIAL: &str = "trial";
+/// A guest that is not quiet by then is saved as it is.
+const QUIET_MAX: Duration = Duration::from_secs(30);
 /// After a failure the pool boots for so long before another template is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 
@@ -285,6 +288,7 @@ pub(crate) fn record_of(template: &Template) -> Record {
         template: None,
         wrapped: false,
         shares: false,
+        suspends: false,
         stage: Stage::Making,
     }
 }
@@ -299,6 +303,9 @@ async fn save(
     machine::make_from(engine, &pool.image, machine, &domain_xml(pool, machine)).await?;
     machine::boot(engine, pool, &record).await?;
     let domain = machine::domain(&record);
+    // What is saved in the middle of its boot goes on with it in every clone.
+    let quiet = still::quiet(engine, &domain, QUIET_MAX).await;
+    quiet.map_err(failure::call(OPERATION, true))?;
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(OPERATION, true))?;
     let quiet = agent::shell(&talk, &domain, reseed::PREPARE).await;
     quiet.map_err(failure::agent(OPERATION, true))?;

@@ -28,6 +28,7 @@ use crate::machine::domain;
 use crate::record::{Record, Stage};
 use crate::rpc::CallError;
 use crate::seed;
+use crate::still;
 use crate::tasks::{self, Owned};
 
 /// All of its memory is taken at once. Who falls further behind lists anew.
@@ -178,11 +179,16 @@ async fn session(inner: &Arc<Inner>, again: bool) -> Result<(), CallError> {
 fn scan(inner: &Arc<Inner>, work: &mut JoinSet<()>) {
     let inner = Arc::clone(inner);
     work.spawn(async move {
+        let mut waiting = Vec::new();
         for record in living(&inner) {
-            if let Some(name) = record.instance() {
-                settle_gone(&inner, &name, GONE).await;
+            let Some(name) = record.instance() else { continue };
+            settle_gone(&inner, &name, GONE).await;
+            if record.suspends && record.stage == Stage::Made {
+                waiting.push(record);
             }
         }
+        let all = waiting.iter().map(|record| still::go_on(&inner.engine, record));
+        futures_util::future::join_all(all).await;
     });
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod procedure {
     pub(crate) const DOMAIN_CREATE_XML: i32 = 10;
     pub(crate) const DOMAIN_DESTROY: i32 = 12;
     pub(crate) const DOMAIN_GET_XML_DESC: i32 = 14;
+    pub(crate) const DOMAIN_GET_INFO: i32 = 16;
     pub(crate) const DOMAIN_LOOKUP_BY_NAME: i32 = 23;
     pub(crate) const DOMAIN_LOOKUP_BY_UUID: i32 = 24;
     pub(crate) const DOMAIN_RESUME: i32 = 28;

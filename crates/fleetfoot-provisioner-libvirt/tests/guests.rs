@@ -153,8 +153,11 @@ async fn a_suspended_machine_wakes_for_its_job_with_the_time_of_now() {
     let provisioner = LibvirtProvisioner::new(engine, pool);
     let spec = spec();
     let handle = provisioner.create(&spec, None).await.unwrap();
-    let (_, told) = virsh(&bench.socket, &["domstate", spec.name.as_str()]).await;
-    assert_eq!(told.trim(), "paused");
+    assert_eq!(state(&provisioner, &spec).await, Some(EnvironmentState::Created));
+    let paused = || async {
+        virsh(&bench.socket, &["domstate", spec.name.as_str()]).await.1.trim() == "paused"
+    };
+    eventually("it stands still", paused).await;
     assert_eq!(state(&provisioner, &spec).await, Some(EnvironmentState::Created));
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let begun = std::time::Instant::now();
@@ -246,7 +249,7 @@ async fn clones_of_one_memory_are_machines_of_their_own() {
     let mut told = Vec::new();
     for (spec, handle) in specs.iter().zip([one.unwrap(), two.unwrap()]) {
         assert!(record(spec).contains("fleetfoot-template"), "a clone, not booted");
-        let say = "head -c 32 /dev/urandom | base64; cat /proc/sys/kernel/random/uuid; cat /sys/class/net/e*/address; date +%s; sleep 1000";
+        let say = "head -c 32 /dev/urandom | base64; cat /proc/sys/kernel/random/uuid; cat /sys/class/net/e*/address; date +%s; cat /etc/machine-id; sleep 1000";
         provisioner.launch(spec, &handle, &script(say)).await.unwrap();
         let lines = || async {
             provisioner
@@ -254,7 +257,7 @@ async fn clones_of_one_memory_are_machines_of_their_own() {
                 .await
                 .map(|it| it.lines().map(str::to_owned).collect::<Vec<_>>())
         };
-        eventually("it speaks", || async { lines().await.is_ok_and(|it| it.len() == 4) }).await;
+        eventually("it speaks", || async { lines().await.is_ok_and(|it| it.len() == 5) }).await;
         let lines = lines().await.unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(now.abs_diff(lines[3].parse().unwrap()) < 30, "{lines:?}");
@@ -264,8 +267,22 @@ async fn clones_of_one_memory_are_machines_of_their_own() {
         assert!(!xml.contains("fleetfoot-template-") || xml.contains("backingStore"), "{xml}");
         told.push(lines);
     }
-    for (at, what) in ["random bytes", "kernel's uuid", "address"].iter().enumerate() {
+    for (at, what) in [(0, "random bytes"), (1, "kernel's uuid"), (2, "address"), (4, "machine id")]
+    {
         assert_ne!(told[0][at], told[1][at], "{what}");
+    }
+    // What came to the jobs is in no template: neither in its memory nor on its disk.
+    let is_template = |entry: &std::fs::DirEntry| {
+        entry.file_name().to_string_lossy().starts_with("fleetfoot-template")
+    };
+    let files: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().flatten().filter(is_template).collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+    for file in files {
+        let bytes = std::fs::read(file.path()).unwrap();
+        let is_in = |part: &[u8]| memchr::memmem::find(&bytes, part).is_some();
+        assert!(!is_in(b"ACTIONS_RUNNER_INPUT_JITCONFIG=head"), "{file:?}");
+        assert!(!is_in(b"head -c 32 /dev/urandom"), "{file:?}");
     }
     // Another image, as far as anybody can tell: another template; the old one stays while machines stand on it.
     let file = std::fs::File::options().append(true).open(&bench.guest).unwrap();

@@ -10,7 +10,6 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,99 +20,10 @@ use fleetfoot_provisioner_libvirt::{JitDelivery, LibvirtPool, LibvirtProvisioner
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use support::scripted::{Agent, Daemon};
+use support::stand::{SILENT, Stand, agent, state, until_ended};
 use support::{engine, installation, script, spec};
 
 const BOUND: Duration = Duration::from_secs(30);
-const SILENT: &str = "Guest agent is not responding: QEMU guest agent is not connected";
-
-struct Stand {
-    directory: tempfile::TempDir,
-    daemon: Daemon,
-}
-
-impl Stand {
-    /// `None` without `qemu-img`.
-    fn new(
-        agent: impl FnMut(&serde_json::Value) -> Result<String, (i32, String)> + Send + 'static,
-    ) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let base = directory.path().join("base.qcow2");
-        let made = std::process::Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2"])
-            .args([&base, Path::new("1M")])
-            .status();
-        if !made.is_ok_and(|it| it.success()) {
-            println!("SKIPPED: needs qemu-img");
-            return None;
-        }
-        let agent: Agent = Box::new(agent);
-        let daemon = Daemon::start(directory.path().join("libvirt-sock"), agent);
-        Some(Self { directory, daemon })
-    }
-
-    fn pool(&self) -> LibvirtPool {
-        let mut pool = LibvirtPool::new(self.directory.path().join("base.qcow2"));
-        pool.overlay_dir = self.directory.path().to_owned();
-        pool.agent_max = Duration::from_secs(10);
-        pool
-    }
-
-    fn with(&self, pool: LibvirtPool) -> LibvirtProvisioner {
-        let records = self.directory.path().join("records");
-        LibvirtProvisioner::new(engine(&self.daemon.socket, &records), pool)
-    }
-
-    fn provisioner(&self) -> LibvirtProvisioner {
-        self.with(self.pool())
-    }
-
-    fn overlay(&self, name: &InstanceName) -> std::path::PathBuf {
-        self.directory.path().join(format!("{name}.qcow2"))
-    }
-
-    fn record(&self, name: &InstanceName, end: &str) -> std::path::PathBuf {
-        self.directory.path().join("records").join(format!("{name}.{end}"))
-    }
-
-    fn is_clean(&self, name: &InstanceName) -> bool {
-        !self.daemon.names().iter().any(|it| it == name.as_str())
-            && !self.overlay(name).exists()
-            && ["json", "log"].iter().all(|end| !self.record(name, end).exists())
-    }
-}
-
-/// An agent whose runner never ends.
-fn agent(command: &serde_json::Value) -> Result<String, (i32, String)> {
-    match command["execute"].as_str().unwrap() {
-        "guest-ping" => Ok("{\"return\":{}}".to_owned()),
-        "guest-exec" => Ok("{\"return\":{\"pid\":77}}".to_owned()),
-        "guest-exec-status" => Ok("{\"return\":{\"exited\":false}}".to_owned()),
-        other => Err((
-            9,
-            format!("internal error: unable to execute QEMU guest agent command '{other}'"),
-        )),
-    }
-}
-
-async fn state(provisioner: &LibvirtProvisioner, name: &InstanceName) -> Option<EnvironmentState> {
-    let listing = provisioner.list().await.unwrap();
-    listing.environments.into_iter().find(|it| it.name == *name).map(|it| it.state)
-}
-
-async fn until_ended(
-    provisioner: &LibvirtProvisioner,
-    name: &InstanceName,
-) -> fleetfoot_provisioner::Exit {
-    let end = tokio::time::Instant::now() + BOUND;
-    loop {
-        if let Some(EnvironmentState::Ended(exit)) = state(provisioner, name).await {
-            return exit;
-        }
-        assert!(tokio::time::Instant::now() < end, "{name} does not end");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 #[tokio::test]
 async fn two_failed_pings_then_one_exec_with_path_and_arguments() {

@@ -207,6 +207,13 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
         jit: Option<&JitConfig>,
     ) -> Result<Handle, BackendError>;
 
+    /// The credential of an environment made before is being asked for, and its launch follows, as a rule: what needs
+    /// no credential may begin. A hint: it answers at once, may be given for any name, and what it begins fails in
+    /// silence; [`launch`](Self::launch) needs nothing of it.
+    fn rouse(&self, name: &InstanceName) {
+        let _ = name;
+    }
+
     /// Launches the runner in an environment made before. Single-step backends refuse.
     async fn launch(
         &self,

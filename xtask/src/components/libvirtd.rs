@@ -41,8 +41,12 @@ exec unshare -m sh -ec '
     exec tini -s -- libvirtd $LIBVIRTD_ARGS -f "$1/etc/libvirtd.conf" -p "$1/pid"' - "$dir"
 "#;
 
+/// What a guest has for its machine id before it has one of its own.
+const MACHINE_ID: &str = "00000000000000000000000000000001\n";
+
 /// The runner of the guest.
 const RUNNER: &str = r#"#!/bin/sh
+# Its machine has a machine id.
 # A disk of this label has a runner of its own; without one the JIT config is a script.
 if disk=$(findfs LABEL=runner 2>/dev/null); then
     mkdir -p /mnt/runner && mount -o ro -t ext4 "$disk" /mnt/runner || exit 1
@@ -139,7 +143,12 @@ fn with_runner(plain: &Path, guest: &Path) -> Result<()> {
     run_quiet(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(plain).arg(&raw))?;
     let place = format!("{}?offset=1048576", raw.display());
     let write = format!("write {} /actions-runner/run.sh", runner.display());
-    for request in ["mkdir /actions-runner", &write, "sif /actions-runner/run.sh mode 0100755"] {
+    let id = guest.with_extension("id");
+    std::fs::write(&id, MACHINE_ID)?;
+    let write_id = format!("write {} /etc/machine-id", id.display());
+    for request in
+        ["mkdir /actions-runner", &write, "sif /actions-runner/run.sh mode 0100755", &write_id]
+    {
         run_quiet(Command::new("debugfs").args(["-w", "-R", request, &place]))?;
     }
     let made = guest.with_extension("new");

@@ -107,6 +107,9 @@ impl Kind {
                 "e2fsprogs",
                 "cpio",
                 "tini",
+                // For libvirt on another host: a test's own sshd, and what speaks to a socket behind it.
+                "openssh-server",
+                "netcat-openbsd",
             ],
             Self::Bubblewrap => &["bubblewrap"],
             Self::Strace => &["strace"],

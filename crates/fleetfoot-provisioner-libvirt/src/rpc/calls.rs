@@ -149,6 +149,15 @@ impl Connection {
         Ok(Some((reader.i32()?, reader.i32()?)))
     }
 
+    /// How much time its processors have had since its start.
+    pub async fn processor_time(&self, domain: &Domain) -> Result<Duration, CallError> {
+        let answer = self.on_domain(procedure::DOMAIN_GET_INFO, domain).await?;
+        let mut reader = Reader::new(&answer);
+        // State, memory (the most and now), number of processors.
+        let _ = (reader.u32()?, reader.u64()?, reader.u64()?, reader.u32()?);
+        Ok(Duration::from_nanos(reader.u64()?))
+    }
+
     /// Sets the guest's clock through its agent.
     pub async fn set_time(&self, domain: &Domain, since_epoch: Duration) -> Result<(), CallError> {
         let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);

@@ -11,6 +11,7 @@
 
 pub mod harness;
 pub mod scripted;
+pub mod stand;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

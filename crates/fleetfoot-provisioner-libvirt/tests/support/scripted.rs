@@ -20,6 +20,12 @@ pub struct State {
     pub domains: Vec<(String, Uuid, String, bool)>,
     /// Every command that an agent got.
     pub commands: Vec<serde_json::Value>,
+    /// The procedures that were called, about domains.
+    pub calls: Vec<i32>,
+    /// Domains' processors are never still.
+    pub busy: bool,
+    /// What the host can do.
+    pub capabilities: String,
     /// Connections so far.
     pub connections: usize,
     /// Answered instead of what would be: procedure, error number, words. Once.
@@ -176,6 +182,7 @@ fn perform(call: &Frame, state: &Mutex<State>, agent: &Mutex<Agent>) -> Answer {
         let said = agent.lock().unwrap()(&command)?;
         return Ok(Writer::new().optional_string(Some(&said)));
     }
+    state.calls.push(call.header.procedure);
     let named =
         |it: &(String, Uuid, String, bool)| Domain { name: it.0.clone(), uuid: it.1, id: 1 };
     match call.header.procedure {
@@ -203,6 +210,12 @@ fn perform(call: &Frame, state: &Mutex<State>, agent: &Mutex<Agent>) -> Answer {
             let at = state.domains.iter().position(|it| it.1 == domain.uuid);
             state.domains.remove(at.ok_or_else(no_domain)?);
             Ok(Writer::new())
+        }
+        7 => Ok(Writer::new().string(&state.capabilities)),
+        16 => {
+            let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+            let nanos = if state.busy { i64::try_from(since.as_nanos()).unwrap() } else { 0 };
+            Ok(Writer::new().u32(1).i64(0).i64(0).u32(1).i64(nanos))
         }
         14 => {
             let domain = Domain::read(&mut reader).unwrap();

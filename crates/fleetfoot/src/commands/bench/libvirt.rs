@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fleetfoot_provisioner_libvirt::rpc::Connection;
+use fleetfoot_provisioner_libvirt::rpc::{Connection, ListFlags};
 use fleetfoot_provisioner_libvirt::wire::Domain;
 use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, JobState, QueueJobs};
 
@@ -24,6 +24,11 @@ const ROW: &str = "libvirt";
 const BOUND: Duration = Duration::from_secs(300);
 const STOP_BOUND: Duration = Duration::from_secs(20);
 const JOB_MS: u64 = 100;
+const LOOK_EACH: Duration = Duration::from_millis(100);
+/// A machine that waits suspended has done so for a while.
+const STANDS_STILL: Duration = Duration::from_secs(2);
+/// libvirt's number of that state.
+const PAUSED: i32 = 3;
 /// Pools by how their machines come to a job, whether one waits for it, and how many there may be.
 const WAYS: [Way; 4] = [
     ("cold", "running", 0, 1),
@@ -148,6 +153,32 @@ impl Stand {
         Ok(waited?)
     }
 
+    /// Waits until the machine that waits is as it will be for a long time: rehearsed, its boot over, and still, if it
+    /// is to be.
+    async fn wait_ready(&self, way: &str, mode: &str) -> Result<()> {
+        let pool = self.pool(way);
+        let all = self.talk.domains(ListFlags::ALL).await?;
+        let machine = all.into_iter().find(|it| it.name.starts_with(&pool));
+        let machine = machine.context("no machine waits")?;
+        let end = tokio::time::Instant::now() + BOUND;
+        let is_ready = async || -> Result<bool> {
+            if mode == "suspended" {
+                return Ok(self.talk.state(&machine).await?.is_some_and(|it| it.0 == PAUSED));
+            }
+            let calls = self.spy.since(0, &machine.name);
+            Ok(calls.iter().any(|it| it.ask == Ask::Exec && it.answered_us.is_some()))
+        };
+        while !is_ready().await? {
+            anyhow::ensure!(tokio::time::Instant::now() < end, "a machine does not become ready");
+            tokio::time::sleep(LOOK_EACH).await;
+        }
+        if mode == "suspended" {
+            tokio::time::sleep(STANDS_STILL).await;
+            return Ok(());
+        }
+        guest::quiet(&self.talk, &machine).await
+    }
+
     /// One job of this pool to its end.
     async fn one(&mut self, way: &str) -> Result<Took> {
         let pool = self.pool(way);
@@ -198,51 +229,63 @@ fn last(calls: &[Noted], ask: Ask) -> Result<&Noted> {
 }
 
 /// From the message to the runner's start, without the calls of libvirt and GitHub and without the boot, which
-/// begins with the machine and ends with the agent's first good answer.
+/// begins with the machine and ends with the agent's first good answer. They may overlap.
 fn own_ms(delivered_us: u64, calls: &[Noted], jit: (u64, u64)) -> Result<f64> {
     let exec = last(calls, Ask::Exec)?;
-    let mut own = apart_ms(delivered_us, exec.sent_us) - apart_ms(jit.0, jit.1);
-    let created = calls.iter().find(|it| matches!(it.ask, Ask::Create | Ask::Restore));
-    if let Some(created) = created {
+    let mut others = vec![jit];
+    if let Some(created) = calls.iter().find(|it| matches!(it.ask, Ask::Create | Ask::Restore)) {
         let up = calls.iter().filter(|it| it.ask == Ask::Ping).find_map(|it| it.answered_us);
-        own -= apart_ms(created.sent_us, up.context("no agent answered")?);
+        others.push((created.sent_us, up.context("no agent answered")?));
     }
-    if let Ok(resume) = last(calls, Ask::Resume) {
-        own -= apart_ms(resume.sent_us, resume.answered_us.context("a resume failed")?);
+    for resume in calls.iter().filter(|it| it.ask == Ask::Resume) {
+        others.push((resume.sent_us, resume.answered_us.context("a resume failed")?));
     }
-    Ok(own)
+    others.sort_unstable();
+    let (mut own, mut from) = (0.0, delivered_us);
+    for (begun, ended) in others {
+        own += apart_ms(from.min(begun), begun);
+        from = from.max(ended);
+    }
+    Ok(own + apart_ms(from.min(exec.sent_us), exec.sent_us))
 }
 
-/// How long bare code takes to let a suspended machine go on and to start a program in it.
+/// How long bare code takes to let a suspended machine go on and to start the runner's program in it. The machine is
+/// one that waits, as ours: booted, quiet, started one program before, stands still for a while.
 async fn bare_resume(talk: &Connection, domain: &Domain) -> Result<f64> {
+    guest::quiet(talk, domain).await?;
     talk.suspend(domain).await?;
+    tokio::time::sleep(STANDS_STILL).await;
     let began_us = now_us();
     talk.resume(domain).await?;
     guest::exec(talk, domain).await?;
-    Ok(apart_ms(began_us, now_us()))
+    let took = apart_ms(began_us, now_us());
+    talk.destroy(domain).await?;
+    Ok(took)
 }
 
 async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
     let (mut boots, mut bare_calls) = (Vec::new(), Vec::new());
-    let mut kept = None;
-    for round in 0..rounds {
-        if let Some(domain) = kept.replace(boot(stand, round, &mut boots).await?) {
-            stand.talk.destroy(&domain).await?;
-        }
+    // One for each round with a machine that waits: a program's second start costs less than its first.
+    let mut bare_machines = Vec::new();
+    let waiting = WAYS.iter().filter(|way| way.2 > 0).count();
+    for round in 0..rounds * waiting {
+        bare_machines.push(boot(stand, round, &mut boots).await?);
     }
-    let kept = kept.context("no bare machine")?;
     stand.start().await?;
     let mut figures = Vec::new();
-    for (way, _, warm, _) in WAYS {
+    for (way, mode, warm, _) in WAYS {
         let (mut started, mut own) = (Vec::new(), Vec::new());
         // The first clone of all makes the template.
         let first = usize::from(way == "snapshot");
         for round in 0..rounds + first {
             stand.wait_quiet(way, warm as usize).await?;
-            let bare = bare_resume(&stand.talk, &kept).await?;
+            if warm > 0 {
+                let bare = bare_machines.pop().context("no bare machine")?;
+                bare_calls.push(bare_resume(&stand.talk, &bare).await?);
+                stand.wait_ready(way, mode).await?;
+            }
             let took = stand.one(way).await?;
             if round >= first {
-                bare_calls.push(bare);
                 started.push(took.started);
                 own.push(took.own);
             }

@@ -17,6 +17,8 @@ const BOOT_BOUND: Duration = Duration::from_secs(240);
 /// Between two looks of bare code at an agent that is not there yet.
 const PING_EACH: Duration = Duration::from_millis(50);
 const AGENT_BOUND: Duration = Duration::from_secs(30);
+const QUIET_EACH: Duration = Duration::from_secs(1);
+const LOOKS_QUIET: u32 = 2;
 
 /// The test guest, and the daemon that runs it.
 pub(super) struct Guest {
@@ -113,13 +115,31 @@ impl Guest {
     }
 }
 
-/// Starts a program that waits a little, as a runner is started.
+/// Starts the runner's program as ours is started: a shell reads its credential, here one that nobody takes, and
+/// becomes it.
 pub(super) async fn exec(talk: &Connection, domain: &Domain) -> Result<()> {
-    let command = r#"{"execute":"guest-exec","arguments":{"path":"/bin/sh","arg":["-c","read x; sleep 2"],"input-data":"eAo="}}"#;
-    match talk.agent(domain, command, AGENT_BOUND).await? {
+    let script = "IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; export ACTIONS_RUNNER_INPUT_JITCONFIG; \
+                  exec \"$0\" </dev/null >/dev/null 2>&1";
+    let command = serde_json::json!({ "execute": "guest-exec", "arguments": {
+        "path": "/bin/sh", "arg": ["-c", script, "/actions-runner/run.sh"], "input-data": "eAo=" } });
+    match talk.agent(domain, &command.to_string(), AGENT_BOUND).await? {
         AgentAnswer::Said(_) => Ok(()),
         AgentAnswer::Silent(why) | AgentAnswer::Refused(why) => bail!("the bare guest: {why}"),
     }
+}
+
+/// Waits until a machine's processor had little to do for a while.
+pub(super) async fn quiet(talk: &Connection, domain: &Domain) -> Result<()> {
+    let end = tokio::time::Instant::now() + BOOT_BOUND;
+    let (mut looks, mut before) = (0, talk.processor_time(domain).await?);
+    while looks < LOOKS_QUIET {
+        ensure!(tokio::time::Instant::now() < end, "the guest is never quiet");
+        tokio::time::sleep(QUIET_EACH).await;
+        let now = talk.processor_time(domain).await?;
+        looks = if now.saturating_sub(before) * 20 < QUIET_EACH { looks + 1 } else { 0 };
+        before = now;
+    }
+    Ok(())
 }
 
 /// Removes every machine whose name begins so.
