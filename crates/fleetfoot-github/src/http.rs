@@ -25,10 +25,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Idle control connections kept after a burst; more would only cost memory.
 /// Bytes of one answer; the longest that GitHub gives are lists of a hundred runners.
 const BODY_MAX: usize = 32 << 20;
-const CONTROL_IDLE_MAX: usize = 32;
+/// Idle control connections kept after a burst: each holds 25 KiB.
+const CONTROL_IDLE_MAX: usize = 8;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 const SETUP: &str = "set up the HTTP client";

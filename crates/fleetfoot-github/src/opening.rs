@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::wire;
 
 /// Sessions that are being opened at once; two thousand at a start take turns.
-const OPENING_MAX: usize = 64;
+const OPENING_MAX: usize = 32;
 /// Waiting for a turn included.
 const OPEN_MAX: Duration = Duration::from_secs(60);
 /// The service gives the id; a request has none, as GitHub's own client sends it.
