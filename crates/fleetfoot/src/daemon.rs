@@ -33,6 +33,7 @@ use crate::wiring::{self, Surroundings, Wiring, WiringError};
 use beside::{Beside, run_beside};
 use faces::Faces;
 pub(crate) use parts::AllPools;
+use parts::all_pools;
 use reload::Reloader;
 use signals::Wish;
 
@@ -259,7 +260,7 @@ async fn serve(
     }
     let releases = wiring.releases();
     let host = wiring::host_limits(config);
-    let all = Arc::new(AllPools::new(pools.clone(), of_targets.clone(), host.clone()));
+    let (all, turns) = all_pools(pools.clone(), of_targets.clone(), host.clone());
     pools.extend(of_targets);
     let settings = ControllerSettings {
         host,
@@ -284,7 +285,7 @@ async fn serve(
     metrics.config_loaded();
     let notify = notify::Notify::from_environment();
     let reloader =
-        Reloader::new(options, &all, store.clone(), wiring, metrics.clone(), notify.clone());
+        Reloader::new(options, all.clone(), store.clone(), wiring, metrics.clone(), notify.clone());
     let state = ServerState {
         store: store.clone(),
         health: controller.health(),
@@ -322,6 +323,7 @@ async fn serve(
         },
         error = run_beside(beside.as_mut(), &store, &controller, &all) => return Err(error.into()),
         never = reloader.serve(&controller, &mut hangups), if options.has_file() => match never {},
+        never = turns.run(&controller) => match never {},
         never = notify.stay_alive() => match never {},
         never = releases.run(|| oldest_instance(&instances)) => match never {},
     };

@@ -78,7 +78,7 @@ enum Cause {
 /// Reads the configuration again, as often as it is asked to.
 pub(super) struct Reloader<'a> {
     options: &'a DaemonOptions,
-    all: &'a AllPools,
+    all: AllPools,
     store: Store,
     wiring: Wiring,
     metrics: Metrics,
@@ -93,7 +93,7 @@ impl<'a> Reloader<'a> {
     /// From a daemon that was started with `options`, its pools made by `wiring`.
     pub(super) fn new(
         options: &'a DaemonOptions,
-        all: &'a AllPools,
+        all: AllPools,
         store: Store,
         wiring: Wiring,
         metrics: Metrics,
@@ -198,7 +198,7 @@ impl<'a> Reloader<'a> {
         let removed = wiring::removed_pools(&self.store, &pools, &served);
         pools.extend(removed);
         self.prepare(&pools, &changes);
-        self.all.apply_file(controller, pools, wiring::host_limits(&config)).await?;
+        self.all.apply_file(pools, wiring::host_limits(&config)).await?;
         let result = if changes.is_empty() { Reload::Unchanged } else { Reload::Applied };
         if result == Reload::Unchanged {
             tracing::info!("configuration is the same, credentials were read again");

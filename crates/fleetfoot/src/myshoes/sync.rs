@@ -86,9 +86,9 @@ impl Sync {
         controller: &Controller,
         all: &AllPools,
     ) -> Result<(), DaemonError> {
-        let served = self.look(store, &all.of_file().await).await.map_err(MyshoesError::from)?;
+        let served = self.look(store, &all.of_file()).await.map_err(MyshoesError::from)?;
         controller.set_aside(served.set_aside);
-        all.apply_targets(controller, served.pools).await?;
+        all.apply_targets(served.pools).await?;
         self.adopt(store).await;
         Ok(())
     }
