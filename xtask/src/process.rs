@@ -229,6 +229,7 @@ const STARTED_BY_US: &[&str] = &[
     "fleetfoot",
     "fleetfoot-process-shim",
     "mariadbd",
+    "plugin",
     "podman",
     "postgres",
     "run.sh",

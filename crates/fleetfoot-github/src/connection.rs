@@ -214,7 +214,11 @@ impl Connection {
     /// Deletes a scale set; one that is gone is fine.
     pub async fn delete_scale_set(&self, id: i64) -> Result<()> {
         const OPERATION: &str = "delete the scale set";
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.delete.before");
         let answer = self.delete(OPERATION, format!("{SETS}/{id}")).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scale_set.delete.after");
         gone(OPERATION, answer, Subject::ScaleSet)
     }
 

@@ -108,7 +108,11 @@ impl App {
         let mut all: Vec<Installation> = Vec::new();
         for page in 1..=PAGES_MAX {
             let path = format!("/app/installations?per_page={PAGE_SIZE}&page={page}");
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.installations.list.before");
             let listed: Vec<Listed> = self.get(OPERATION, &path).await?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("github.installations.list.after");
             let is_last = listed.len() < PAGE_SIZE;
             all.extend(listed.into_iter().map(Into::into));
             if is_last {
@@ -155,7 +159,11 @@ impl Connection {
     /// If GitHub does not say.
     pub async fn scope_exists(&self) -> Result<bool> {
         const OPERATION: &str = "look up the organization or repository";
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scope.look_up.before");
         let answer = self.admin().rest(OPERATION, &self.url().scope().rest_path()).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.scope.look_up.after");
         match answer.status {
             200 => Ok(true),
             404 => Ok(false),

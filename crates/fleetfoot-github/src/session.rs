@@ -234,7 +234,11 @@ impl Session {
             query: &[],
             body: None,
         };
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.session.refresh.before");
         let answer = self.connection.admin().call(call).await?;
+        #[cfg(feature = "faults")]
+        fleetfoot_faults::point("github.session.refresh.after");
         if !answer.is_success() {
             return Err(refused(operation, &answer, Subject::Session));
         }

@@ -281,7 +281,11 @@ async fn change<T>(
     let dialect = writer.driver.dialect();
     let statements: Vec<_> =
         writes.iter().filter_map(|write| tables.statement(dialect, write, now)).collect();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.target.before");
     let written = writer.driver.write(&statements, &[]).await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("store.target.after");
     written.map_err(|failure| failure.error)?;
     writer.shared.targets.send_modify(|tick| *tick += 1);
     Ok(told)

@@ -57,7 +57,7 @@ fn processes(bed: &Bed) -> Result<()> {
     ensure!(left.is_empty(), "directories are left: {}", left.join(", "));
     let gone = wait_until(LAST, || working_in(&bed.instances()).is_empty());
     ensure!(gone, "processes are left: {}", working_in(&bed.instances()).join(", "));
-    Ok(())
+    bed.audit_machines()
 }
 
 fn containers(bed: &Bed) -> Result<()> {

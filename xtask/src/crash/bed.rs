@@ -41,6 +41,8 @@ pub(super) struct Ground {
     pub(super) hypervisor: Option<Hypervisor>,
     /// The database server, where two controllers are tested.
     pub(super) server: Option<Server>,
+    /// A shoes plugin.
+    pub(super) plugin: Option<PathBuf>,
     /// A mistake that every daemon makes, by its name.
     pub(super) defect: Option<String>,
 }
@@ -69,7 +71,9 @@ pub(super) struct Bed {
     /// `point#pass` for the daemon that is tested, until it ended there.
     crash: Option<String>,
     trace: PathBuf,
-    starts: u32,
+    pub(super) starts: u32,
+    /// Lines of its configuration beside pools and credential.
+    pub(super) more: String,
     /// The daemon that is tested ended at the point.
     pub(super) crashed: bool,
     /// More of a pool lived at once than its limit.
@@ -111,12 +115,16 @@ impl Bed {
             crash: None,
             trace,
             starts: 0,
+            more: String::new(),
             crashed: false,
             above: None,
             keep: false,
         };
         bed.make_runners()?;
         bed.pools = scenario.pools(&bed, number);
+        if scenario == Scenario::Targets {
+            bed.more = bed.set_up_targets()?;
+        }
         Ok(bed)
     }
 
@@ -126,6 +134,10 @@ impl Bed {
 
     pub(super) fn backend(&self) -> Backend {
         self.ground.backend
+    }
+
+    pub(super) fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     pub(super) fn engine(&self) -> Option<&Engine> {

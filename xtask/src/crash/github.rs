@@ -153,6 +153,11 @@ impl Github {
             .map(|_| ())
     }
 
+    /// The tokens of all message queues end: the next poll is refused, and asks for another one.
+    pub(super) fn expire_queue_tokens(&self) -> Result<()> {
+        self.call("POST", "expire", Some(&json!({ "what": "queue_tokens" }))).map(|_| ())
+    }
+
     /// The next request of one kind for a pool is answered otherwise.
     pub(super) fn fault(&self, endpoint: &str, pool: &str, response: &Value) -> Result<()> {
         let fault = json!({

@@ -12,6 +12,7 @@
 mod audit;
 mod backend;
 mod bed;
+mod built;
 mod case;
 mod database;
 mod engine;
@@ -23,6 +24,7 @@ mod planted;
 pub(crate) mod points;
 mod scenario;
 mod story;
+mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,11 +35,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::components::{Kind, Set};
-use crate::process::{is_interrupted, run_loud};
+use crate::process::is_interrupted;
 use crate::tidy;
 
 pub(crate) use backend::Backend;
 use bed::Ground;
+pub(crate) use built::build;
+use built::{build_plugin, build_stand_in};
 use database::Server;
 use scenario::Scenario;
 
@@ -48,7 +52,7 @@ pub(crate) struct Args {
     /// Only on this backend; without it on all
     #[arg(long)]
     backend: Option<Backend>,
-    /// Only points whose names contain this, or match it if it has a `*`
+    /// Only points whose names contain this, or match it if it has a `*`; several with commas between them
     #[arg(long, value_name = "PATTERN")]
     points: Option<String>,
     /// Of the points on anything but processes only the third that this commit chooses
@@ -178,7 +182,8 @@ impl Args {
 
     fn chosen(&self, points: &BTreeMap<String, String>, backend: Backend) -> Vec<String> {
         let asked = |name: &&String| {
-            self.points.as_ref().is_none_or(|pattern| points::matches(pattern, name))
+            let matches = |pattern: &str| points::matches(pattern, name);
+            self.points.as_ref().is_none_or(|all| all.split(',').any(matches))
         };
         let names = points.keys().filter(asked).filter(|name| backend.plays(name));
         let names: Vec<String> = names.cloned().collect();
@@ -320,8 +325,16 @@ fn ground(
         println!("SKIPPED: needs {}", backend.word());
         return Ok(None);
     }
+    let plugin = match backend {
+        Backend::Process => Some(build_plugin(&root)?),
+        Backend::Docker
+        | Backend::Tart
+        | Backend::Libvirt
+        | Backend::Postgres
+        | Backend::Mariadb => None,
+    };
     let binary = binary.to_owned();
-    Ok(Some(Ground { binary, dir, backend, engine, tart, hypervisor, server, defect }))
+    Ok(Some(Ground { binary, dir, backend, engine, tart, hypervisor, server, plugin, defect }))
 }
 
 /// Every scenario once, without a crash.
@@ -334,35 +347,6 @@ fn surveys(ground: &Ground, args: &Args) -> Result<Vec<(Scenario, BTreeMap<Strin
         })
     });
     scenarios.iter().zip(seen).map(|(scenario, seen)| Ok((*scenario, seen?))).collect()
-}
-
-/// The binary with everything that tests do to it from within, for us and for `defects`. It is built beside the others, so that nothing is compiled twice, and
-/// copied away, because the next build takes its place.
-pub(crate) fn build(root: &Path) -> Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--package", "fleetfoot", "--features", "faults"]).current_dir(root);
-    run_loud(&mut cargo)?;
-    let target = target(root);
-    let (built, dir) = (target.join("debug/fleetfoot"), target.join("faults"));
-    std::fs::create_dir_all(&dir)?;
-    let binary = dir.join("fleetfoot");
-    // A program that runs cannot be written over.
-    let _ = std::fs::remove_file(&binary);
-    std::fs::copy(&built, &binary).with_context(|| format!("{} was not built", built.display()))?;
-    Ok(binary.canonicalize()?)
-}
-
-/// The stand-in of a backend's room.
-fn build_stand_in(root: &Path, room: &str) -> Result<PathBuf> {
-    let (package, name) =
-        (format!("fleetfoot-provisioner-{room}"), format!("fleetfoot-{room}-stand-in"));
-    let mut cargo = Command::new("cargo");
-    run_loud(cargo.args(["build", "--package", &package, "--bin", &name]).current_dir(root))?;
-    Ok(target(root).join("debug").join(name).canonicalize()?)
-}
-
-fn target(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 fn finish(args: &Args, outcomes: &[Outcome], unpassed: &[String], took: Duration) -> Result<()> {

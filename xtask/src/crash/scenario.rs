@@ -35,6 +35,8 @@ pub(super) enum Scenario {
     Orphan,
     /// While it runs a pool joins the configuration, one leaves it, and the other has another label.
     Reload,
+    /// A target of myshoes beside a pool: made, made larger, deleted; its machines are a plugin's.
+    Targets,
     /// Two controllers share a database and two pools; each is told what concerns a pool of the other.
     Shared,
 }
@@ -53,6 +55,20 @@ impl Scenario {
         Self::Reload,
     ];
 
+    /// Those and what is played once: it is no business of the backend of the pools.
+    pub(super) const ALONE: [Self; 10] = [
+        Self::Load,
+        Self::LostAnswer,
+        Self::Enterprise,
+        Self::App,
+        Self::SetGone,
+        Self::LostStore,
+        Self::Removed,
+        Self::Orphan,
+        Self::Reload,
+        Self::Targets,
+    ];
+
     /// Its name in tables.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -65,6 +81,7 @@ impl Scenario {
             Self::Removed => "removed",
             Self::Orphan => "orphan",
             Self::Reload => "reload",
+            Self::Targets => "targets",
             Self::Shared => "shared",
         }
     }
@@ -73,7 +90,7 @@ impl Scenario {
     pub(super) fn settings(self, dir: &Path) -> Result<Value> {
         Ok(match self {
             Self::Enterprise => json!({ "flavor": "ghes" }),
-            Self::App => {
+            Self::App | Self::Targets => {
                 app_key(dir)?;
                 let installations = json!([{ "id": 7, "account": super::github::ORG }]);
                 json!({ "app": { "id": 5, "client_id": "Iv1.crash", "installations": installations } })
@@ -133,6 +150,7 @@ impl Scenario {
             | Self::Removed
             | Self::Orphan
             | Self::Reload
+            | Self::Targets
             | Self::Shared => bed.token(),
         }
     }
@@ -150,6 +168,7 @@ impl Scenario {
             Self::Removed => story.removed()?,
             Self::Orphan => story.orphan()?,
             Self::Reload => story.reload()?,
+            Self::Targets => story.targets()?,
             Self::Shared => story.shared()?,
         }
         story.end()

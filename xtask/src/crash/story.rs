@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::bed::Bed;
+use super::targets::SCALE_SET;
 
 /// Everything that is waited for comes within this.
 const BOUND: Duration = Duration::from_secs(90);
@@ -88,6 +89,7 @@ impl<'a> Story<'a> {
         let jobs = self.queue(&self.a, 2, 200)?;
         self.all_done(&jobs)?;
         self.bed.until("a look-up to fail", BOUND, |bed| bed.github.listing_failed())?;
+        self.bed.github.expire_queue_tokens()?;
         // Who was looked up in vain is not asked for again soon; a job shows that it is online.
         let mut jobs = self.queue(&self.a, 2, 100)?;
         jobs.extend(self.queue(&self.b, 1, 100)?);
@@ -177,6 +179,27 @@ impl<'a> Story<'a> {
         self.all_done(&jobs)?;
         self.bed
             .until("the old pool to be gone", BOUND, |bed| Ok(bed.serves(&c)? && !bed.serves(&b)?))
+    }
+
+    /// A target beside a pool: made, given jobs, made larger, deleted. Who gets no answer asks again.
+    pub(super) fn targets(&mut self) -> Result<()> {
+        self.configure(&[0])?;
+        self.start()?;
+        self.drained = vec![self.a.clone()];
+        self.bed.until("the target to be made", BOUND, Bed::makes_target)?;
+        self.bed.until("its scale set", BOUND, |bed| {
+            Ok(bed.github.state()?.scale_sets.iter().any(|set| set.name == SCALE_SET))
+        })?;
+        let mut jobs = self.queue(&self.a, 1, 200)?;
+        jobs.extend(self.queue(SCALE_SET, 2, 300)?);
+        self.all_done(&jobs)?;
+        self.bed.until("the target to be larger", BOUND, Bed::enlarges_target)?;
+        jobs.extend(self.queue(SCALE_SET, 1, 200)?);
+        self.all_done(&jobs)?;
+        self.bed.until("the target to be deleted", BOUND, Bed::deletes_target)?;
+        self.bed.until("its scale set to be gone", BOUND, |bed| {
+            Ok(bed.github.state()?.scale_sets.iter().all(|set| set.name != SCALE_SET))
+        })
     }
 
     /// Two controllers with a pool each and jobs in both. The tested one comes first, and is started again at once;

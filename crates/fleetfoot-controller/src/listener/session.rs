@@ -185,17 +185,21 @@ fn is_begun(row: &Pool) -> bool {
     row.scale_set_is_ours && row.scale_set_id.is_none()
 }
 
-/// Writes down that the scale set is ours as soon as it is there, or that it is not. A crash before that is one
-/// before the call, one after it one during the call; those have their points.
+/// Writes down that the scale set is ours as soon as it is there, or that it is not.
 async fn claim_scale_set(pool: &PoolContext, is_ours: bool) -> Result<(), Trouble> {
     let name = pool.name().clone();
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.scale_set_claimed.before");
     let claimed = pool.shared.store.update(move |txn| {
         if let Some(row) = txn.pool_mut(&name) {
             row.scale_set_id = None;
             row.scale_set_is_ours = is_ours;
         }
     });
-    claimed.await.map_err(|error| Trouble::Store(chain(&error)))
+    let claimed = claimed.await;
+    #[cfg(feature = "faults")]
+    fleetfoot_faults::point("controller.commit.scale_set_claimed.after");
+    claimed.map_err(|error| Trouble::Store(chain(&error)))
 }
 
 /// The scale set of this name and group, if there is one.

@@ -75,8 +75,9 @@ impl Bed {
         // The second one is the other controller's.
         for (file, state) in files.iter().take(if self.database.is_some() { 2 } else { 1 }) {
             let text = format!(
-                "url: {url}\n{credential}\nstate_dir: {}\ntakeover: true\nlog:\n  format: json\n  level: debug\nrunners:\n{runners}",
+                "url: {url}\n{credential}\nstate_dir: {}\ntakeover: true\nlog:\n  format: json\n  level: debug\n{}runners:\n{runners}",
                 state.display(),
+                self.more,
             );
             std::fs::write(self.dir.join(file), text)?;
         }
