@@ -25,9 +25,9 @@ use crate::exit::{CommandError, Exit};
 use crate::myshoes::targets::MyshoesError;
 use crate::wiring::{self, Surroundings};
 
-/// A token that ends within this is told of.
 /// A backend may boot a machine to see whether it can.
 const CHECK_MAX: Duration = Duration::from_secs(300);
+/// A token that ends within this is told of.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// One thing that an operator should know.
@@ -60,9 +60,7 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
     let (config, report) = match load(&path, &options) {
         Ok(loaded) => (loaded.config, loaded.report),
         Err(LoadError::Invalid(report)) => return invalid(&report, args.output.output),
-        Err(error @ LoadError::Read { .. }) => {
-            return Err(CommandError::from_error(Exit::Config, &error));
-        }
+        Err(error @ LoadError::Read { .. }) => return Err(unread(&error)),
     };
     let flags = Flags::default();
     let mut notes = report_notes(&report);
@@ -97,6 +95,20 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
         Output::Text => print(&text(&checked, &report))?,
     }
     Ok(if ok { ExitCode::SUCCESS } else { Exit::Failure.into() })
+}
+
+/// A file that cannot be read: mostly somebody else's, or none was written yet.
+fn unread(error: &LoadError) -> CommandError {
+    let refused = CommandError::from_error(Exit::Config, error);
+    let kind = match error {
+        LoadError::Read { source, .. } => source.kind(),
+        LoadError::Invalid(_) => return refused,
+    };
+    if kind == std::io::ErrorKind::PermissionDenied {
+        let hint = "be the user that runs it: `sudo -u fleetfoot fleetfoot check` with the package";
+        return refused.with_hint(hint);
+    }
+    refused.with_hint("write one, or name another with --config")
 }
 
 /// Every mistake of the file at once.
