@@ -102,6 +102,24 @@ fn what_it_suggests_can_be_written() {
     assert_eq!((docker.memory, docker.pids), (Some(4 << 30), Some(4096)));
 }
 
+/// The same for machines.
+#[test]
+fn what_it_suggests_for_machines_can_be_written() {
+    let new = import_outrunner(FILES[2].as_bytes(), Path::new("old.yml")).unwrap();
+    let taken: Vec<String> = new
+        .lines()
+        .map(|line| match line.trim_start() {
+            hint if hint.starts_with("# type: ") || hint.starts_with("# overlay_dir: ") => {
+                line.replacen("# ", "", 1)
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let config = read(&taken.join("\n"), Flavor::Native);
+    let Backend::Libvirt(libvirt) = &config.runner("windows").unwrap().backend else { panic!() };
+    assert!(libvirt.overlay_dir.is_some(), "{}", taken.join("\n"));
+}
+
 /// What the original did by its name alone stays where the command may need it, and what it ignored is named.
 #[test]
 fn what_differs_is_said() {

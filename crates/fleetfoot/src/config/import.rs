@@ -166,7 +166,7 @@ fn hints(out: &mut Writer, kind: &str) {
         ],
         "libvirt" => &[
             "# type: auto             # kvm if it works here, else emulated",
-            "# overlay_dir: /var/lib/libvirt/images",
+            "# overlay_dir: /srv/overlays   # instead of /tmp; QEMU's user must reach it",
         ],
         _ => &[],
     };
