@@ -20,6 +20,7 @@ mod domain;
 mod ending;
 mod engine;
 mod failure;
+mod fifo;
 mod flush;
 mod iso;
 mod legacy;

@@ -14,15 +14,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleetfoot_provisioner::{BackendError, InstallationId, InstanceName, PoolName};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
-use tokio::net::unix::pipe;
 use uuid::Uuid;
 
 use crate::agent;
 use crate::domain::Machine;
 use crate::engine::{Lane, LibvirtEngine};
 use crate::failure;
+use crate::fifo;
 use crate::machine;
 use crate::overlay;
 use crate::pool::LibvirtPool;
@@ -191,16 +190,14 @@ async fn restore(
     let fifo = overlay.with_extension("fifo");
     let failed = file(&fifo);
     absent_is_fine(std::fs::remove_file(&fifo)).map_err(&failed)?;
-    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
-        .map_err(|cause| failed(cause.into()))?;
+    fifo::make(&fifo).map_err(&failed)?;
     let restored = async {
         let talk = engine.talk(Lane::Make).await.map_err(failure::call("restore domain", false))?;
         let mut saved = tokio::fs::File::open(memory).await.map_err(file(memory))?;
         let begins = u64::try_from(head.len()).unwrap_or(u64::MAX);
         saved.seek(io::SeekFrom::Start(begins)).await.map_err(file(memory))?;
-        // For both directions: opening does not wait for libvirt.
-        let open = pipe::OpenOptions::new().read_write(true).open_sender(&fifo);
-        let mut sender = open.map_err(&failed)?;
+        // Opening does not wait for libvirt.
+        let mut sender = fifo::open(&fifo).map_err(&failed)?;
         let path = fifo.display().to_string();
         let pour = async move {
             sender.write_all(new_head).await?;
