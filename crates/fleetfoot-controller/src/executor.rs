@@ -273,7 +273,9 @@ fn log_closed(instance: &Instance) {
     match &instance.outcome {
         Some(Outcome::Completed { result }) => {
             let result = result.as_deref().unwrap_or("unknown");
-            tracing::info!(%pool, instance = %name, result, "instance closed");
+            // Somebody had sent it away before, and it was told of then.
+            let retired = instance.reason.is_some().then_some(true);
+            tracing::info!(%pool, instance = %name, result, retired, "instance closed");
         }
         Some(Outcome::Failed { kind, detail }) => {
             tracing::warn!(%pool, instance = %name, kind = kind.as_str(), detail, "instance closed after a failed start");

@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::agent;
 use crate::app::AppSigner;
 use crate::backoff::backoff;
 use crate::breaker::Breaker;
@@ -131,8 +132,8 @@ impl Admin {
             clock: Arc::clone(&identity.clock),
             identity,
             user_agents: UserAgents {
-                control: user_agent("control"),
-                listener: user_agent("listener"),
+                control: agent::of("control"),
+                listener: agent::of("listener"),
             },
             breaker: Breaker::default(),
             token: RwLock::default(),
@@ -371,30 +372,15 @@ pub(crate) fn service_url(call: &Call<'_>, service: &str) -> Result<Url> {
     let mut url = Url::parse(&joined).map_err(|source| {
         GithubError::with_source(call.operation, ErrorKind::Unusable, "service address", source)
     })?;
-    let mut query = url.query_pairs_mut();
-    query.extend_pairs(call.query).append_pair("api-version", API_VERSION);
-    drop(query);
+    // In the order of their names, as GitHub's own library writes them.
+    let mut query: Vec<(&str, &str)> = call.query.to_vec();
+    query.push(("api-version", API_VERSION));
+    query.sort_unstable();
+    url.query_pairs_mut().extend_pairs(query);
     Ok(url)
 }
 
 /// Whether the difference of the clocks is worth a warning.
 pub(crate) fn is_clock_off(ahead_seconds: i64) -> bool {
     ahead_seconds.abs() > CORRECTED_SECONDS_MAX
-}
-
-/// The same JSON shape that GitHub's own library sends.
-fn user_agent(subsystem: &str) -> HeaderValue {
-    let version = env!("CARGO_PKG_VERSION");
-    let agent = serde_json::json!({
-        "system": "fleetfoot",
-        "version": version,
-        "commit_sha": "",
-        "scale_set_id": 0,
-        "subsystem": subsystem,
-        "build_version": version,
-        "build_commit_sha": "unknown",
-        "kind": "scaleset",
-    });
-    HeaderValue::from_str(&agent.to_string())
-        .unwrap_or_else(|_| HeaderValue::from_static("fleetfoot"))
 }

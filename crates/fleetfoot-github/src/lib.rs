@@ -37,6 +37,7 @@
 )]
 
 mod admin;
+mod agent;
 mod app;
 mod backoff;
 mod breaker;

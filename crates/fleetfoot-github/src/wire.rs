@@ -68,9 +68,9 @@ pub(crate) struct Group {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LabelBody {
-    pub(crate) name: String,
     #[serde(rename = "type", default, deserialize_with = "null_as_default")]
     pub(crate) kind: String,
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Deserialize)]

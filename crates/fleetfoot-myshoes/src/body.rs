@@ -229,7 +229,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            if fields.len() < FIELDS_MAX {
+            let is_known = KNOWN.iter().any(|it| name.eq_ignore_ascii_case(it));
+            if is_known && fields.len() < FIELDS_MAX {
                 fields.push((name, map.next_value()?));
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -238,6 +239,26 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         Ok(Fields(fields))
     }
 }
+
+/// Fields that are read. Of all others only the form counts: their numbers may be too large and their depth is theirs.
+const KNOWN: [&str; 16] = [
+    "scope",
+    "resource_type",
+    "provider_url",
+    "id",
+    "github_token",
+    "ghe_domain",
+    "runner_user",
+    "status",
+    "status_description",
+    "created_at",
+    "updated_at",
+    "token_expired_at",
+    "mode",
+    "max_runners",
+    "debug",
+    "strict",
+];
 
 /// Nobody has a reason to send more.
 const FIELDS_MAX: usize = 1000;
@@ -362,9 +383,13 @@ mod tests {
             (r#"  null  "#, ""),
             (r#"{"unknown":[1,{}]}"#, ""),
             (r#"{"scope":null}"#, ""),
+            (r#"{"unknown":1e999,"scope":"a"}"#, "a"),
         ] {
             assert_eq!(scope(body).as_deref(), Ok(expected), "{body}");
         }
+        let deep =
+            format!("{{\"unknown\":{}{},\"scope\":\"a\"}}", "[".repeat(900), "]".repeat(900));
+        assert_eq!(scope(&deep).as_deref(), Ok("a"));
         for body in ["", "[]", "5", "\"a\"", "{", r#"{"scope":5}"#, r#"{"scope":"a"#, "{'scope':1}"]
         {
             assert_eq!(scope(body), Err(DecodeError), "{body}");

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::dsn::{self, Dsn};
+use crate::dsn::{self, Dsn, DsnError};
 use crate::version::RunnerVersion;
 
 pub use scale_set::{ScaleSet, Switch};
@@ -363,7 +363,10 @@ fn database<G: Fn(&str) -> Option<String>>(
             None => return Ok(None),
         },
     };
-    let dsn = dsn::parse(&text).map_err(|error| mistake(variable, error.to_string()))?;
+    let dsn = dsn::parse(&text).map_err(|error| {
+        let is_port = variable == "MYSQL_HOST" && matches!(error, DsnError::Port(_));
+        mistake(if is_port { "MYSQL_PORT" } else { variable }, error.to_string())
+    })?;
     let unused = dsn.unused();
     if !unused.is_empty() {
         let names = unused.join(", ");

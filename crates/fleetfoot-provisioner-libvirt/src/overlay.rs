@@ -41,7 +41,9 @@ pub(crate) async fn create(base: &Path, overlay: &Path) -> Result<(), String> {
         })?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
-        return Err(failed(format!("{}: {words}", output.status)));
+        let status = output.status;
+        let ended = status.code().map_or(status.to_string(), |code| format!("exit status {code}"));
+        return Err(failed(format!("{ended}: {words}")));
     }
     // What a job writes is nobody else's business. libvirt gives the file to QEMU's user.
     std::fs::set_permissions(overlay, std::fs::Permissions::from_mode(0o600))

@@ -297,7 +297,9 @@ async fn ids_are_read_as_leniently_as_ever() {
             .is(200, &format!("{}\n", shown(&row)));
     }
     let unknown = "/target/00000000-0000-4000-8000-000000000000";
-    server.ask("GET", "/target/not-a-uuid", "").await.is_error(400, "incorrect target id");
+    for id in ["not-a-uuid", "%ff", "a%2Fb", "%00"] {
+        server.ask("GET", &format!("/target/{id}"), "").await.is_error(400, "incorrect target id");
+    }
     server.ask("GET", unknown, "").await.is_error(404, "datastore read error");
     for method in ["POST", "DELETE"] {
         let words = "incorrect target id (not found)";
@@ -354,9 +356,13 @@ async fn what_is_no_route_is_no_page() {
         ("POST", "/github/events"),
         ("GET", "/"),
         ("GET", "/config/debug"),
+        ("OPTIONS", "/target"),
+        ("DELETE", "/healthz"),
+        ("GET", "/target/a/b"),
     ] {
         let answer = server.ask(method, path, "").await;
         answer.is(404, "404 page not found\n");
+        assert_eq!(answer.header("allow"), None, "{method} {path}");
         assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }
@@ -377,6 +383,44 @@ async fn switches_are_turned() {
     metrics.is(200, "up 1\n");
     let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
     assert_eq!(metrics.header("content-type"), Some(kind));
+}
+
+/// Metrics are packed for who takes that, and for nobody else; HEAD has the head alone.
+#[tokio::test]
+async fn metrics_are_packed_for_who_takes_gzip() {
+    let server = Server::start().await;
+    for (takes, is_packed) in [
+        ("gzip", true),
+        ("deflate, GZIP;q=0.5", true),
+        ("*", true),
+        ("gzip;q=0", false),
+        ("gzip;q=0, *", false),
+        ("identity", false),
+        ("zstd,br", false),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let text = format!(
+            "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept-encoding: {takes}\r\n\r\n"
+        );
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+        let (head, body) = (String::from_utf8_lossy(&answer[..end]), &answer[end + 4..]);
+        assert_eq!(head.contains("content-encoding: gzip"), is_packed, "{takes}: {head}");
+        let mut page = String::new();
+        if is_packed {
+            let mut unpacking = flate2::read::GzDecoder::new(body);
+            std::io::Read::read_to_string(&mut unpacking, &mut page).unwrap();
+        } else {
+            page = String::from_utf8_lossy(body).into_owned();
+        }
+        assert_eq!(page, "up 1\n", "{takes}");
+    }
+    for path in ["/metrics", "/healthz", "/target"] {
+        let answer = server.ask("HEAD", path, "").await;
+        answer.is(200, "");
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ mod view;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use findings::{Class, Finding, Position, Report, Severity};
+pub use findings::{Class, Finding, Original, Position, Report, Severity};
 pub use import::import_outrunner;
 pub use schema::{schema_json, schema_text};
 pub use types::{
@@ -144,7 +144,13 @@ fn read_table(
         Ok(text) => text,
         Err((message, line)) => {
             let position = Some(Position { line, column: 1, width: 1 });
-            findings.error(Class::Syntax, "", position, message);
+            let words = match message.as_str() {
+                "invalid UTF-8" => "invalid leading UTF-8 octet",
+                it if it.starts_with("control characters") => "control characters are not allowed",
+                it => it,
+            };
+            let words = Original::Alone(words.to_owned());
+            findings.error(Class::Syntax, "", position, message).originally(words);
             return (String::from_utf8_lossy(bytes).into_owned(), None);
         }
     };

@@ -258,6 +258,7 @@ async fn serve(
     for pool in &pools {
         prepare(pool);
     }
+    let named: Vec<PoolName> = pools.iter().map(|pool| pool.name.clone()).collect();
     let releases = wiring.releases();
     let host = wiring::host_limits(config);
     let (all, turns) = all_pools(pools.clone(), of_targets.clone(), host.clone());
@@ -337,6 +338,9 @@ async fn serve(
     }
     // Nobody answers there any more; a successor makes its own once the lock is free.
     let _ = std::fs::remove_file(state_dir.control_socket()).is_ok();
+    if options.flavor == Flavor::Outrunner {
+        crate::outrunner::emptied(&store, &named);
+    }
     if put_back { Err(DaemonError::PutBack) } else { Ok(stopped) }
 }
 

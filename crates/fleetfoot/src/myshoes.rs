@@ -100,7 +100,9 @@ impl Environment {
     fn of(more: Vec<(String, String)>, is_original: bool) -> Result<Self, Mistake> {
         let get = |variable: &str| {
             let said = more.iter().rev().find(|(name, _)| name == variable);
-            said.map(|(_, value)| value.clone()).or_else(|| std::env::var(variable).ok())
+            // What is no text is not as good as absent: it would choose another database without a word.
+            let ours = || std::env::var_os(variable).map(|it| it.to_string_lossy().into_owned());
+            said.map(|(_, value)| value.clone()).or_else(ours)
         };
         let (settings, notes) = environment::read(get, |path| Path::new(path).is_file())?;
         let own = own::read(get)?;

@@ -2,10 +2,23 @@
 //! lines, so that its unit files, scripts and alert rules keep working.
 
 pub mod args;
+pub mod complete;
 pub mod log;
 
+use fleetfoot_core::PoolName;
+use fleetfoot_store::Store;
+
 use crate::config::credentials::go_io_error;
-use crate::config::{Class, Finding, LoadError, Report};
+use crate::config::{Class, Finding, LoadError, Original, Report};
+
+/// Tells of the pools that have nothing left: the original's line, of which it has one for each of its workers.
+pub(crate) fn emptied(store: &Store, named: &[PoolName]) {
+    let pools = store.pools();
+    let is_empty = |name: &&PoolName| pools.get(*name).is_none_or(|it| it.instances.is_empty());
+    for pool in named.iter().filter(is_empty) {
+        tracing::info!(%pool, "all instances left");
+    }
+}
 
 /// The original's text for a file that cannot be used: print it behind `Error: `.
 #[must_use]
@@ -25,8 +38,7 @@ fn invalid(report: &Report) -> String {
     };
     let unreadable = of(&[Class::Syntax, Class::Type]);
     if !unreadable.is_empty() {
-        let lines: Vec<String> = unreadable.into_iter().map(yaml_line).collect();
-        return format!("parse config: yaml: {}", lines.join("; "));
+        return format!("parse config: yaml: {}", yaml(&unreadable));
     }
     if let Some(finding) = of(&[Class::NoRunners]).first() {
         return finding.message.clone();
@@ -55,10 +67,30 @@ fn invalid(report: &Report) -> String {
     })
 }
 
+/// In the words of the original's YAML library, where all of them are known.
+fn yaml(findings: &[&Finding]) -> String {
+    let alone = |it: &&Finding| match &it.original {
+        Some(Original::Alone(words)) => Some(words.clone()),
+        Some(Original::Listed(_)) | None => None,
+    };
+    if let Some(words) = findings.iter().find_map(alone) {
+        return words;
+    }
+    let listed = |it: &&Finding| match (&it.original, it.position) {
+        (Some(Original::Listed(words)), Some(at)) => Some(format!("\n  line {}: {words}", at.line)),
+        (Some(Original::Listed(_) | Original::Alone(_)) | None, _) => None,
+    };
+    if let Some(lines) = findings.iter().map(listed).collect::<Option<String>>() {
+        return format!("unmarshal errors:{lines}");
+    }
+    findings.iter().map(|it| yaml_line(it)).collect::<Vec<_>>().join("; ")
+}
+
 fn yaml_line(finding: &Finding) -> String {
     let line = finding.position.map_or_else(String::new, |p| format!("line {}: ", p.line));
     let key = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
-    format!("{line}{key}{}", finding.message)
+    let message = finding.message.strip_prefix("not YAML: ").unwrap_or(&finding.message);
+    format!("{line}{key}{message}")
 }
 
 /// The runner a finding is about; names cannot be told from keys by their dots, so the message of

@@ -8,7 +8,7 @@ mod libvirt;
 mod releases;
 mod tart;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use fleetfoot_github::{ConfigUrlError, Connection, GithubError, Shared};
 use fleetfoot_releases::Keeper;
 use fleetfoot_store::Store;
 
-use crate::config::credentials::{Resolution, ResolveError, Resolved};
+use crate::config::credentials::{Resolution, ResolveError};
 use crate::config::{Backend, Config, DiskShare, Flavor, GithubSettings, Position, RunnerConfig};
 
 use backends::{Backends, Made};
@@ -132,17 +132,13 @@ impl Wiring {
         config: &Config,
         resolution: Resolution,
     ) -> Result<Vec<PoolSettings>, WiringError> {
-        if let Some((runner, source)) = resolution.failures.into_iter().next() {
-            return Err(WiringError::Resolve { runner, source });
-        }
-        let resolved: BTreeMap<&str, &Resolved> =
-            resolution.runners.iter().map(|it| (it.runner.as_str(), it)).collect();
+        // All ways to GitHub first: the original tells of them before it looks at any backend.
+        let Resolution { runners, failures, .. } = resolution;
+        let ways = connections::ways(&mut self.connections, config, &runners, failures)?;
         let mut pools = Vec::new();
-        for runner in &config.runners {
-            let Some(resolved) = resolved.get(runner.name.as_str()) else { continue };
+        for (runner, resolved, connection) in ways {
             let name = PoolName::new(&runner.name)
                 .map_err(|source| WiringError::Name { runner: runner.name.clone(), source })?;
-            let connection = self.connections.connection(resolved)?;
             let order = releases::order(runner, &connection);
             let kept = order.as_ref().and_then(|order| self.releases.place(order));
             let Made { provisioner, concurrency } = self.backends.backend(runner, kept).await?;
@@ -167,11 +163,27 @@ impl Wiring {
                 runner: release,
             });
         }
-        self.connections.keep(&resolution.runners);
+        self.connections.keep(&runners);
         self.backends.keep(&config.runners);
         self.releases.keep(&pools.iter().map(|pool| pool.name.clone()).collect());
         Ok(pools)
     }
+}
+
+/// What stops a start before anything is looked at or made.
+///
+/// # Errors
+/// The first runner, in the order of their names, without a URL or a credential that can be used. Connections that
+/// come before it are told of, as the original does.
+pub fn refuse(config: &Config, resolution: Resolution) -> Result<(), WiringError> {
+    let Resolution { runners, failures, warnings } = resolution;
+    if failures.is_empty() && !runners.iter().any(connections::is_odd) {
+        return Ok(());
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    connections::ways(&mut Connections::default(), config, &runners, failures).map(|_| ())
 }
 
 /// The ways to GitHub of one configuration, each once. No backend is looked at.

@@ -56,11 +56,11 @@ fn the_originals_texts() {
         ),
         (
             "runners:\n  a: {labels: linux}\n",
-            "load config: parse config: yaml: line 2: runners.a.labels: `linux` where a list is due",
+            "load config: parse config: yaml: unmarshal errors:\n  line 2: cannot unmarshal !!str `linux` into []string",
         ),
         (
             "url: [\n",
-            "load config: parse config: yaml: line 2: not YAML: while parsing a node, did not find expected node content",
+            "load config: parse config: yaml: line 2: while parsing a node, did not find expected node content",
         ),
     ];
     for (text, expected) in table {

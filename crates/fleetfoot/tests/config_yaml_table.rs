@@ -5,9 +5,11 @@
 #![allow(clippy::disallowed_methods)] // the generator is a program of its own
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine as _;
-use fleetfoot::config::original_view;
+use fleetfoot::config::{Flavor, LoadError, LoadOptions, original_view, parse};
+use fleetfoot::outrunner::load_error;
 use serde_json::Value;
 
 /// Rows where we differ on purpose, each with its reason.
@@ -72,6 +74,39 @@ fn wrong_types_are_found_on_the_lines_the_original_names() {
         }
     }
     assert!(compared > 30, "{compared}");
+}
+
+/// Under the original's name a value of a wrong type is told of in its library's own words.
+#[test]
+fn wrong_types_are_told_in_the_librarys_words() {
+    let table = include_str!("fixtures/config/yaml-table.json");
+    let rows: Vec<Value> = serde_json::from_str(table).unwrap();
+    // The types of the program beside the table, and what they are called in the original.
+    let types = [
+        ("map[string]*main.runner", "map[string]outrunner.RunnerConfig"),
+        ("main.file", "outrunner.Config"),
+        ("main.runner", "outrunner.RunnerConfig"),
+        ("main.docker", "outrunner.DockerImage"),
+        ("main.bind", "outrunner.DockerMount"),
+    ];
+    let options = LoadOptions { flavor: Flavor::Outrunner, ..LoadOptions::default() };
+    let mut compared = 0;
+    for row in &rows {
+        let error = row["error"].as_str().unwrap_or_default();
+        let told =
+            ["unmarshal errors", "cannot decode", "map merge", "control char", "invalid lead"];
+        if !told.iter().any(|it| error.starts_with(&format!("yaml: {it}"))) {
+            continue;
+        }
+        let error = types.iter().fold(error.to_owned(), |it, (main, own)| it.replace(main, own));
+        let input = row["input"].as_str().unwrap();
+        let input = base64::engine::general_purpose::STANDARD.decode(input).unwrap();
+        let (_, report) = parse(&input, Path::new("f.yml"), &options);
+        let ours = load_error(&LoadError::Invalid(report));
+        assert_eq!(ours, format!("load config: parse config: {error}"), "{}", row["name"]);
+        compared += 1;
+    }
+    assert!(compared > 40, "{compared}");
 }
 
 #[test]

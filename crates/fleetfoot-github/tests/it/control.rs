@@ -58,7 +58,7 @@ async fn names_are_percent_encoded() {
     let stub = Stub::good().await;
     stub.connection().scale_set(1, "a b&c#d+ä%20").await.unwrap();
     let query = &stub.asked("GET", "/runnerscalesets")[0].query;
-    assert_eq!(query, "runnerGroupId=1&name=a+b%26c%23d%2B%C3%A4%2520&api-version=6.0-preview");
+    assert_eq!(query, "api-version=6.0-preview&name=a+b%26c%23d%2B%C3%A4%2520&runnerGroupId=1");
 }
 
 #[tokio::test]

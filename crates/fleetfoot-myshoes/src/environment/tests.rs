@@ -148,6 +148,8 @@ fn five_variables_go_before_the_address() {
         (it.database.clone().unwrap().address, it.database.as_ref().unwrap().database.as_str()),
         (Address::Tcp("h".to_owned(), 3307), "d")
     );
+    let odd = with(&[&five[..], &[("MYSQL_PORT", "")]].concat()).unwrap_err();
+    assert_eq!((odd.variable, odd.message.as_str()), ("MYSQL_PORT", "`` is no port"));
     let four = &five[..4];
     assert_eq!(settings(four).database.unwrap().database, "myshoes", "four are not five");
     let empty = settings(&[four, &[("MYSQL_DATABASE", "")]].concat());

@@ -33,9 +33,9 @@ fn line(peer: Option<SocketAddr>, now: Timestamp, request: &Request) -> String {
     let at = jiff::Timestamp::from_second(now.0.div_euclid(1000)).unwrap_or_default();
     let at = at.strftime("%d/%b/%Y:%H:%M:%S +0000");
     let peer = peer.map_or_else(|| "@".to_owned(), |peer| peer.to_string());
-    let uri = request.uri();
-    let path = uri.path_and_query().map_or(uri.path(), |it| it.as_str());
-    format!("HTTP - {peer} - - {at} \"{} {path} {:?}\"", request.method(), request.version())
+    // Without its query, which is no part of a route and may hold anything.
+    let (method, path, version) = (request.method(), request.uri().path(), request.version());
+    format!("HTTP - {peer} - - {at} \"{method} {path} {version:?}\"")
 }
 
 /// Logs a request before it is handled.
@@ -82,7 +82,7 @@ mod tests {
         let peer = Some("192.0.2.1:4711".parse().unwrap());
         assert_eq!(
             line(peer, Timestamp(1_704_164_645_999), &request),
-            "HTTP - 192.0.2.1:4711 - - 02/Jan/2024:03:04:05 +0000 \"POST /target?x=1 HTTP/1.1\""
+            "HTTP - 192.0.2.1:4711 - - 02/Jan/2024:03:04:05 +0000 \"POST /target HTTP/1.1\""
         );
     }
 

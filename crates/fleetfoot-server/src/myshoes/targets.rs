@@ -1,7 +1,7 @@
 //! Targets: made, shown, changed, deleted.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use fleetfoot_myshoes::body::{self, TargetBody};
@@ -17,10 +17,18 @@ use crate::error::chain;
 /// The bytes of a body, if it came whole.
 pub(super) type Sent = Result<Bytes, BytesRejection>;
 
+/// What stands in the path for an id, if it is text at all.
+type Named = Result<Path<String>, PathRejection>;
+
 type Answered = Result<Answer, Refusal>;
 
 fn sent(answered: Answered) -> Answer {
     answered.unwrap_or_else(|refusal| answer::refused(&refusal))
+}
+
+/// What is no text is no id, and is refused as one.
+fn named(id: Named) -> String {
+    id.map(|Path(id)| id).unwrap_or_default()
 }
 
 /// `POST /target`
@@ -40,22 +48,18 @@ pub(super) async fn list(State(state): State<MyshoesState>) -> Answer {
 }
 
 /// `GET /target/:id`
-pub(super) async fn show(State(state): State<MyshoesState>, Path(id): Path<String>) -> Answer {
-    sent(shown(&state, &id).await)
+pub(super) async fn show(State(state): State<MyshoesState>, id: Named) -> Answer {
+    sent(shown(&state, &named(id)).await)
 }
 
 /// `POST /target/:id`
-pub(super) async fn update(
-    State(state): State<MyshoesState>,
-    Path(id): Path<String>,
-    body: Sent,
-) -> Answer {
-    sent(updated(&state, &id, body).await)
+pub(super) async fn update(State(state): State<MyshoesState>, id: Named, body: Sent) -> Answer {
+    sent(updated(&state, &named(id), body).await)
 }
 
 /// `DELETE /target/:id`
-pub(super) async fn delete(State(state): State<MyshoesState>, Path(id): Path<String>) -> Answer {
-    sent(deleted(&state, &id).await)
+pub(super) async fn delete(State(state): State<MyshoesState>, id: Named) -> Answer {
+    sent(deleted(&state, &named(id)).await)
 }
 
 async fn created(state: &MyshoesState, body: Sent) -> Answered {

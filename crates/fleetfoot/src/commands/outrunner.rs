@@ -5,16 +5,28 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::credentials::Flags;
+use crate::config::credentials::{Flags, RealSurroundings, resolve};
 use crate::config::{Flavor, LoadOptions, load};
 use crate::daemon::{self, DaemonError, DaemonOptions};
 use crate::logging;
 use crate::outrunner::args::{self, Invocation, Options, Shell};
+use crate::outrunner::complete;
+use crate::wiring;
 
 /// Reads the words after the program's name and does what they say.
 #[must_use]
 pub fn main(words: &[OsString]) -> ExitCode {
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(answered) = complete::answer(&words) {
+        return match answered {
+            Ok((out, err)) => {
+                let _ = std::io::stdout().write_all(out.as_bytes()).is_ok();
+                let _ = std::io::stderr().write_all(err.as_bytes()).is_ok();
+                ExitCode::SUCCESS
+            }
+            Err(text) => fail(&text),
+        };
+    }
     let text = match args::parse(&words) {
         Ok(Invocation::Run(options)) => return run(options),
         Ok(Invocation::Help) => args::help().to_owned(),
@@ -70,11 +82,17 @@ fn run(options: Options) -> ExitCode {
         tracing::warn!("{}", finding.one_line(&loaded.report.file));
     }
     tracing::info!(runners = loaded.config.runners.len(), "configuration loaded");
+    let flags = Flags { url: options.url, token: options.token };
+    // Before anything is made on this host, so that a file without a token leaves nothing behind.
+    let resolution = resolve(&loaded.config, &flags, &RealSurroundings);
+    if let Err(error) = wiring::refuse(&loaded.config, resolution) {
+        return fail(&crate::chain(&error));
+    }
     let daemon = DaemonOptions {
         config: loaded.config,
         text: loaded.bytes,
         load: load_options,
-        flags: Flags { url: options.url, token: options.token },
+        flags,
         state_dir: None,
         flavor: Flavor::Outrunner,
         takeover: false,
@@ -98,5 +116,12 @@ fn run(options: Options) -> ExitCode {
 }
 
 fn daemon_text(error: &DaemonError) -> String {
-    crate::chain(error)
+    let text = crate::chain(error);
+    match error {
+        // Two of the original may run on one host, each with its own file.
+        DaemonError::Lock(fleetfoot_store::LockError::Held { .. }) => {
+            format!("{text}, or give this file a place of its own with the key `state_dir`")
+        }
+        _ => text,
+    }
 }

@@ -70,6 +70,17 @@ pub struct Finding {
     pub message: String,
     /// What to do, where that is known.
     pub suggestion: Option<String>,
+    /// What the original's YAML library says of it, where that is known.
+    pub original: Option<Original>,
+}
+
+/// Words of the original's YAML library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Original {
+    /// One of a list, behind its line.
+    Listed(String),
+    /// It reads no further.
+    Alone(String),
 }
 
 impl Finding {
@@ -258,8 +269,16 @@ impl Findings {
         position: Option<Position>,
         message: String,
     ) -> &mut Self {
-        self.list.push(Finding { severity, class, path, position, message, suggestion: None });
+        let (suggestion, original) = (None, None);
+        self.list.push(Finding { severity, class, path, position, message, suggestion, original });
         self
+    }
+
+    /// Adds the original's words to the finding just made.
+    pub(crate) fn originally(&mut self, original: Original) {
+        if let Some(last) = self.list.last_mut() {
+            last.original = Some(original);
+        }
     }
 
     /// Adds advice to the finding just made.

@@ -3,13 +3,14 @@
 //! This is the only place that knows how the original's library reads a value of a type, and it
 //! collects every finding instead of stopping at the first.
 
+mod original;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::findings::{Class, Findings, Position};
+use super::findings::{Class, Findings, Original, Position};
 use super::keys::{self, Key, Kind, Section};
 use super::scalar::{Meaning, meaning};
 use super::suggest::nearest;
@@ -99,6 +100,8 @@ impl Shaper<'_> {
 
     fn wrong_type(&mut self, node: &Node, due: &str) {
         self.wrong(node, format!("{} where {due} is due", describe(node)));
+        let words = original::cannot(node, due, &self.path);
+        self.findings.originally(Original::Listed(words));
     }
 
     /// Whether a node counts as absent.
@@ -106,7 +109,9 @@ impl Shaper<'_> {
         match meaning(node) {
             Ok(meaning) => matches!(node.data, Data::Scalar { .. }) && meaning == Meaning::Null,
             Err(message) => {
+                let words = message.replace("cannot read ", "cannot decode !!str ");
                 self.wrong(node, message);
+                self.findings.originally(Original::Alone(words.replace(" as !!", " as a !!")));
                 true
             }
         }
@@ -179,6 +184,8 @@ impl Shaper<'_> {
                 let message = format!("key `{text}` is already given at line {}", first.line);
                 self.wrong(key, message);
                 self.findings.suggest("keep one of the two");
+                let words = format!("mapping key {text:?} already defined at line {}", first.line);
+                self.findings.originally(Original::Listed(words));
                 continue;
             }
             if text == "<<" && *plain {
@@ -204,6 +211,8 @@ impl Shaper<'_> {
         };
         if !fits {
             self.wrong(value, "`<<` needs a mapping or a list of mappings".to_owned());
+            let words = "map merge requires map or sequence of maps as the value";
+            self.findings.originally(Original::Alone(words.to_owned()));
         }
     }
 

@@ -261,7 +261,9 @@ impl Github {
             return Err(if is_known { Failure::NotInstalled } else { Failure::Purge });
         }
         let owner = scope.split('/').next().unwrap_or_default();
-        let is_scope = scope.matches('/').count() < 2 && config_url(&self.url, scope).is_some();
+        let is_scope = scope.matches('/').count() < 2
+            && scope.split('/').all(|part| !part.is_empty())
+            && config_url(&self.url, scope).is_some();
         let asked = if is_scope { scope } else { owner };
         let found = self.installation(asked).await.map_err(|error| {
             tracing::error!(scope, %error, "failed to look for the installation");

@@ -59,6 +59,7 @@ pub async fn find(environment: &Environment) -> Result<PathBuf, PluginError> {
                 let bytes = std::fs::read(path).map_err(failed(path))?;
                 check(path, &bytes, wanted)?;
             }
+            make_executable(path)?;
             path.clone()
         }
         Plugin::Url(url) => download(url, plugin_output, wanted).await?,
@@ -66,6 +67,16 @@ pub async fn find(environment: &Environment) -> Result<PathBuf, PluginError> {
     let path = std::path::absolute(&path).map_err(failed(&path))?;
     tracing::info!("use plugin path is {}", path.display());
     Ok(path)
+}
+
+/// The original makes every plugin executable, so one that was copied without its bits starts.
+fn make_executable(path: &Path) -> Result<(), PluginError> {
+    let mode = std::fs::metadata(path).map_err(failed(path))?.permissions().mode();
+    if mode & 0o111 == 0 {
+        let mode = PermissionsExt::from_mode(mode & 0o7777 | 0o755);
+        std::fs::set_permissions(path, mode).map_err(failed(path))?;
+    }
+    Ok(())
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> PluginError + use<> {
@@ -113,4 +124,23 @@ async fn fetch(url: &Url) -> Result<Vec<u8>, String> {
     }
     let bytes = answer.bytes().await.map_err(|error| crate::chain(&error))?;
     Ok(bytes.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_without_its_bits_gets_them_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shoes");
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        for (before, after) in [(0o644, 0o755), (0o600, 0o755), (0o700, 0o700), (0o711, 0o711)] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(before)).unwrap();
+            make_executable(&path).unwrap();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, after, "{before:o}");
+        }
+        assert!(make_executable(&dir.path().join("none")).is_err());
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fleetfoot_controller::Tasks;
 use fleetfoot_core::Timestamp;
 use fleetfoot_github::RateLimit;
+use fleetfoot_server::listen::ListenError;
 use fleetfoot_server::myshoes::numbers::{self, Retries, Shown, ShownLimit};
 use fleetfoot_server::myshoes::{MyshoesState, router};
 use fleetfoot_server::{ServerState, listen};
@@ -46,7 +47,12 @@ impl Targets {
                 environment.settings.port
             );
         }
-        let listener = listen::bind_tcp(place).await?;
+        let listener = listen::bind_tcp(place).await.map_err(|error| match error {
+            ListenError::InUse { address } => MyshoesError::PortInUse(address.port()).into(),
+            other @ (ListenError::PathTooLong { .. }
+            | ListenError::Control { .. }
+            | ListenError::Tcp { .. }) => DaemonError::from(other),
+        })?;
         if let Ok(address) = listener.local_addr() {
             tracing::info!("start webserver on {address}");
         }

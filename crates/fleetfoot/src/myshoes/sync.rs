@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fleetfoot_controller::{Clock, Controller};
 use fleetfoot_core::PoolName;
+use fleetfoot_myshoes::target::Status;
 use fleetfoot_server::myshoes::numbers::Shown;
 use fleetfoot_store::{Store, TargetsError};
 use tokio::sync::watch;
@@ -86,11 +87,23 @@ impl Sync {
         controller: &Controller,
         all: &AllPools,
     ) -> Result<(), DaemonError> {
+        let before = self.receiving();
         let served = self.look(store, &all.of_file()).await.map_err(MyshoesError::from)?;
+        for scope in before.difference(&self.receiving()) {
+            tracing::info!("[scaleset] removed stopped listener for target: {scope}");
+        }
         controller.set_aside(served.set_aside);
         all.apply_targets(served.pools).await?;
         self.adopt(store).await;
         Ok(())
+    }
+
+    /// The scopes of the targets that get jobs, as they were looked at the last time.
+    fn receiving(&self) -> BTreeSet<String> {
+        let shown = self.shown.borrow();
+        let rows = shown.targets.iter().map(|(_, row)| row);
+        let receiving = rows.filter(|row| Status::of(&row.status).can_receive());
+        receiving.map(|row| row.scope.clone()).collect()
     }
 
     /// Takes up machines that the original made.

@@ -42,8 +42,11 @@ pub enum MyshoesError {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// The App's key, or the address of GitHub.
-    #[error(transparent)]
+    #[error("{}: {_0}", variable_of(_0))]
     Github(#[from] AskError),
+    /// Another program listens there.
+    #[error("PORT: {0} is in use: stop the program that has it, or choose another one")]
+    PortInUse(u16),
     /// The token of the API.
     #[error("MYSHOES_API_TOKEN_FILE: failed to read {}", path.display())]
     Token {
@@ -63,6 +66,14 @@ pub enum MyshoesError {
     LockLost,
 }
 
+/// The variable that a way to GitHub cannot be made of.
+fn variable_of(error: &AskError) -> &'static str {
+    match error {
+        AskError::Scope(_) => "GITHUB_URL",
+        AskError::Github(_) | AskError::Away(_) => "GITHUB_PRIVATE_KEY_BASE64",
+    }
+}
+
 /// Targets that can be served.
 pub(crate) struct Targets {
     pub(super) environment: Environment,
@@ -74,20 +85,23 @@ impl Targets {
     /// Finds the plugin and reads the App's key; nobody is asked yet.
     pub(crate) async fn ready(environment: Environment) -> Result<Self, MyshoesError> {
         let settings = &environment.settings;
+        if settings.scale_set.switch == Switch::Unsaid {
+            // Whoever only replaced the binary would see it run, and no job.
+            return Err(MyshoesError::WebhookMode);
+        }
+        // The configuration first, the plugin included, then the mode: in the original's order.
+        let program = plugin::find(&environment).await?;
+        let stores_tokens = environment.own.stores_tokens;
+        let github = Github::new(&settings.github_url, &settings.app, stores_tokens)?;
         match settings.scale_set.switch {
             Switch::On => tracing::info!("Scale set mode enabled"),
-            Switch::Off => {
+            Switch::Off | Switch::Unsaid => {
                 tracing::info!("Scale set mode disabled (webhook mode)");
                 tracing::warn!(
                     "webhook mode is not in this version: targets get machines only if their own mode is scaleset"
                 );
             }
-            // Whoever only replaced the binary would see it run, and no job.
-            Switch::Unsaid => return Err(MyshoesError::WebhookMode),
         }
-        let program = plugin::find(&environment).await?;
-        let stores_tokens = environment.own.stores_tokens;
-        let github = Github::new(&settings.github_url, &settings.app, stores_tokens)?;
         let host = PluginHost::new(host_settings(&environment, program));
         Ok(Self { environment, github: Arc::new(github), host })
     }

@@ -153,7 +153,7 @@ fn wanted(target: &str, level: Level) -> bool {
 
 /// One line without its time; none for phrases that the original has no line for and no use of.
 fn line(level: Level, fields: &Fields, own: usize) -> Option<String> {
-    match phrases::find(&fields.message) {
+    match phrases::find(own_phrase(fields)) {
         None => Some(pass(level, fields, own)),
         Some(Phrase { shown: Shown::Nothing, .. }) => None,
         Some(Phrase { shown: Shown::Line(line), .. }) => {
@@ -169,10 +169,48 @@ fn line(level: Level, fields: &Fields, own: usize) -> Option<String> {
                 attribute(&mut out, line.group, "scaleSet", pool);
             }
             for (ours, theirs) in line.fields {
-                attribute(&mut out, line.group, theirs, fields.get(ours).unwrap_or(""));
+                let value = fields.get(ours).unwrap_or("");
+                let own;
+                let value = if *ours == "error" {
+                    own = original_error(value);
+                    own.as_str()
+                } else {
+                    value
+                };
+                attribute(&mut out, line.group, theirs, value);
             }
             Some(out)
         }
+    }
+}
+
+/// The original stops each runner itself, so it tells of that after each job; ours end by themselves, and what is left of
+/// them is removed.
+fn own_phrase(fields: &Fields) -> &str {
+    let has = |name| fields.get(name).is_some();
+    if fields.message == "instance closed" && has("result") && !has("retired") {
+        "instance stopping"
+    } else {
+        &fields.message
+    }
+}
+
+/// What the original's backends say of a step that fails; their own words stand behind it.
+const STEPS: [&str; 5] =
+    ["tart clone: ", "tart set: ", "create overlay: ", "guest agent not ready: ", "guest-exec: "];
+
+/// An error of a backend as the original words it: `create container: …` where ours is
+/// `failed to create container `linux-0a1b2c3d`: …`.
+fn original_error(text: &str) -> String {
+    if let Some(at) = STEPS.iter().find_map(|step| text.find(step)) {
+        return text.get(at..).unwrap_or(text).to_owned();
+    }
+    let said = text.strip_prefix("failed to ").and_then(|rest| rest.split_once(": "));
+    match said {
+        Some((tried, words)) => {
+            format!("{}: {words}", tried.split(" `").next().unwrap_or(tried))
+        }
+        None => text.to_owned(),
     }
 }
 

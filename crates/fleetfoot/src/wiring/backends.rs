@@ -11,7 +11,9 @@ use fleetfoot_provisioner_process::{
 };
 use fleetfoot_provisioner_tart::{TartHost, TartProvisioner};
 
-use crate::config::{self, Backend, InstanceProxy, ProcessConfig, RunnerConfig, SimulatedConfig};
+use crate::config::{
+    self, Backend, Flavor, InstanceProxy, ProcessConfig, RunnerConfig, SimulatedConfig,
+};
 
 use super::libvirt::Daemons;
 use super::{AnyProvisioner, Surroundings, WiringError};
@@ -153,7 +155,13 @@ impl Backends {
             return Ok(engine.clone());
         }
         let settings = EngineSettings::from_environment(host.clone());
-        let engine = DockerEngine::connect(settings).await.map_err(|error| crate::chain(&error))?;
+        let engine = DockerEngine::connect(settings).await.map_err(|error| {
+            let text = crate::chain(&error);
+            match self.surroundings.flavor {
+                Flavor::Native => text,
+                Flavor::Outrunner => format!("docker client: {text}"),
+            }
+        })?;
         self.engines.insert(host, engine.clone());
         Ok(engine)
     }

@@ -6,7 +6,10 @@ use fleetfoot_github::{
     ConfigUrl, Connection, Credentials, Http, HttpSettings, Shared, TokenSource,
 };
 
-use crate::config::credentials::{ConnectionKey, Credential, CredentialSource, Resolved};
+use crate::config::credentials::{
+    ConnectionKey, Credential, CredentialSource, ResolveError, Resolved,
+};
+use crate::config::{Config, RunnerConfig};
 
 use secrecy::ExposeSecret;
 use sha2::{Digest as _, Sha256};
@@ -73,6 +76,39 @@ impl Connections {
     pub(super) fn keep(&mut self, runners: &[Resolved]) {
         self.connections.retain(|key, _| runners.iter().any(|it| it.connection == *key));
     }
+}
+
+/// A runner, what was found out about it, and its way to GitHub.
+type Way<'a> = (&'a RunnerConfig, &'a Resolved, Connection);
+
+/// The ways of all runners, in the order of their names.
+///
+/// # Errors
+/// The first that has none; what comes before it is connected, and told of.
+pub(super) fn ways<'a>(
+    connections: &mut Connections,
+    config: &'a Config,
+    runners: &'a [Resolved],
+    failures: Vec<(String, ResolveError)>,
+) -> Result<Vec<Way<'a>>, WiringError> {
+    let mut failures: BTreeMap<String, ResolveError> = failures.into_iter().collect();
+    let resolved: BTreeMap<&str, &Resolved> =
+        runners.iter().map(|it| (it.runner.as_str(), it)).collect();
+    let mut ways = Vec::new();
+    for runner in &config.runners {
+        if let Some(source) = failures.remove(&runner.name) {
+            return Err(WiringError::Resolve { runner: runner.name.clone(), source });
+        }
+        if let Some(resolved) = resolved.get(runner.name.as_str()) {
+            ways.push((runner, *resolved, connections.connection(resolved)?));
+        }
+    }
+    Ok(ways)
+}
+
+/// Whether a runner's URL cannot be used.
+pub(super) fn is_odd(resolved: &Resolved) -> bool {
+    config_url(resolved).is_err()
 }
 
 fn digest(credential: &Credential) -> Digest {

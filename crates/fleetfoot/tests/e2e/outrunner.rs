@@ -92,7 +92,33 @@ async fn texts_and_exit_codes() {
         };
         let (code, _, err) = run(&bed, words, &[]).await;
         assert_eq!((code, err.as_str()), (Some(1), expected.as_str()), "{what}");
+        assert!(!bed.state_dir().join("store.sqlite").exists(), "{what} leaves nothing behind");
     }
+    // What comes before the failing one is told of, as the original does.
+    let second = format!(
+        "{good}  b:\n    labels: [b]\n    url: https://github.com\n    docker:\n      image: x\n"
+    );
+    std::fs::write(bed.path("o.yml"), second).unwrap();
+    let (code, out, err) = run(&bed, &["--config", &file], &[]).await;
+    let url = bed.github.config_url(ORG);
+    assert!(
+        out.lines().last().unwrap().ends_with(&format!(" INFO Created scaleset client url={url}")),
+        "{out}"
+    );
+    let odd = "invalid config URL, should point to an enterprise, org, or repository";
+    let line = format!(
+        "Error: runner b: create scaleset client: failed to parse githubConfigURL: \"https://github.com\": {odd}\n"
+    );
+    assert_eq!((code, err), (Some(1), line));
+    // What completion scripts of the original ask.
+    let (code, out, _) = run(&bed, &["__complete", "--max"], &[]).await;
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "--max-runners\tlimit for runners that set none\n:4\n")
+    );
+    std::fs::write(bed.path("o.yml"), &good).unwrap();
+    let (code, _, err) = run(&bed, &["--config", &file], &[("DOCKER_HOST", "nowhere")]).await;
+    assert!(code == Some(1) && err.starts_with("Error: runner a: docker client: "), "{err}");
     for (text, part) in [
         ("runners: [".to_owned(), "Error: load config: parse config: yaml: "),
         (good.replace(&token, &format!("token_file: {empty}\n")), &empty),
@@ -185,6 +211,7 @@ async fn a_file_of_the_original_with_containers() {
         format!(
             "INFO Job completed scaler.scaleSet={pool} scaler.runnerName={runner} scaler.result=succeeded"
         ),
+        format!("INFO Stopping runner scaler.scaleSet={pool} scaler.name={runner}\n"),
         "INFO Shut down cleanly".to_owned(),
     ] {
         assert!(out.contains(&part), "no `{part}` in:\n{out}");
@@ -243,6 +270,7 @@ async fn signals() {
         assert_eq!(daemon.ended(Duration::from_secs(10)).await.code(), Some(0));
         let out = daemon.stdout();
         assert!(out.lines().last().unwrap().ends_with(" INFO Shut down cleanly"), "{out}");
+        assert!(out.contains(" INFO All runners shut down scaler.scaleSet=mine\n"), "{out}");
         assert_eq!(bed.github.summary().sessions, 0);
     }
     let hang =

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// Why a runner has no usable URL or credential. The texts are the original's where it has one.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
@@ -81,15 +83,47 @@ impl ResolveError {
 
 /// An I/O error as the original's runtime writes it: `open /x: no such file or directory`.
 pub(crate) fn go_io_error(operation: &str, path: &Path, error: &io::Error) -> String {
-    let path = path.display();
-    let kind = error.kind();
-    if kind == io::ErrorKind::NotFound {
-        format!("{operation} {path}: no such file or directory")
-    } else if kind == io::ErrorKind::PermissionDenied {
-        format!("{operation} {path}: permission denied")
-    } else if kind == io::ErrorKind::IsADirectory {
-        format!("read {path}: is a directory")
-    } else {
-        format!("{operation} {path}: {error}")
+    // Opening a directory goes well there, reading it does not.
+    let operation = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { operation };
+    format!("{operation} {}: {}", path.display(), go_words(error))
+}
+
+/// What Go says of an error of the system, whatever the C library of this build says.
+fn go_words(error: &io::Error) -> String {
+    let words = match Errno::from_io_error(error) {
+        Some(Errno::NOENT) => "no such file or directory",
+        Some(Errno::ACCESS) => "permission denied",
+        Some(Errno::PERM) => "operation not permitted",
+        Some(Errno::ISDIR) => "is a directory",
+        Some(Errno::NOTDIR) => "not a directory",
+        Some(Errno::LOOP) => "too many levels of symbolic links",
+        Some(Errno::NAMETOOLONG) => "file name too long",
+        Some(Errno::MFILE) => "too many open files",
+        Some(Errno::NFILE) => "too many open files in system",
+        Some(Errno::IO) => "input/output error",
+        Some(Errno::INVAL) => "invalid argument",
+        Some(Errno::NXIO) => "no such device or address",
+        Some(Errno::NODEV) => "no such device",
+        _ => return error.to_string(),
+    };
+    words.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_have_gos_words() {
+        for (errno, line) in [
+            (Errno::NOENT, "open /a: no such file or directory"),
+            (Errno::ACCESS, "open /a: permission denied"),
+            (Errno::ISDIR, "read /a: is a directory"),
+            (Errno::NOTDIR, "open /a: not a directory"),
+            (Errno::LOOP, "open /a: too many levels of symbolic links"),
+            (Errno::NAMETOOLONG, "open /a: file name too long"),
+        ] {
+            assert_eq!(go_io_error("open", Path::new("/a"), &errno.into()), line);
+        }
     }
 }

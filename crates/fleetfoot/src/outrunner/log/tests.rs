@@ -153,6 +153,20 @@ fn an_absent_value_prints_as_an_empty_one() {
 }
 
 #[test]
+fn a_runner_that_ended_by_itself_is_stopped_in_the_originals_words() {
+    let (pool, instance) = ("l", "l-0a1b2c3d");
+    let lines = logged(|| {
+        tracing::info!(pool, instance, result = "succeeded", "instance closed");
+        tracing::info!(pool, instance, result = "succeeded", retired = true, "instance closed");
+    });
+    assert_eq!(
+        lines,
+        "2026-01-02 03:04:05 INFO Stopping runner scaler.scaleSet=l scaler.name=l-0a1b2c3d\n\
+         2026-01-02 03:04:05 INFO instance closed scaleSet=l instance=l-0a1b2c3d result=succeeded retired=true\n"
+    );
+}
+
+#[test]
 fn other_phrases_pass_with_their_fields() {
     let lines = logged(|| {
         tracing::warn!(pool = "l", since_s = 4, what = %"a\nb", "session held by another");
@@ -204,4 +218,26 @@ fn the_local_time_has_the_originals_form() {
     let now = local_time();
     let form: String = now.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
     assert_eq!(form, "9999-99-99 99:99:99");
+}
+
+#[test]
+fn errors_of_backends_have_the_originals_words() {
+    for (ours, theirs) in [
+        (
+            "failed to create container `l-0a1b2c3d`: no such image: x",
+            "create container: no such image: x",
+        ),
+        ("failed to pull image: x: denied", "pull image: x: denied"),
+        (
+            "failed to create tart machine `m-0a1b2c3d`: tart clone: exit status 1: no disk",
+            "tart clone: exit status 1: no disk",
+        ),
+        (
+            "failed to create overlay `w-0a1b2c3d`: create overlay: exit status 1: no base",
+            "create overlay: exit status 1: no base",
+        ),
+        ("the backend did not answer in time", "the backend did not answer in time"),
+    ] {
+        assert_eq!(original_error(ours), theirs);
+    }
 }
