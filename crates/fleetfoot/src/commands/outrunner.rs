@@ -117,11 +117,9 @@ fn run(options: Options) -> ExitCode {
 
 fn daemon_text(error: &DaemonError) -> String {
     let text = crate::chain(error);
-    match error {
+    if matches!(error, DaemonError::Lock(fleetfoot_store::LockError::Held { .. })) {
         // Two of the original may run on one host, each with its own file.
-        DaemonError::Lock(fleetfoot_store::LockError::Held { .. }) => {
-            format!("{text}, or give this file a place of its own with the key `state_dir`")
-        }
-        _ => text,
+        return format!("{text}, or give this file a place of its own with the key `state_dir`");
     }
+    text
 }

@@ -34,6 +34,7 @@ async fn github_decides_what_may_be_a_target() {
     assert_eq!(api.refused("asleep").await, not_installed);
     assert_eq!(api.refused("person").await, invalid);
     assert_eq!(api.refused("acme/a/b").await, invalid);
+    assert_eq!(api.refused("acme/").await, invalid);
     let runners = "failed to get list of registered runners (maybe, invalid scope or token?)";
     assert_eq!(api.refused("powerless").await, runners);
     assert!(daemon.stderr().contains("permission=organization_self_hosted_runners"));
@@ -52,6 +53,7 @@ async fn a_mistake_is_one_line_that_names_its_variable() {
         ("GITHUB_APP_ID", None, "GITHUB_APP_ID: is not set"),
         ("GITHUB_APP_SECRET", Some(""), "GITHUB_APP_SECRET: is not set"),
         ("GITHUB_PRIVATE_KEY_BASE64", Some("%%"), "GITHUB_PRIVATE_KEY_BASE64: is not base64"),
+        ("GITHUB_PRIVATE_KEY_BASE64", Some(NO_KEY), "GITHUB_PRIVATE_KEY_BASE64: could not sign"),
         ("GITHUB_URL", Some("ftp://x"), "GITHUB_URL: `ftp://x` is no address"),
         ("PLUGIN", Some("/does/not/exist"), "unsupported fetch schema (scheme: )"),
         ("SCALESET_MAX_RUNNERS", Some("x"), "SCALESET_MAX_RUNNERS: `x` is no whole number"),
@@ -65,8 +67,19 @@ async fn a_mistake_is_one_line_that_names_its_variable() {
         assert_eq!((output.status.code(), errors.len()), (Some(1), 1), "{name}: {text}");
         assert!(!text.contains("panicked") && text.lines().count() <= 4, "{text}");
     }
+    let held = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = held.local_addr().unwrap().port();
+    let output = shoes.ends("PORT", Some(&port.to_string())).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    let last = text.lines().last().unwrap_or_default();
+    let words = format!("PORT: {port} is in use: stop the program that has it");
+    assert!(output.status.code() == Some(1) && last.contains(&words), "{text}");
     assert_eq!(shoes.calls(), Vec::<String>::new());
 }
+
+/// A PEM with the right name and no key in it.
+const NO_KEY: &str =
+    "LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpBQUFBCi0tLS0tRU5EIFJTQSBQUklWQVRFIEtFWS0tLS0tCg==";
 
 /// A server that gives out a plugin, and what it was asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
