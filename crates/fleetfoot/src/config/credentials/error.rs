@@ -90,7 +90,13 @@ pub(crate) fn go_io_error(operation: &str, path: &Path, error: &io::Error) -> St
 
 /// What Go says of an error of the system, whatever the C library of this build says.
 fn go_words(error: &io::Error) -> String {
-    let words = match Errno::from_io_error(error) {
+    let kinds = [
+        (io::ErrorKind::NotFound, Errno::NOENT),
+        (io::ErrorKind::PermissionDenied, Errno::ACCESS),
+        (io::ErrorKind::IsADirectory, Errno::ISDIR),
+    ];
+    let of_kind = || kinds.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, errno)| *errno);
+    let words = match Errno::from_io_error(error).or_else(of_kind) {
         Some(Errno::NOENT) => "no such file or directory",
         Some(Errno::ACCESS) => "permission denied",
         Some(Errno::PERM) => "operation not permitted",
