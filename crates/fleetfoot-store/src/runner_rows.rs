@@ -84,6 +84,40 @@ pub(crate) async fn alive(driver: &mut Driver) -> Result<Vec<AliveRunner>, Drive
     rows.into_iter().map(|row| read(row).map_err(DriverError::Row)).collect()
 }
 
+/// Runners that were deleted so many days ago or longer, some of them.
+pub(crate) async fn past(
+    driver: &mut Driver,
+    days: u32,
+    most: i64,
+) -> Result<Vec<String>, DriverError> {
+    if !are_here(driver).await? {
+        return Ok(Vec::new());
+    }
+    let query = Query {
+        sql: driver.dialect().text(
+            "SELECT runner_id FROM runners_deleted \
+             WHERE created_at < CURRENT_TIMESTAMP - INTERVAL ? DAY AND NOT EXISTS \
+             (SELECT 1 FROM runners_running WHERE runners_running.runner_id = runners_deleted.runner_id) LIMIT ?",
+        ),
+        values: vec![Value::Int(Some(i64::from(days))), Value::Int(Some(most))],
+        kinds: &[Kind::Text],
+    };
+    let rows = driver.query(&query).await?;
+    let read = |row| Columns::new("runners_deleted", row).text().map_err(DriverError::Row);
+    rows.into_iter().map(read).collect()
+}
+
+/// Forgets them, in the order that the original's foreign keys ask for.
+pub(crate) fn forgotten(runners: &[String]) -> Vec<Statement> {
+    const TABLES: [&str; 3] = [
+        "DELETE FROM runner_detail WHERE runner_id = ?",
+        "DELETE FROM runners_deleted WHERE runner_id = ?",
+        "DELETE FROM runners WHERE uuid = ?",
+    ];
+    let of = |runner: &String| TABLES.map(|sql| statement(sql, vec![Value::text(runner)]));
+    runners.iter().flat_map(of).collect()
+}
+
 /// Whether the original's tables are here.
 pub(crate) async fn are_here(driver: &mut Driver) -> Result<bool, DriverError> {
     if driver.dialect() != Dialect::Mysql {

@@ -231,6 +231,23 @@ impl Store {
         Ok(read.await?)
     }
 
+    /// Forgets what the original's tables say of runners that were deleted so many days ago or longer: a part of
+    /// them; how many.
+    ///
+    /// # Errors
+    /// When nothing of it was written.
+    pub async fn forget_runner_rows(&self, days: u32, most: usize) -> Result<usize, TargetsError> {
+        let (reply, answer) = oneshot::channel();
+        let errand: Errand = Box::new(move |writer| {
+            Box::pin(async move {
+                let _ = reply.send(forget(writer, days, most).await);
+            })
+        });
+        self.hand_in(Task::Errand(errand)).await;
+        let done = answer.await.map_err(|_| ReadError::Closed)?;
+        done.map_err(|error| TargetsError::Store(self.read_error(error)))
+    }
+
     /// Looks a target up and writes what `decide` makes of it, alone in the one writer and in one transaction.
     ///
     /// Once handed in it is done even if this future is dropped.
@@ -261,6 +278,16 @@ impl Store {
     pub fn target_changes(&self) -> watch::Receiver<u64> {
         self.inner.shared.targets.subscribe()
     }
+}
+
+async fn forget(writer: &mut Writer, days: u32, most: usize) -> Result<usize, DriverError> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let past = runner_rows::past(&mut writer.driver, days, most).await?;
+    if !past.is_empty() {
+        let statements = runner_rows::forgotten(&past);
+        writer.driver.write(&statements, &[]).await.map_err(|failure| failure.error)?;
+    }
+    Ok(past.len())
 }
 
 async fn change<T>(

@@ -14,6 +14,7 @@ pub mod adopt;
 pub mod database;
 mod docker_hub;
 pub mod github;
+mod history;
 pub mod log;
 pub mod plugin;
 pub mod pools;

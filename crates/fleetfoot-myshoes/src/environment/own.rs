@@ -23,6 +23,8 @@ pub struct Own {
     pub stores_tokens: bool,
     /// `MYSHOES_METRICS_BY_RUNNER=false`: no series has a runner's id.
     pub is_bounded: bool,
+    /// `MYSHOES_HISTORY_DAYS`: the original's rows of runners that were deleted longer ago are removed.
+    pub history_days: Option<u32>,
     /// `STANDBY_PORT`: where health is told while another one holds the lock.
     pub standby_port: Option<u16>,
     /// `RUNNER_DOWNLOAD_URL`: where machines get the runner, if not from github.com.
@@ -48,6 +50,7 @@ pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Own, Mistake> {
         plugin_auto_mtls: is("PLUGIN_AUTO_MTLS"),
         stores_tokens: is("MYSHOES_STORE_TOKENS"),
         is_bounded: text("MYSHOES_METRICS_BY_RUNNER").is_some_and(|text| text == "false"),
+        history_days: text("MYSHOES_HISTORY_DAYS").map(history_days).transpose()?,
         standby_port: text("STANDBY_PORT").map(standby_port).transpose()?,
         runner_downloads: text("RUNNER_DOWNLOAD_URL")
             .map(|url| url.trim_end_matches('/').to_owned()),
@@ -61,6 +64,14 @@ fn sha256(text: String) -> Result<String, Mistake> {
     }
     let message = "is no checksum: use the 64 hexadecimal digits of sha256sum".to_owned();
     Err(Mistake { variable: "PLUGIN_SHA256", message })
+}
+
+fn history_days(text: String) -> Result<u32, Mistake> {
+    let days = text.parse().ok().filter(|days| (1..=36_500).contains(days));
+    days.ok_or_else(|| Mistake {
+        variable: "MYSHOES_HISTORY_DAYS",
+        message: format!("`{text}` is no number of days: use 1 or more"),
+    })
 }
 
 fn standby_port(text: String) -> Result<u16, Mistake> {
@@ -90,6 +101,11 @@ mod tests {
         assert!(!of("MYSHOES_READ_ONLY", "yes").unwrap().is_read_only);
         assert!(of("MYSHOES_STORE_TOKENS", "true").unwrap().stores_tokens);
         assert!(of("MYSHOES_METRICS_BY_RUNNER", "false").unwrap().is_bounded);
+        assert_eq!(of("MYSHOES_HISTORY_DAYS", "90").unwrap().history_days, Some(90));
+        for wrong in ["0", "-1", "x", "99999999"] {
+            let mistake = of("MYSHOES_HISTORY_DAYS", wrong).unwrap_err();
+            assert_eq!(mistake.variable, "MYSHOES_HISTORY_DAYS", "{wrong}");
+        }
         assert_eq!(of("STANDBY_PORT", "8081").unwrap().standby_port, Some(8081));
         assert_eq!(of("STANDBY_PORT", "x").unwrap_err().variable, "STANDBY_PORT");
         assert_eq!(of("PLUGIN_SHA256", "abc").unwrap_err().variable, "PLUGIN_SHA256");

@@ -9,6 +9,7 @@
 //	TEST_MODES      words with commas: what is wrong with it (see modes below)
 //	TEST_START_MS   how long it takes to its handshake
 //	TEST_CALL_MS    how long a call takes
+//	TEST_WRAPPER    a program that is given the setup script, in place of the script itself
 //	TEST_DOCKER     an engine's socket: machines are containers (containers.go)
 //
 // While TEST_DIR holds a file `refuse-add` or `refuse-delete`, such calls fail.
@@ -162,6 +163,9 @@ func (s *server) add(_ context.Context, request *addRequest) (*addResponse, erro
 	}
 	defer log.Close()
 	command := exec.Command(script)
+	if wrapper := os.Getenv("TEST_WRAPPER"); wrapper != "" {
+		command = exec.Command(wrapper, script)
+	}
 	command.Dir, command.Stdout, command.Stderr = machine, log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {

@@ -15,7 +15,7 @@ use super::docker_hub::Hub;
 use super::github::{AskError, Github};
 use super::plugin::{self, PluginError};
 use super::sync::Sync;
-use super::{Environment, SectionError, rest, tokens};
+use super::{Environment, SectionError, history, rest, tokens};
 use crate::daemon::{AllPools, DaemonError};
 
 /// The named lock is asked for this often.
@@ -166,6 +166,7 @@ impl Targets {
             () = lost(lock) => MyshoesError::LockLost,
             never = sync.run(store, controller, all) => match never {},
             never = tokens::keep(self.github.clone(), store.clone()) => match never {},
+            never = history::keep(self.environment.own.history_days, store.clone()) => match never {},
             never = hub => match never {},
         }
     }

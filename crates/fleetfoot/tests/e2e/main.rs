@@ -26,6 +26,7 @@ mod myshoes_database;
 mod myshoes_fleet;
 mod myshoes_listener;
 mod myshoes_original;
+mod myshoes_script;
 mod myshoes_start;
 mod outrunner;
 mod pages;

@@ -172,3 +172,80 @@ async fn a_server_with_a_certificate_of_its_own_is_reached_as_the_address_says()
     assert_eq!(database.number("SELECT COUNT(*) FROM targets").await, 3);
     database.done().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_runners_that_are_long_gone_are_removed_for_who_wants_that() {
+    let Some(plugin) = plugin() else { return };
+    let Some(database) = Database::new().await else { return };
+    let shoes = Shoes::new(plugin).await.with_variable("MYSQL_URL", &database.dsn);
+    let run = async |sql: String| {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&database.admin).await.unwrap();
+    };
+    run("INSERT INTO targets (uuid, scope, github_token, token_expired_at, resource_type) VALUES \
+         ('3d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1', 'acme', '', '2024-01-02 03:04:05', 'small')"
+        .to_owned())
+    .await;
+    for (number, days) in [(1, 40), (2, 31), (3, 29)] {
+        let runner = format!("00000000-0000-4000-8000-00000000000{number}");
+        run(format!("INSERT INTO runners (uuid) VALUES ('{runner}')")).await;
+        run(format!(
+            "INSERT INTO runner_detail (runner_id, shoes_type, ip_address, target_id, cloud_id, resource_type, \
+             repository_url, request_webhook) VALUES ('{runner}', 't', '', '3d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1', \
+             'i-{number}', 'small', 'https://github.com/acme', '')"
+        ))
+        .await;
+        run(format!(
+            "INSERT INTO runners_deleted (runner_id, reason, created_at) VALUES \
+             ('{runner}', 'completed', NOW() - INTERVAL {days} DAY)"
+        ))
+        .await;
+    }
+    let count = |table: &'static str| {
+        let sql = format!("SELECT COUNT(*) FROM {table}");
+        let database = &database;
+        async move { database.number(&sql).await }
+    };
+    // By default they stay, as with the original.
+    let (daemon, _) = shoes.started().await;
+    shoes.sets("a poll", |state| state.summary.polls == 1).await;
+    daemon.stop().await;
+    assert_eq!(count("runner_detail").await, 3);
+    let shoes = shoes.with_variable("MYSHOES_HISTORY_DAYS", "30");
+    let (daemon, _) = shoes.started().await;
+    shoes.queue(ORG, "myshoes-acme", 1, 50);
+    shoes.bed.all_succeeded(1, BOUND).await;
+    shoes.nothing_left().await;
+    for table in ["runner_detail", "runners", "runners_deleted"] {
+        eventually(&format!("the young ones alone in {table}"), BOUND, || async {
+            (count(table).await == 2).then_some(())
+        })
+        .await;
+    }
+    let young = "SELECT COUNT(*) FROM runner_detail WHERE cloud_id = 'i-3'";
+    assert_eq!(database.number(young).await, 1);
+    assert!(daemon.stderr().contains("rows of old runners are removed"), "{}", daemon.stderr());
+    daemon.stop().await;
+    database.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_not_there_yet_is_waited_for() {
+    let Some(plugin) = plugin() else { return };
+    let Some(mut server) = OwnMariaDb::start().await else { return };
+    let database = Database::at(&server.url()).await;
+    server.kill().await;
+    let shoes = Shoes::new(plugin).await.with_variable("MYSQL_URL", &database.dsn);
+    let daemon = shoes.start();
+    let line = format!("@{}/{} is not there yet: ", server.place(), database.name);
+    eventually("two lines that say so", BOUND, || async {
+        let said = daemon.stderr();
+        (said.matches(&line).count() >= 2).then_some(())
+    })
+    .await;
+    assert!(!daemon.stderr().contains("start webserver"), "{}", daemon.stderr());
+    server.start_again().await;
+    let api = Api::of(&daemon).await;
+    api.create(ORG, "nano").await;
+    daemon.stop().await;
+    database.done().await;
+}

@@ -55,6 +55,11 @@ impl OwnMariaDb {
         format!("mysql://fleetfoot:fleetfoot@127.0.0.1:{}/fleetfoot", self.port)
     }
 
+    /// As lines of a log name it.
+    pub(crate) fn place(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     async fn answers(&self) {
         eventually("the database answers", BOUND, || async {
             let asked = sqlx::mysql::MySqlPool::connect(&self.url()).await.ok()?;
