@@ -31,7 +31,7 @@ const WANTED_AT_ONCE: Duration = Duration::from_millis(500);
 const LOOK_EACH: Duration = Duration::from_secs(1);
 /// It is quiet if they did less than this part of one processor's work, so many looks in a row: little, for on a host
 /// that is overloaded a machine that boots does not get much more.
-const BUSY_PART: u32 = 20;
+const BUSY_PART: u32 = 40;
 const LOOKS_QUIET: u32 = 2;
 /// A guest that is never quiet.
 pub(crate) const RESTLESS_MAX: Duration = Duration::from_secs(120);

@@ -136,7 +136,7 @@ pub(super) async fn quiet(talk: &Connection, domain: &Domain) -> Result<()> {
         ensure!(tokio::time::Instant::now() < end, "the guest is never quiet");
         tokio::time::sleep(QUIET_EACH).await;
         let now = talk.processor_time(domain).await?;
-        looks = if now.saturating_sub(before) * 20 < QUIET_EACH { looks + 1 } else { 0 };
+        looks = if now.saturating_sub(before) * 40 < QUIET_EACH { looks + 1 } else { 0 };
         before = now;
     }
     Ok(())
