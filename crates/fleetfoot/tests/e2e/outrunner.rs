@@ -173,6 +173,7 @@ async fn a_file_of_the_original_with_containers() {
     bed.all_succeeded(1, BOUND).await;
     engine.no_containers(&[&pool]).await;
     daemon.says("Job completed").await;
+    daemon.says("Stopping runner").await;
     daemon.signal(Signal::INT);
     assert!(daemon.ended(Duration::from_secs(10)).await.success());
     assert_eq!(bed.github.summary().sessions, 0);
