@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 use crate::calls::{self, CallError, Created, Package};
+use crate::leftovers;
 use crate::messages::{AddInstanceRequest, DeleteInstanceRequest};
 use crate::output::PluginOutput;
 use crate::process::{Plugin, StartError};
@@ -118,9 +119,10 @@ impl Running {
 }
 
 impl PluginHost {
-    /// A host for the program. Nothing is started before the first call.
+    /// A host for the program. Nothing is started before the first call; what a daemon that was killed left is ended.
     #[must_use]
     pub fn new(settings: HostSettings) -> Arc<Self> {
+        leftovers::end(&std::env::temp_dir());
         let (running, all_ended) = mpsc::channel(1);
         Arc::new(Self {
             settings,

@@ -19,6 +19,7 @@ mod calls;
 mod failure;
 mod handshake;
 mod host;
+mod leftovers;
 mod messages;
 mod output;
 mod process;

@@ -23,6 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::calls;
 use crate::handshake::{self, Address, Handshake, HandshakeError};
 use crate::host::HostSettings;
+use crate::leftovers;
 use crate::output::{PluginOutput, Stream, drain};
 use crate::tasks;
 use crate::tls::{self, Offer};
@@ -126,10 +127,11 @@ impl Plugin {
             cause: Arc::new(cause),
         };
         let sockets =
-            tempfile::Builder::new().prefix("fleetfoot-plugin-").tempdir().map_err(spawn)?;
+            tempfile::Builder::new().prefix(leftovers::PREFIX).tempdir().map_err(spawn)?;
         let offer = settings.auto_mtls.then(Offer::new).transpose();
         let offer = offer.map_err(|error| spawn(io::Error::other(error)))?;
         let mut child = command(settings, sockets.path(), offer.as_ref()).spawn().map_err(spawn)?;
+        leftovers::note(sockets.path(), child.id()).map_err(spawn)?;
         let name = settings.name();
         let last_words = LastWords::default();
         let (silent_tx, silent) = oneshot::channel::<()>();
