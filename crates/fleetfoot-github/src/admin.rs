@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use reqwest::{Client, Method, Request};
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
@@ -23,8 +23,9 @@ use crate::clock::{CORRECTED_SECONDS_MAX, Clock};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result};
-use crate::http::{Answer, Http, RateLimit, authorization, send};
+use crate::http::{Answer, Http, RateLimit, authorization};
 use crate::single_flight::SingleFlight;
+use crate::within::Way;
 
 /// The longest that a control call may hold its caller, waiting for a token included.
 const CALL_MAX: Duration = Duration::from_secs(45);
@@ -264,26 +265,20 @@ impl Admin {
             let value = authorization(operation, "Bearer", token.expose_secret())?;
             headers.insert(AUTHORIZATION, value);
         }
-        let answer = clients.control.execute(request);
-        let answer = tokio::time::timeout(CALL_MAX, answer).await.map_err(|_| {
-            let detail = format!("within {} s", CALL_MAX.as_secs());
-            GithubError::new(operation, ErrorKind::Timeout, detail)
-        })?;
-        answer.map_err(|error| {
-            crate::error::transport(operation, error).through(|| self.http.proxy_place())
-        })
+        let begun = clients.control.begin(request, operation, CALL_MAX).await;
+        begun.map_err(|error| error.through(|| self.http.proxy_place()))
     }
 
     async fn send_over(
         &self,
-        client: &Client,
+        way: &Way,
         user_agent: &HeaderValue,
         mut request: Request,
         operation: &'static str,
     ) -> Result<Answer> {
         request.headers_mut().insert(USER_AGENT, user_agent.clone());
         let counted = self.http.calls().begin(operation, &request);
-        let answer = send(client, request, operation).await;
+        let answer = way.send(request, operation).await;
         counted.end(&answer);
         let answer = answer.map_err(|error| error.through(|| self.http.proxy_place()))?;
         self.clock.note(&answer.headers);

@@ -361,7 +361,7 @@ pub(crate) fn transport(operation: &'static str, error: reqwest::Error) -> Githu
 }
 
 /// Host and port only: path and query of a message queue's URL may hold a token.
-fn place(url: &url::Url) -> Option<String> {
+pub(crate) fn place(url: &url::Url) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 

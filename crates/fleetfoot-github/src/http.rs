@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, ClientBuilder, Request};
+use reqwest::{Certificate, Client, ClientBuilder};
 use url::Url;
 
 use crate::calls::Calls;
-use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result, transport};
+use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result};
 use crate::resolver::SharedResolver;
+use crate::within::{Way, Within};
 
 pub use shared::Shared;
 
 /// One attempt of a control call. Polls have their own, longer bound.
-const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Probes start after 15 idle seconds, and an unanswered probe may be repeated: with a user timeout
 /// of 30 s, reqwest's default, one lost probe resets a healthy poll at its 45th second.
@@ -26,7 +27,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of one answer; the longest that GitHub gives are lists of a hundred runners.
-const BODY_MAX: usize = 32 << 20;
+pub(crate) const BODY_MAX: usize = 32 << 20;
 /// Idle control connections kept after a burst: each holds 25 KiB.
 const CONTROL_IDLE_MAX: usize = 8;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,9 +41,11 @@ pub struct HttpSettings {
     pub proxy: Option<String>,
     /// A file of PEM certificates to trust besides the system's.
     pub extra_ca: Option<PathBuf>,
-    /// A Unix socket behind which all requests are answered, whatever host they name: for simulated worlds,
-    /// where what is written has to be there to read at once.
+    /// A Unix socket behind which all requests are answered, whatever host they name: for tests on a clock that
+    /// leaps, where what is written has to be there to read at once.
     pub unix_socket: Option<PathBuf>,
+    /// Who answers all requests in this process: for simulated worlds.
+    pub within: Option<Within>,
     /// What these clients share with others of the process that are reached in another way.
     pub shared: Shared,
 }
@@ -54,6 +57,7 @@ impl fmt::Debug for HttpSettings {
             .field("proxy", &self.proxy.as_ref().map(|_| "…"))
             .field("extra_ca", &self.extra_ca)
             .field("unix_socket", &self.unix_socket)
+            .field("within", &self.within)
             .finish()
     }
 }
@@ -98,8 +102,8 @@ struct Inner {
 /// Polls and control calls never share connections: see `lib.rs`.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
-    pub(crate) polls: Client,
-    pub(crate) control: Client,
+    pub(crate) polls: Way,
+    pub(crate) control: Way,
     roots: Roots,
 }
 
@@ -146,6 +150,10 @@ impl Http {
     }
 
     pub(crate) fn clients(&self, secure: bool) -> Result<Clients> {
+        if let Some(within) = &self.inner.settings.within {
+            let way = Way::Within(within.clone());
+            return Ok(Clients { polls: way.clone(), control: way, roots: Roots::None });
+        }
         let slot = if secure { &self.inner.tls } else { &self.inner.plain };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clients) = slot.as_ref() {
@@ -229,7 +237,7 @@ impl Http {
         let builder = builder.tcp_user_timeout(USER_TIMEOUT);
         #[cfg(unix)]
         let builder = match &self.inner.settings.unix_socket {
-            // Idle connections are counted by the machine's clock, which such a world does not have.
+            // Idle connections are counted by the machine's clock, which such a test does not have.
             Some(path) => builder.unix_socket(path.as_path()).pool_idle_timeout(None),
             None => builder,
         };
@@ -240,9 +248,10 @@ impl Http {
     }
 }
 
-fn build(builder: ClientBuilder) -> Result<Client> {
+fn build(builder: ClientBuilder) -> Result<Way> {
     builder
         .build()
+        .map(Way::Net)
         .map_err(|source| GithubError::with_source(SETUP, ErrorKind::Settings, "", source))
 }
 
@@ -296,6 +305,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn new(status: u16, headers: HeaderMap, body: Vec<u8>) -> Self {
+        let body = match body.strip_prefix(b"\xEF\xBB\xBF") {
+            Some(rest) => rest.to_vec(),
+            None => body,
+        };
+        Self { status, headers, body }
+    }
+
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -353,31 +370,6 @@ impl Answer {
         let wait = at.duration_since(jiff::Timestamp::now());
         Duration::try_from(wait).ok()
     }
-}
-
-/// Sends one request and reads its whole answer.
-pub(crate) async fn send(
-    client: &Client,
-    request: Request,
-    operation: &'static str,
-) -> Result<Answer> {
-    let failed = |error| transport(operation, error);
-    let mut response = client.execute(request).await.map_err(failed)?;
-    let status = response.status().as_u16();
-    let headers = response.headers().clone();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > BODY_MAX {
-            let detail = format!("the answer is longer than {} MiB", BODY_MAX >> 20);
-            return Err(GithubError::new(operation, ErrorKind::Unusable, detail));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let body = match body.strip_prefix(b"\xEF\xBB\xBF") {
-        Some(rest) => rest.to_vec(),
-        None => body,
-    };
-    Ok(Answer { status, headers, body })
 }
 
 /// An `Authorization` value that no log prints.

@@ -62,7 +62,9 @@ mod session;
 mod single_flight;
 mod tokens;
 mod wire;
+mod within;
 
+pub use self::http::{Http, HttpSettings, RateLimit, Roots, Shared};
 pub use backoff::backoff;
 pub use budget::BudgetState;
 pub use calls::{BUCKETS, CallCounts, CallKind, Calls, Durations};
@@ -71,7 +73,6 @@ pub use config_url::{ConfigUrl, ConfigUrlError, Scope};
 pub use connection::Connection;
 pub use credentials::{Credentials, TokenSource};
 pub use error::{Advice, ErrorKind, GithubError, Result};
-pub use http::{Http, HttpSettings, RateLimit, Roots, Shared};
 pub use installations::{App, Installation, LIST_INSTALLATIONS, LIST_REPOSITORIES};
 pub use message::{JobCompleted, JobInfo, JobStarted, Message, Statistics};
 pub use nouns::{
@@ -80,3 +81,4 @@ pub use nouns::{
 pub use releases::{RunnerArchive, RunnerDownload, RunnerNotes, RunnerPlatform};
 pub use rest::RunnerStatus;
 pub use session::Session;
+pub use within::{Answering, Within};

@@ -20,7 +20,7 @@ pub struct BoxConfig {
     pub settings: Settings,
     /// What its clock shows at the start, in microseconds since 1970; the machine's time when absent.
     pub start_us: Option<u64>,
-    /// A Unix socket to serve at instead: what is written there can be read at once, as simulated worlds need.
+    /// A Unix socket to serve at instead: what is written there can be read at once, as tests on a clock that leaps need.
     pub socket: Option<PathBuf>,
 }
 

@@ -1,9 +1,11 @@
 //! The box in this process.
 
+use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{Request, Response};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -17,7 +19,7 @@ use crate::request::{ExpireRequest, Muddle, QueueJobs, Told};
 use crate::state::{Shared, timers_run};
 use crate::tasks::Task;
 
-/// The address that is told where a socket is served; nothing listens there.
+/// The address that is told where a socket is served, or nothing but this process; nothing listens there.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// Why a box could not start.
@@ -48,7 +50,7 @@ pub struct WaitedInVain {
 pub struct GithubBox {
     shared: Arc<Shared>,
     address: SocketAddr,
-    _tasks: [Task; 2],
+    _tasks: [Option<Task>; 2],
 }
 
 impl std::fmt::Debug for GithubBox {
@@ -83,9 +85,29 @@ impl GithubBox {
             }
         };
         let shared = Arc::new(Shared::new(config.settings, config.start_us));
-        let timers = Task::start(timers_run(Arc::clone(&shared)));
         let server = Task::start(http::serve(Arc::clone(&shared), bound, address));
-        Ok(Self { shared, address, _tasks: [timers, server] })
+        Ok(Self::of(shared, address, Some(server)))
+    }
+
+    /// Starts a box that is nowhere but in this process: only [`Self::ask`] asks it.
+    #[must_use]
+    pub fn within(config: BoxConfig) -> Self {
+        let shared = Arc::new(Shared::new(config.settings, config.start_us));
+        Self::of(shared, NOWHERE, None)
+    }
+
+    fn of(shared: Arc<Shared>, address: SocketAddr, server: Option<Task>) -> Self {
+        let timers = Task::start(timers_run(Arc::clone(&shared)));
+        Self { shared, address, _tasks: [Some(timers), server] }
+    }
+
+    /// Answers a request as it would one that came over a connection; nothing, if a fault cut that. What is dropped
+    /// on its way was hung up on.
+    pub fn ask(
+        &self,
+        request: Request<Vec<u8>>,
+    ) -> impl Future<Output = Option<Response<Vec<u8>>>> + Send + use<> {
+        http::ask(Arc::clone(&self.shared), self.address, request)
     }
 
     /// The address that is bound.

@@ -10,7 +10,9 @@ use fleetfoot_controller::{
 };
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::{InstallationId, PoolName, PoolSpec, Timestamp};
-use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
+use fleetfoot_github::{
+    ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource, Within,
+};
 use fleetfoot_provisioner::Provisioner;
 use fleetfoot_provisioner::simulated::{SimulatedEngine, SimulatedProvisioner};
 use fleetfoot_sim::{DEFAULT_TOKEN, GithubBox};
@@ -42,8 +44,6 @@ pub(crate) struct Ground<'a> {
     pub(crate) engines: &'a [SimulatedEngine],
     pub(crate) pools: &'a [PoolPlan],
     pub(crate) store: &'a Path,
-    /// Where GitHub answers.
-    pub(crate) socket: &'a Path,
     pub(crate) installation: &'a InstallationId,
     pub(crate) boot: u32,
     pub(crate) wall: Timestamp,
@@ -117,7 +117,7 @@ impl Incarnation {
             gate: gate.clone(),
             runner_refused: Arc::default(),
         };
-        let mut wiring = Wiring::new(ground.socket, ground.member.is_some())?;
+        let mut wiring = Wiring::new(ground.github, ground.member.is_some())?;
         let (github, engines) = (ground.github, ground.engines);
         let all = wiring.pools(github, engines, ground.pools, ground.installation)?;
         let pools = with_removed(&store, all);
@@ -203,9 +203,10 @@ struct Wiring {
 }
 
 impl Wiring {
-    fn new(socket: &Path, shared: bool) -> Result<Self, String> {
-        let settings =
-            HttpSettings { unix_socket: Some(socket.to_owned()), ..HttpSettings::default() };
+    fn new(github: &Arc<GithubBox>, shared: bool) -> Result<Self, String> {
+        let github = github.clone();
+        let within = Within::new(move |request| Box::pin(github.ask(request)));
+        let settings = HttpSettings { within: Some(within), ..HttpSettings::default() };
         let http = Http::new(settings).map_err(|error| error.to_string())?;
         Ok(Self { http, shared, connections: BTreeMap::new(), provisioners: BTreeMap::new() })
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            script (by seed) ─── happenings ──▶ stage ──▶ controller ─▶ store (SQLite, inline)
-//!                                                 │           │   └──▶ box (a Unix socket)
+//!                                                 │           │   └──▶ box (in this process)
 //!                                                 │           └──────▶ engines ─▶ runners (in this process)
 //!                                                 ▼
 //!            books: what GitHub, engines and store did, held against the ten invariants at every step

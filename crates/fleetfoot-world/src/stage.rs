@@ -26,8 +26,6 @@ use crate::world::Agenda;
 
 /// Who was polled less often than this since the last look does not spin.
 pub(crate) const SPINS: u64 = 1_000_000;
-/// GitHub's, in the world's directory.
-const SOCKET: &str = "github.sock";
 /// Canaries: both tokens, and how those begin that the box hands out for its service and its queues.
 pub(crate) const SECRETS: [&str; 4] = [DEFAULT_TOKEN, CALM_TOKEN, "admin_000000", "queue_000000"];
 /// 2026-01-01 00:00:00 UTC: every world begins there.
@@ -73,7 +71,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) async fn new(
+    pub(crate) fn new(
         books: Books,
         script: &Script,
         mut rng: Rng,
@@ -94,10 +92,8 @@ impl Stage {
         settings.flavors = script.ghes.iter().map(|scope| (scope.clone(), Flavor::Ghes)).collect();
         let start_us = u64::try_from(EPOCH_MS).map(|ms| ms * 1000).ok();
         let directory = directory::in_memory().map_err(|error| error.to_string())?;
-        let socket = Some(directory.path().join(SOCKET));
-        let config = BoxConfig { start_us, socket, ..BoxConfig::with_settings(settings) };
-        let github = GithubBox::start(config).await.map_err(|error| error.to_string())?;
-        let github = Arc::new(github);
+        let config = BoxConfig { start_us, ..BoxConfig::with_settings(settings) };
+        let github = Arc::new(GithubBox::within(config));
         let installation = InstallationId::new("world").map_err(|error| error.to_string())?;
         let engines: Vec<SimulatedEngine> = (0..script.engines)
             .map(|number| SimulatedEngine::named(&format!("e{number}")))
@@ -236,7 +232,6 @@ impl Stage {
             engines: &self.engines,
             pools: &self.pools,
             store: &self.store(),
-            socket: &self.directory.path().join(SOCKET),
             installation: &self.installation,
             boot: self.boot,
             wall: self.wall(),

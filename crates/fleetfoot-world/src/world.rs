@@ -84,7 +84,7 @@ impl World {
         let mut latest = Rng::with_seed(seed.wrapping_mul(0xA24B_AED4_963E_E407) ^ 2);
         let script = Script::new(&mut rng, &mut later, &mut latest, options);
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let report = match runtime {
             Ok(runtime) => runtime
                 .block_on(async { live(Books::new(), seed, script, [rng, later], options).await }),
@@ -138,7 +138,7 @@ async fn live(
     let witness = Witness { books: books.clone(), trace: options.trace };
     let _heard = tracing::subscriber::set_default(witness);
     let families = script.families.clone();
-    let mut stage = match Stage::new(books.clone(), &script, rng, later).await {
+    let mut stage = match Stage::new(books.clone(), &script, rng, later) {
         Ok(stage) => stage,
         Err(why) => return failed(seed, &why),
     };

@@ -24,6 +24,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn new(local: SocketAddr) -> Self {
+        Self { local, cut: Arc::default(), spared: Arc::default() }
+    }
+
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
     }
@@ -36,6 +40,10 @@ impl Connection {
     /// From now on every write fails, so the answer never leaves.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 }
 
@@ -102,11 +110,7 @@ impl axum::serve::Listener for Listener {
         loop {
             match self.bound.accept().await {
                 Ok(wire) => {
-                    let connection = Connection {
-                        local: self.address,
-                        cut: Arc::new(AtomicBool::new(false)),
-                        spared: Arc::new(AtomicBool::new(false)),
-                    };
+                    let connection = Connection::new(self.address);
                     let mut closing = self.closing.clone();
                     closing.mark_unchanged();
                     let spared = Arc::clone(&connection.spared);
@@ -146,7 +150,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     fn is_cut(&self) -> bool {
-        self.connection.cut.load(Ordering::Relaxed)
+        self.connection.is_cut()
     }
 }
 

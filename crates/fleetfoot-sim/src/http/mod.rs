@@ -10,6 +10,7 @@ mod route;
 mod runner;
 mod scale_sets;
 mod service;
+mod within;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::State as Extract;
 use axum::extract::connect_info::ConnectInfo;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -34,6 +36,7 @@ pub(crate) use connection::Bound;
 use connection::{Connection, Listener};
 pub(crate) use polls::RunnerCall;
 use route::{ApiRoute, RestRoute, Route, ServiceRoute};
+pub(crate) use within::ask;
 
 /// Larger bodies are nothing that anybody here has to say.
 const BODY_MAX: usize = 4 << 20;
@@ -82,10 +85,21 @@ async fn handle(
 ) -> Response {
     let arrived_us = shared.lock().now_us();
     let (parts, body) = request.into_parts();
-    let route = Route::parse(&parts.method, parts.uri.path());
     let Ok(body) = to_bytes(body, BODY_MAX).await else {
         return answer::message(413, "body too large");
     };
+    receive(&shared, &connection, parts, body, arrived_us).await
+}
+
+/// A request that was read completely.
+async fn receive(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    parts: Parts,
+    body: Bytes,
+    arrived_us: u64,
+) -> Response {
+    let route = Route::parse(&parts.method, parts.uri.path());
     let call = Call {
         base: base_url(&parts.headers, connection.local()),
         method: parts.method,
@@ -97,19 +111,19 @@ async fn handle(
     let endpoint = route.endpoint(&call.method);
     if endpoint.is_control() {
         connection.spare();
-        return control::answer(&shared, &route, &call);
+        return control::answer(shared, &route, &call);
     }
-    let subject = subject(&shared, &route, &call);
-    let (number, latency) = arrive(&shared, endpoint, &route, &subject, arrived_us);
+    let subject = subject(shared, &route, &call);
+    let (number, latency) = arrive(shared, endpoint, &route, &subject, arrived_us);
     if latency > 0 {
         tokio::time::sleep(Duration::from_millis(latency)).await;
     }
-    let struck = strike(&shared, endpoint, &subject, &route);
+    let struck = strike(shared, endpoint, &subject, &route);
     shared.watching.tell(|| asked(endpoint, &subject, &route, &call));
     let answered = |status, retry_after_s| answered(endpoint, &subject, status, retry_after_s);
     let mut response = match struck {
-        None => dispatch(&shared, &route, call).await,
-        Some(action) => match faulty(&shared, action, &route, call, &connection).await {
+        None => dispatch(shared, &route, call).await,
+        Some(action) => match faulty(shared, action, &route, call, connection).await {
             Some(response) => response,
             None => {
                 shared.watching.tell(|| answered(0, None));
@@ -123,7 +137,7 @@ async fn handle(
     if let Some(number) = number {
         shared.lock().answered_jit_call(number, response.status().as_u16());
     }
-    decorate(&shared, &mut response);
+    decorate(shared, &mut response);
     let status = response.status().as_u16();
     tracing::debug!(?endpoint, status, scope = subject.scope, "box answered");
     response
