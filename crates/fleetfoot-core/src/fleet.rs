@@ -4,6 +4,7 @@
 //! reach for the same pool; if they do, the database gives it to one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::names::{InstanceName, PoolName};
 use crate::time::{Span, Timestamp};
@@ -32,8 +33,8 @@ pub struct Peer {
     pub version: String,
     /// What is left of its leases by the database's clock; nothing or less when it is dead.
     pub left: Span,
-    /// The pools it can serve.
-    pub pools: BTreeMap<PoolName, Candidacy>,
+    /// The pools it can serve. Shared: it says the same for weeks, and is looked at with every heartbeat.
+    pub pools: Arc<BTreeMap<PoolName, Candidacy>>,
 }
 
 impl Peer {
@@ -185,7 +186,7 @@ pub fn share(view: View<'_>, load: impl Fn(&PoolName) -> usize) -> Share {
     let View { fleet, me, host_id, overdue, .. } = view;
     let Some(mine) = fleet.peers.get(me).filter(|peer| peer.is_alive()) else { return share };
     let mut counts = counts(fleet);
-    for (pool, candidacy) in &mine.pools {
+    for (pool, candidacy) in &*mine.pools {
         let row = fleet.pools.get(pool);
         if let Some(other) = row.and_then(|row| row.host_id.as_deref()).filter(|it| *it != host_id)
         {
@@ -293,7 +294,9 @@ mod tests {
             host: controller.to_owned(),
             version: String::new(),
             left: Span(left),
-            pools: pools.iter().map(|(pool, digest)| (name(pool), candidacy(digest))).collect(),
+            pools: Arc::new(
+                pools.iter().map(|(pool, digest)| (name(pool), candidacy(digest))).collect(),
+            ),
         }
     }
 

@@ -124,6 +124,16 @@ fn put_instance(sql: &Sql, instance: &Instance) -> Statement {
     Statement { sql: Arc::clone(&sql.put_instance), values: rows::instance::values(instance) }
 }
 
+/// The statement that makes the row of `old` that of `new`, which both live.
+fn change_instance(sql: &Sql, old: &Instance, new: &Instance) -> Statement {
+    if (&old.job, old.created_at) != (&new.job, new.created_at) {
+        return put_instance(sql, new);
+    }
+    let keeps_phase = old.phase == new.phase;
+    let sql = if keeps_phase { &sql.keep_instance } else { &sql.move_instance };
+    Statement { sql: Arc::clone(sql), values: rows::instance::changed_values(new, keeps_phase) }
+}
+
 fn amend(sql: &Sql, amendment: &Amendment) -> Statement {
     let Amendment { name, job, result, at } = amendment;
     Statement {
@@ -155,11 +165,10 @@ fn changed(sql: &Sql, old: Option<&PoolState>, new: &PoolState, out: &mut Vec<St
         });
     }
     for (name, instance) in &new.instances {
-        let same = old
-            .and_then(|old| old.instances.get(name))
-            .is_some_and(|old| Arc::ptr_eq(old, instance) || old == instance);
-        if !same {
-            out.push(put_instance(sql, instance));
+        match old.and_then(|old| old.instances.get(name)) {
+            Some(old) if Arc::ptr_eq(old, instance) || old == instance => {}
+            Some(old) => out.push(change_instance(sql, old, instance)),
+            None => out.push(put_instance(sql, instance)),
         }
     }
     for (id, job) in &new.jobs {

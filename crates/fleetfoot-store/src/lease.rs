@@ -339,7 +339,7 @@ fn peer_row(row: Vec<Value>, heard: &mut Heard) -> Result<Peer, RowError> {
         return Ok(Peer { left, ..peer.clone() });
     }
     let said: Said = serde_json::from_str(&text).map_err(|error| columns.malformed(error))?;
-    let pools = said.pools();
+    let pools = Arc::new(said.pools());
     let (host, version) = (said.host, said.version);
     let peer = Peer { controller: controller.clone(), host_id, host, version, left, pools };
     heard.insert(controller, (text, peer.clone()));

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::compare;
 use crate::driver::server::Server;
-use crate::driver::sqlite::Sqlite;
+use crate::driver::sqlite::{Sharing, Sqlite};
 use crate::driver::{Driver, poll_now};
 use crate::error::OpenError;
 use crate::fault::DriverError;
@@ -156,12 +156,9 @@ fn open_file(
     // Several on one file would each write their own.
     let alone = options.member.is_none();
     let mark = Mark::read(path, options.durability).map_err(|error| failed(error.into()))?;
-    let mut sqlite =
-        Sqlite::open(path, options.durability, options.file_clock.as_ref()).map_err(failed)?;
-    if alone && options.durability == crate::Durability::OneThread {
-        sqlite.keep_to_itself().map_err(failed)?;
-    }
-    Ok((Driver::Sqlite(sqlite), alone.then_some(mark)))
+    let sharing = if alone { Sharing::Alone } else { Sharing::Several };
+    let sqlite = Sqlite::open(path, options.durability, sharing, options.file_clock.as_ref());
+    Ok((Driver::Sqlite(sqlite.map_err(failed)?), alone.then_some(mark)))
 }
 
 /// Makes a driver into a writer: schema, identity, the whole present.

@@ -98,6 +98,10 @@ pub(crate) struct Sql {
     pub(crate) put_pool: Arc<str>,
     pub(crate) delete_pool: Arc<str>,
     pub(crate) put_instance: Arc<str>,
+    /// The same of a row that is there and keeps its job; what is indexed is left alone, it costs the most.
+    pub(crate) move_instance: Arc<str>,
+    /// The same of a row that keeps its phase as well.
+    pub(crate) keep_instance: Arc<str>,
     pub(crate) amend_instance: Arc<str>,
     pub(crate) put_job: Arc<str>,
     pub(crate) delete_job: Arc<str>,
@@ -113,6 +117,12 @@ impl Sql {
             put_pool: dialect.upsert("fleetfoot_pools", POOL_COLUMNS, 1),
             delete_pool: dialect.text("DELETE FROM fleetfoot_pools WHERE name = ?"),
             put_instance: dialect.upsert("fleetfoot_instances", INSTANCE_COLUMNS, 1),
+            move_instance: dialect.text(
+                "UPDATE fleetfoot_instances SET phase = ?, job_result = ?, job_completed_at = ?, data = ? WHERE name = ?",
+            ),
+            keep_instance: dialect.text(
+                "UPDATE fleetfoot_instances SET job_result = ?, job_completed_at = ?, data = ? WHERE name = ?",
+            ),
             amend_instance: dialect.text(
                 "UPDATE fleetfoot_instances SET job = COALESCE(job, ?), job_result = COALESCE(?, job_result), \
                  job_completed_at = COALESCE(job_completed_at, ?) WHERE name = ? AND phase = 'closed'",

@@ -1,4 +1,4 @@
-//! Where a world keeps its files: store and socket.
+//! Where a world keeps its files: the store and its copies.
 
 /// A directory on a memory file system, where there is one. Whose it is shows, should this process be killed and leave
 /// it.

@@ -16,7 +16,8 @@ use rusqlite::types::{ToSqlOutput, Value as SqliteValue};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 use rustix::fs::{Access, access};
 
-use self::journal::{VFS_WITHOUT_LOCKS, journal};
+pub(crate) use self::journal::Sharing;
+use self::journal::{connect, journal};
 use super::WriteFailure;
 use crate::compare::TAKEN_AT;
 use crate::fault::DriverError;
@@ -53,6 +54,7 @@ impl Sqlite {
     pub(crate) fn open(
         path: &Path,
         durability: Durability,
+        sharing: Sharing,
         clock: Option<&Ticks>,
     ) -> Result<Self, DriverError> {
         fs::OpenOptions::new()
@@ -62,14 +64,8 @@ impl Sqlite {
             .mode(0o600)
             .open(path)
             .map_err(DriverError::Io)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match durability {
-            Durability::Full | Durability::Off => Connection::open_with_flags(path, flags),
-            Durability::OneThread => {
-                Connection::open_with_flags_and_vfs(path, flags, VFS_WITHOUT_LOCKS)
-            }
-        };
-        let sqlite = Self::tuned(connection.map_err(DriverError::Sqlite)?, path)?;
+        let connection = connect(path, durability, sharing).map_err(DriverError::Sqlite)?;
+        let sqlite = Self::tuned(connection, path)?;
         if let Some(clock) = clock {
             sqlite.tell_time(clock.clone())?;
         }

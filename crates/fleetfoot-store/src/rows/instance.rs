@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Columns, json, words};
 use crate::fault::RowError;
-use crate::sql::{Row, Value};
+use crate::sql::{INSTANCE_COLUMNS, Row, Value};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -162,6 +162,18 @@ fn millis(at: Option<Timestamp>) -> Option<i64> {
 
 /// The values of an instance's row, in the order of its columns.
 pub(crate) fn values(instance: &Instance) -> Vec<Value> {
+    row(instance).into()
+}
+
+/// What changes in the row of an instance that keeps its job: for `move_instance`, and for `keep_instance` if it
+/// keeps its phase as well.
+pub(crate) fn changed_values(instance: &Instance, keeps_phase: bool) -> Vec<Value> {
+    let [name, _, phase, _, job_result, job_completed_at, _, _, data] = row(instance);
+    let rest = [job_result, job_completed_at, data, name];
+    if keeps_phase { rest.into() } else { std::iter::once(phase).chain(rest).collect() }
+}
+
+fn row(instance: &Instance) -> [Value; INSTANCE_COLUMNS.len()] {
     let Instance {
         name,
         pool,
@@ -231,7 +243,7 @@ pub(crate) fn values(instance: &Instance) -> Vec<Value> {
         outcome: outcome.as_ref().map(outcome_data),
     };
     let closed_at = (*phase == Phase::Closed).then_some(phase_since.0);
-    vec![
+    [
         Value::text(name),
         Value::text(pool),
         Value::text(phase.as_str()),
