@@ -9,7 +9,7 @@
 //! Waits and events are hints; what `inspect` says is the truth. One stream a (engine, installation),
 //! shared by its pools. Waits are bounded: beyond the bound, events and lists find the exits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -49,7 +49,8 @@ struct Inner {
     installation: InstallationId,
     events: broadcast::Sender<Event>,
     watching: AtomicBool,
-    told: Mutex<HashSet<String>>,
+    /// Containers whose end is known, by id: whether it was told, or is only being looked at.
+    told: Mutex<HashMap<String, bool>>,
     waits: Mutex<HashMap<String, Owned>>,
 }
 
@@ -150,17 +151,15 @@ impl Inner {
         let exit = self.exit(id, patient).await;
         let exit = match exit {
             Ok(Some(exit)) => Some(exit),
-            // Removed meanwhile: the event's own word is all there is.
-            Ok(None) => hint,
+            // Removed meanwhile: the event's own word is all there is, and that it has ended is certain.
+            Ok(None) => hint.or(Some(Exit { code: None, out_of_memory: false, message: None })),
             Err(error) => {
                 tracing::debug!(instance = %name, %error, "container could not be looked at");
                 None
             }
         };
         match exit {
-            Some(exit) => {
-                let _ = self.events.send(Event::Ended { name: name.clone(), exit });
-            }
+            Some(exit) => self.tell(name, id, exit),
             None => {
                 self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
             }
@@ -172,7 +171,41 @@ impl Inner {
         if told.len() > TOLD_MAX {
             told.clear();
         }
-        told.insert(id.to_owned())
+        let is_new = !told.contains_key(id);
+        if is_new {
+            told.insert(id.to_owned(), false);
+        }
+        is_new
+    }
+
+    fn tell(&self, name: &InstanceName, id: &str, exit: Exit) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), true);
+        let _ = self.events.send(Event::Ended { name: name.clone(), exit });
+    }
+
+    /// Somebody removed it: its end is told, if nobody who looks at it can tell of it.
+    async fn gone(&self, name: &InstanceName, id: &str) {
+        for _ in 0..LOOKS_MAX * 2 {
+            if self.begin_look(id) {
+                self.tell(name, id, Exit { code: None, out_of_memory: false, message: None });
+            }
+            if self.is_told(id) {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        self.forget(id);
+    }
+
+    fn is_told(&self, id: &str) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(id) == Some(&true)
+    }
+
+    /// Its end is waited for, or being looked at, and was not told.
+    fn expects(&self, id: &str) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id);
+        told == Some(false) || (told.is_none() && waits)
     }
 
     async fn exit(&self, id: &str, patient: bool) -> Result<Option<Exit>, CallError> {
@@ -220,8 +253,9 @@ async fn wait_for_end(engine: &DockerEngine, id: &str, opened: oneshot::Sender<(
     match engine.call(call).await {
         Ok(answer) => {
             let _ = opened.send(());
-            // The body comes when the container ends; a broken connection is the follower's business.
-            answer.bytes().await.is_ok()
+            // The body comes when the container ends, and breaks when somebody removes it: either is worth a look.
+            let _ = answer.bytes().await;
+            true
         }
         Err(error) => {
             tracing::debug!(id, %error, "no wait for the container");
@@ -289,7 +323,19 @@ fn heed(inner: &Arc<Inner>, message: Message, looks: &mut JoinSet<()>) {
             let (inner, hint) = (Arc::clone(inner), message.exit());
             looks.spawn(async move { inner.look(&name, &message.actor.id, hint, true).await });
         }
-        "destroy" | "remove" => inner.forget(&message.actor.id),
+        "destroy" | "remove" => {
+            let id = message.actor.id;
+            let name = message.actor.attributes.get(LABEL_INSTANCE);
+            let name = name.and_then(|name| InstanceName::new(name).ok());
+            match name.filter(|_| inner.expects(&id)) {
+                // Somebody else's removal, in the middle of a look perhaps, which fails then.
+                Some(name) => {
+                    let inner = Arc::clone(inner);
+                    looks.spawn(async move { inner.gone(&name, &id).await });
+                }
+                None => inner.forget(&id),
+            }
+        }
         _ => {}
     }
 }

@@ -350,6 +350,12 @@ async fn what_each_way_to_wait_costs() {
             let handle = provisioner.create(&spec, None).await.unwrap();
             let made = ms(begun);
             let domain = bare.domain_named(spec.name.as_str()).await.unwrap().unwrap();
+            let paused = || async {
+                virsh(&bench.socket, &["domstate", spec.name.as_str()]).await.1.trim() == "paused"
+            };
+            if mode == WarmMode::Suspended {
+                eventually("it stands still", paused).await;
+            }
             let mut alone = Vec::new();
             for _ in 0..3 {
                 let begun = std::time::Instant::now();

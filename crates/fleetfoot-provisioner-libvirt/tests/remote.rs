@@ -305,9 +305,9 @@ async fn machines_live_through_a_real_sshd() {
     let handle = provisioner.create(&spec, None).await.unwrap();
     sshd.end_sessions();
     let text = "while [ ! -e /tmp/go ]; do sleep 0.2; done; exit 5";
-    provisioner.launch(&spec, &handle, &support::script(text)).await.unwrap();
     let resynced = tokio::time::timeout(support::BOUND, events.next()).await.unwrap();
     assert_eq!(resynced, Some(Event::Resynced));
+    provisioner.launch(&spec, &handle, &support::script(text)).await.unwrap();
     let command = r#"{"execute":"guest-exec","arguments":{"path":"/bin/touch","arg":["/tmp/go"]}}"#;
     let (ok, told) =
         virsh(&bench.socket, &["qemu-agent-command", spec.name.as_str(), command]).await;

@@ -150,7 +150,8 @@ impl<'a> Reloader<'a> {
     fn explain(&self, refused: &Refused) -> (String, Option<String>) {
         match (self.options.flavor, refused) {
             (Flavor::Outrunner, Refused::File(error)) => {
-                (crate::outrunner::load_error(error), None)
+                // Its library takes several lines for mistakes of type; a line of the log is one.
+                (crate::outrunner::load_error(error).replace("\n  ", " "), None)
             }
             (Flavor::Native | Flavor::Outrunner, _) => (refused.reason(), refused.report()),
         }
