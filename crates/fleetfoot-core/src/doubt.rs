@@ -10,7 +10,7 @@ use crate::phase::{Observation, Phase};
 use crate::pool::PoolState;
 use crate::time::Timestamp;
 
-/// Takes back what a pool's rows are sure of; see [`distrust`]. What its jobs and its runners were about to
+/// Takes back what a pool's rows are sure of. What its jobs and its runners were about to
 /// do is over by now or not: GitHub's next level says it, and nothing of the past is added or taken off.
 pub fn distrust_pool(state: &mut PoolState, now: Timestamp) {
     for instance in state.instances.values_mut() {

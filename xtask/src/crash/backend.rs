@@ -12,7 +12,7 @@ const TABLES: &str = "store.server.schema.table.";
 
 /// On processes only the plugin of a target comes by here, and a plugin has no list: whether its machine was begun is
 /// waited for until a start's age counts again, ten minutes after the program came back. No case waits for so long.
-const UNLISTED: &str = "controller.backend.create_and_launch.before";
+const UNLISTED: &str = "controller.backend.create_and_launch.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Backend {
@@ -68,7 +68,7 @@ impl Backend {
 
     /// The point is played on it: its own, and what others have in common with it.
     pub(super) fn plays(self, point: &str) -> bool {
-        if self == Self::Process && point == UNLISTED {
+        if self == Self::Process && point.starts_with(UNLISTED) {
             return false;
         }
         let is_others = Self::ALL.into_iter().any(|it| it != self && it.is_own(point));
