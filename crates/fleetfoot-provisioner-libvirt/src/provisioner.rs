@@ -101,16 +101,9 @@ impl LibvirtProvisioner {
     ) -> Option<EnvironmentInfo> {
         let name = record.instance()?;
         let lives = domains.iter().any(|(it, _)| it.uuid == record.uuid && it.is_active());
-        let cut_off =
-            |record: &Record| record.stage == Stage::Making && !self.engine.locks.is_held(&name);
         let state = match (&record.stage, lives) {
-            // Whoever began to make it is gone.
-            (Stage::Making, false) if cut_off(record) => EnvironmentState::Ended(Exit {
-                code: None,
-                out_of_memory: false,
-                message: Some("the making of the machine was cut off".to_owned()),
-            }),
-            (Stage::Making, _) | (Stage::Made, true) => EnvironmentState::Created,
+            (Stage::Making, false) => self.making(&name)?,
+            (Stage::Making | Stage::Made, true) => EnvironmentState::Created,
             // One whose runner has ended is not over before it is off.
             (
                 Stage::Launching
@@ -134,6 +127,28 @@ impl LibvirtProvisioner {
         };
         let handle = Handle(record.uuid.to_string());
         Some(EnvironmentInfo { name, pool: record.pool(), handle, state })
+    }
+
+    /// Where a machine is that was being made, and was not there yet when the domains were listed. Its lock is looked
+    /// at first: whoever makes it writes the next stage down before he lets go of it.
+    fn making(&self, name: &InstanceName) -> Option<EnvironmentState> {
+        if self.engine.locks.is_held(name) {
+            return Some(EnvironmentState::Created);
+        }
+        let now = self.engine.records.read(name).ok()??;
+        Some(match now.stage {
+            // Whoever began to make it is gone.
+            Stage::Making => EnvironmentState::Ended(Exit {
+                code: None,
+                out_of_memory: false,
+                message: Some("the making of the machine was cut off".to_owned()),
+            }),
+            Stage::Made => EnvironmentState::Created,
+            Stage::Launching | Stage::Launched { .. } | Stage::Ending { .. } => {
+                EnvironmentState::Running
+            }
+            Stage::Ended { .. } => EnvironmentState::Ended(now.exit()?),
+        })
     }
 }
 

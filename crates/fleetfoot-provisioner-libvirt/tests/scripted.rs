@@ -19,11 +19,14 @@ use fleetfoot_provisioner::{
 use fleetfoot_provisioner_libvirt::{JitDelivery, LibvirtPool, LibvirtProvisioner, Share};
 use futures_util::StreamExt as _;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use support::stand::{SILENT, Stand, agent, state, until_ended};
-use support::{engine, installation, script, spec};
+use support::{engine, eventually, installation, script, spec};
 
 const BOUND: Duration = Duration::from_secs(30);
+const CREATE_XML: i32 = 10;
+const LIST_ALL_DOMAINS: i32 = 273;
 
 #[tokio::test]
 async fn two_failed_pings_then_one_exec_with_path_and_arguments() {
@@ -466,4 +469,39 @@ async fn what_is_over_is_off_before_it_is_listed_as_ended() {
     std::fs::write(&record, ended.replace(r#","shares":false"#, "")).unwrap();
     assert!(matches!(state(&provisioner, &spec.name).await, Some(EnvironmentState::Ended(_))));
     assert!(stand.daemon.names().is_empty());
+}
+
+/// Its record is read while it is made, the domains are listed before it is there, and it runs by the time both are
+/// put together.
+#[tokio::test]
+async fn a_machine_that_is_made_while_the_list_is_made_has_not_ended() {
+    let Some(stand) = Stand::new(agent) else { return };
+    let provisioner = Arc::new(stand.provisioner());
+    let (create, list) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    stand.daemon.state.lock().unwrap().hold_call = Some((CREATE_XML, Arc::clone(&create)));
+    let spec = spec();
+    let made = {
+        let (provisioner, spec) = (Arc::clone(&provisioner), spec.clone());
+        tokio::spawn(async move { provisioner.create(&spec, None).await })
+    };
+    eventually("it is being made", || async {
+        stand.daemon.state.lock().unwrap().hold_call.is_none()
+    })
+    .await;
+    stand.daemon.state.lock().unwrap().hold_answer = Some((LIST_ALL_DOMAINS, Arc::clone(&list)));
+    let listed = {
+        let provisioner = Arc::clone(&provisioner);
+        tokio::spawn(async move { provisioner.list().await })
+    };
+    eventually("the domains are listed", || async {
+        stand.daemon.state.lock().unwrap().hold_answer.is_none()
+    })
+    .await;
+    create.notify_one();
+    let handle = made.await.unwrap().unwrap();
+    provisioner.launch(&spec, &handle, &script("SECRET")).await.unwrap();
+    list.notify_one();
+    let listed = listed.await.unwrap().unwrap().environments;
+    let state = listed.iter().find(|it| it.name == spec.name).map(|it| &it.state);
+    assert_eq!(state, Some(&EnvironmentState::Running));
 }

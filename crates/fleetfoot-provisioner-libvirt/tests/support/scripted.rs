@@ -9,6 +9,7 @@ use fleetfoot_provisioner_libvirt::wire::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// What an agent answers: its JSON, or an error's number and words.
@@ -30,6 +31,9 @@ pub struct State {
     pub connections: usize,
     /// Answered instead of what would be: procedure, error number, words. Once.
     pub refuse: Option<(i32, i32, String)>,
+    /// A procedure that is not begun, and one whose answer is not given, before the test says so. Once each.
+    pub hold_call: Option<(i32, Arc<Notify>)>,
+    pub hold_answer: Option<(i32, Arc<Notify>)>,
     writers: Vec<tokio::sync::mpsc::UnboundedSender<Vec<u8>>>,
 }
 
@@ -138,10 +142,24 @@ async fn serve(stream: UnixStream, state: Arc<Mutex<State>>, agent: Arc<Mutex<Ag
                 if read.read_exact(&mut body).await.is_err() { return }
                 let call = Frame::parse(&body).unwrap();
                 if call.header.program == Program::Keepalive { continue }
+                held(&state, |state| &mut state.hold_call, &call).await;
                 let reply = answer(&call, &state, &agent);
+                held(&state, |state| &mut state.hold_answer, &call).await;
                 let _ = writer.send(reply.to_bytes());
             }
         }
+    }
+}
+
+/// Waits until the test lets this call go on, if it is held.
+async fn held(
+    state: &Mutex<State>,
+    which: impl Fn(&mut State) -> &mut Option<(i32, Arc<Notify>)>,
+    call: &Frame,
+) {
+    let held = which(&mut state.lock().unwrap()).take_if(|held| held.0 == call.header.procedure);
+    if let Some((_, release)) = held {
+        release.notified().await;
     }
 }
 
