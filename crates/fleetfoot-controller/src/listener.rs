@@ -166,22 +166,19 @@ async fn pause(pool: &PoolContext, trouble: &Trouble, failures: u32) {
         });
     }
     // Other settings may mend it: a token that was replaced is tried at once.
-    let mut course = pool.course.subscribe();
-    if pool.stopping() || !wants_jobs(pool) {
-        return;
-    }
-    tokio::select! {
-        biased;
-        _ = course.changed() => {}
-        () = tokio::time::sleep(wait) => {}
-    }
+    rest(pool, wait).await;
 }
 
-/// Waits after a message that came again although it was acknowledged, unless the pool is to do something else.
+/// Waits after a message that came again although it was acknowledged.
 async fn pause_after_repetition(pool: &PoolContext, message: i64, times: u32) {
     let wait = Repeats::pause(times);
     let retry_in_ms = wait.as_millis();
     tracing::warn!(pool = %pool.name(), message, times, retry_in_ms, "message comes again though it is acknowledged, waiting");
+    rest(pool, wait).await;
+}
+
+/// Waits, unless the pool is to do something else.
+async fn rest(pool: &PoolContext, wait: Duration) {
     let mut course = pool.course.subscribe();
     if pool.stopping() || !wants_jobs(pool) {
         return;

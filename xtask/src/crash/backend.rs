@@ -47,7 +47,7 @@ impl Backend {
     pub(super) fn scenarios(self) -> &'static [Scenario] {
         match self {
             Self::Process => &Scenario::ALONE,
-            Self::Docker => &Scenario::ALL,
+            Self::Docker => Scenario::ALL,
             Self::Tart | Self::Libvirt => &[Scenario::Load, Scenario::LostStore],
             Self::Postgres | Self::Mariadb => &[Scenario::Shared],
         }
