@@ -71,14 +71,26 @@ impl ResolveError {
         match self {
             Self::NoUrl => "no url: set `url` in the configuration".to_owned(),
             Self::NoToken => "no credential: set `token_file` or `github.app` in the configuration, the variable GITHUB_TOKEN, or the systemd credential github-token".to_owned(),
-            Self::RunnerFile { .. }
-            | Self::File { .. }
-            | Self::KeyFile { .. }
-            | Self::NoKey { .. }
-            | Self::Empty { .. }
-            | Self::Unusable { .. } => self.to_string(),
+            Self::RunnerFile { path, source } | Self::File { path, source } => {
+                unreadable("token_file", path, source)
+            }
+            Self::KeyFile { path, source } => unreadable("private_key_file", path, source),
+            Self::NoKey { .. } | Self::Empty { .. } | Self::Unusable { .. } => self.to_string(),
         }
     }
+}
+
+/// A file that a key names cannot be read: which one, why, and what to do.
+fn unreadable(key: &str, path: &Path, error: &io::Error) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let remedy = if error.kind() == io::ErrorKind::NotFound {
+        "write it, or set the key to another file"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "let the user that fleetfoot runs as read it"
+    } else {
+        "set the key to a file that can be read"
+    };
+    format!("{key} {}: {}: {remedy}", whole.display(), go_words(error))
 }
 
 /// An I/O error as the original's runtime writes it: `open /x: no such file or directory`.
@@ -118,6 +130,29 @@ fn go_words(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_has_a_remedy_in_our_words() {
+        let told = |errno: Errno| {
+            ResolveError::File { path: "/a/token".into(), source: errno.into() }.in_own_words()
+        };
+        for (errno, line) in [
+            (
+                Errno::NOENT,
+                "token_file /a/token: no such file or directory: write it, or set the key to another file",
+            ),
+            (
+                Errno::ACCESS,
+                "token_file /a/token: permission denied: let the user that fleetfoot runs as read it",
+            ),
+            (
+                Errno::ISDIR,
+                "token_file /a/token: is a directory: set the key to a file that can be read",
+            ),
+        ] {
+            assert_eq!(told(errno), line);
+        }
+    }
 
     #[test]
     fn errors_of_the_system_have_gos_words() {
