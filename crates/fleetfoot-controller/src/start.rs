@@ -28,7 +28,7 @@ pub(crate) async fn make(flight: Flight) {
 
 async fn make_late(flight: &Flight) {
     let pool = &flight.pool;
-    let Ok(_permit) = pool.backend.calls.acquire().await else { return };
+    let Ok(permit) = pool.backend.calls.acquire().await else { return };
     if !pool.has_lease() {
         return;
     }
@@ -41,6 +41,8 @@ async fn make_late(flight: &Flight) {
     let made = bounded(bound, settings.provisioner.create(&spec, None)).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.create.after");
+    // The next call need not wait for the commit of this one.
+    drop(permit);
     match made {
         Ok(handle) => {
             pool.backend.starts.answered();
@@ -56,7 +58,7 @@ async fn make_late(flight: &Flight) {
 pub(crate) async fn launch(flight: Flight) {
     let Some(jit) = register(&flight).await else { return };
     let pool = &flight.pool;
-    let Some(_permit) = launch_begun(&flight, jit.runner).await else { return };
+    let Some(permit) = launch_begun(&flight, jit.runner).await else { return };
     let handle = pool.state().and_then(|state| state.instances.get(&flight.name)?.handle.clone());
     let spec = pool.environment_spec(&flight.name);
     let handle = Handle(handle.unwrap_or_default());
@@ -68,6 +70,7 @@ pub(crate) async fn launch(flight: Flight) {
     let answer = bounded(bound, launch).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.launch.after");
+    drop(permit);
     match answer {
         Ok(()) => launched(pool, &flight.name, None).await,
         Err(failure) => backend_failed(pool, &flight.name, FailureKind::Launch, failure).await,
@@ -76,7 +79,7 @@ pub(crate) async fn launch(flight: Flight) {
 
 async fn make_single(flight: &Flight, jit: Registered) {
     let pool = &flight.pool;
-    let Some(_permit) = launch_begun(flight, jit.runner).await else { return };
+    let Some(permit) = launch_begun(flight, jit.runner).await else { return };
     let spec = pool.environment_spec(&flight.name);
     let settings = pool.settings();
     let bound = settings.spec.create_timeout.to_std();
@@ -85,6 +88,7 @@ async fn make_single(flight: &Flight, jit: Registered) {
     let made = bounded(bound, settings.provisioner.create(&spec, Some(&jit.config))).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.backend.create_and_launch.after");
+    drop(permit);
     match made {
         Ok(handle) => launched(pool, &flight.name, Some(handle)).await,
         Err(failure) => backend_failed(pool, &flight.name, FailureKind::Create, failure).await,

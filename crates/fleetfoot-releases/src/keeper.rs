@@ -107,8 +107,12 @@ impl Keeper {
 
     /// Forgets pools that are served no longer.
     pub fn keep(&self, pools: &BTreeSet<PoolName>) {
-        self.lock().retain(|pool, _| pools.contains(pool));
-        self.changed.notify_one();
+        let mut served = self.lock();
+        let before = served.len();
+        served.retain(|pool, _| pools.contains(pool));
+        if served.len() < before {
+            self.changed.notify_one();
+        }
     }
 
     /// Told when GitHub refused a runner for its version (exit code 7): a newer one is out, so it looks at once.
@@ -126,6 +130,8 @@ impl Keeper {
         let mut wait = RETRY;
         let mut refused_again = Instant::now();
         loop {
+            // This look is for everything that was asked until now: it is not repeated for it.
+            std::pin::pin!(self.changed.notified()).enable();
             let whole = self.pass().await;
             self.prune(oldest_instance());
             let pause = if whole {

@@ -98,5 +98,9 @@ async fn a_false_completion_before_the_start_is_answered_kills_nothing() {
     assert!(job.completed_us.unwrap() - job.started_us.unwrap() >= 8_900_000);
     bed.until_nothing_left().await;
     assert_eq!(deletes(&bed, &name), 1);
-    assert_eq!(bed.closed("linux").await.len(), 1, "nobody was made in its place");
+    // GitHub's figures may count the job for a moment longer than its machine lives, so another may be made. It ran nothing.
+    let outcomes = bed.outcomes("linux").await;
+    let completed = |outcome: &&Outcome| matches!(outcome, Outcome::Completed { .. });
+    assert_eq!(outcomes.iter().filter(completed).count(), 1, "{outcomes:?}");
+    assert_eq!(bed.engine().peak(&named("linux")), 1, "nobody was made beside it");
 }
