@@ -1,6 +1,6 @@
 //! One libvirt daemon: its address, its connections, and what several pools share of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -42,6 +42,8 @@ pub struct LibvirtEngine {
     /// One template at a time is made or removed.
     pub(crate) template: tokio::sync::Mutex<()>,
     hub: Mutex<Weak<Hub>>,
+    /// Machines that were suspended and go on, for their credentials are being asked for.
+    awake: Mutex<HashSet<Uuid>>,
     /// What domains say of themselves; it never changes while they live.
     evidence: Mutex<HashMap<Uuid, Option<Evidence>>>,
 }
@@ -69,6 +71,7 @@ impl LibvirtEngine {
             locks: Locks::default(),
             template: tokio::sync::Mutex::default(),
             hub: Mutex::default(),
+            awake: Mutex::default(),
             evidence: Mutex::default(),
         }))
     }
@@ -131,6 +134,11 @@ impl LibvirtEngine {
             .map(|tag| tag.text)
             .unwrap_or_default();
         Ok(format!("libvirt:{uuid}:{URI}"))
+    }
+
+    /// Machines that go on already. Who adds or looks has the machine's lock.
+    pub(crate) fn awake(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.awake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known_evidence(&self) -> MutexGuard<'_, HashMap<Uuid, Option<Evidence>>> {

@@ -284,7 +284,7 @@ pub(crate) async fn launch(
     }
     let talk = engine.talk(Lane::Make).await.map_err(failure::call(LAUNCH, false))?;
     let is_suspended = record.suspends || pool.warm_mode == WarmMode::Suspended;
-    let clock = if is_suspended { wake(pool, &talk, &record).await? } else { None };
+    let clock = if is_suspended { wake(engine, pool, &talk, &record).await? } else { None };
     let launching = Record { stage: Stage::Launching, ..record };
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("libvirt.launching.before");
@@ -320,14 +320,19 @@ pub(crate) async fn launch(
     work.await.map_err(lost_task(LAUNCH))?
 }
 
-/// Lets a suspended machine go on. The time of now is for its runner's wrapper to set, where there is one.
+/// Lets a suspended machine go on, if it does not yet. The time of now is for its runner's wrapper to set, where there
+/// is one.
 async fn wake(
+    engine: &LibvirtEngine,
     pool: &LibvirtPool,
     talk: &Connection,
     record: &Record,
 ) -> Result<Option<Duration>, BackendError> {
     let domain = domain(record);
-    talk.resume(&domain).await.map_err(failure::call("resume domain", false))?;
+    let is_awake = engine.awake().remove(&record.uuid);
+    if !is_awake {
+        talk.resume(&domain).await.map_err(failure::call("resume domain", false))?;
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     if agent::is_wrapped(pool) {
         return Ok(Some(now));

@@ -79,6 +79,7 @@ async fn remove(engine: &LibvirtEngine, record: &Record) -> Result<(), BackendEr
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("libvirt.destroy.after");
     destroyed.map_err(failure::call(DELETE, true))?;
+    engine.awake().remove(&record.uuid);
     let file = |error: std::io::Error| {
         BackendError::new("remove overlay", ErrorKind::Backend, error.to_string())
     };

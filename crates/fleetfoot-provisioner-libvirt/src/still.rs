@@ -71,7 +71,7 @@ async fn wait(engine: &LibvirtEngine, record: &Record, rehearsal: Option<Value>)
         tracing::debug!(instance = record.name, %error, "no look at how busy a machine is");
     }
     let _guard = engine.locks.lock(&name).await;
-    if !waits(engine, &name, record.uuid) {
+    if !waits(engine, &name, record.uuid) || engine.awake().contains(&record.uuid) {
         return;
     }
     let suspended = async { engine.talk(Lane::Make).await?.suspend(&domain).await };
@@ -128,12 +128,22 @@ pub(crate) fn rouse(engine: &Arc<LibvirtEngine>, name: &InstanceName) {
     if !record.suspends || record.stage != Stage::Made {
         return;
     }
-    let engine = Arc::clone(engine);
+    let (engine, name) = (Arc::clone(engine), name.clone());
     tasks::start(async move {
+        // A suspension that has begun is over first; a launch that came before did this itself.
+        let _guard = engine.locks.lock(&name).await;
+        if !waits(&engine, &name, record.uuid) {
+            return;
+        }
         let resumed = async { engine.talk(Lane::Make).await?.resume(&domain(&record)).await };
-        if let Err(error) = resumed.await {
+        match resumed.await {
+            Ok(()) => {
+                engine.awake().insert(record.uuid);
+            }
             // The launch tries it again, and says so.
-            tracing::debug!(instance = record.name, %error, "machine that waits does not go on yet");
+            Err(error) => {
+                tracing::debug!(instance = %name, %error, "machine that waits does not go on yet");
+            }
         }
     });
 }
