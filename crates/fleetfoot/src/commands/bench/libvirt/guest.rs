@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use fleetfoot_provisioner_docker::image::{ImageContent, program_files};
 use fleetfoot_provisioner_libvirt::Address;
 use fleetfoot_provisioner_libvirt::rpc::{AgentAnswer, Connection, ListFlags};
@@ -110,18 +112,27 @@ impl Guest {
             ensure!(tokio::time::Instant::now() < end, "the bare guest does not come up");
             tokio::time::sleep(PING_EACH).await;
         }
-        exec(talk, &domain).await?;
+        // Not the runner's own: its second start in a machine is not for a job.
+        exec(talk, &domain, "/bin/true", "x").await?;
         Ok((domain, apart_ms(began_us, now_us())))
     }
 }
 
-/// Starts the runner's program as ours is started: a shell reads its credential, here one that nobody takes, and
-/// becomes it.
-pub(super) async fn exec(talk: &Connection, domain: &Domain) -> Result<()> {
+/// Where a guest has its runner.
+pub(super) const RUNNER: &str = "/actions-runner/run.sh";
+
+/// Starts a program as the runner is started: a shell reads a credential and becomes it.
+pub(super) async fn exec(
+    talk: &Connection,
+    domain: &Domain,
+    program: &str,
+    jit: &str,
+) -> Result<()> {
     let script = "IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; export ACTIONS_RUNNER_INPUT_JITCONFIG; \
                   exec \"$0\" </dev/null >/dev/null 2>&1";
+    let input = BASE64.encode(format!("{jit}\n"));
     let command = serde_json::json!({ "execute": "guest-exec", "arguments": {
-        "path": "/bin/sh", "arg": ["-c", script, "/actions-runner/run.sh"], "input-data": "eAo=" } });
+        "path": "/bin/sh", "arg": ["-c", script, program], "input-data": input } });
     match talk.agent(domain, &command.to_string(), AGENT_BOUND).await? {
         AgentAnswer::Said(_) => Ok(()),
         AgentAnswer::Silent(why) | AgentAnswer::Refused(why) => bail!("the bare guest: {why}"),
