@@ -1,6 +1,7 @@
 //! What every case stands on: fresh names, bounded calls, the look for a level, and a clean end.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(super) struct Ground<'a> {
     pub(super) harness: &'a dyn Harness,
     pub(super) capabilities: Capabilities,
     names: Mutex<Vec<InstanceName>>,
+    /// What calls may take longer than the harness says.
+    longer_ms: AtomicU64,
 }
 
 /// `Ok` or the words of a failed case.
@@ -26,7 +29,18 @@ pub(super) type Outcome<T> = Result<T, String>;
 
 impl<'a> Ground<'a> {
     pub(super) fn new(harness: &'a dyn Harness, capabilities: Capabilities) -> Self {
-        Self { harness, capabilities, names: Mutex::new(Vec::new()) }
+        Self { harness, capabilities, names: Mutex::default(), longer_ms: AtomicU64::new(0) }
+    }
+
+    /// The bound of one call.
+    pub(super) fn bound(&self) -> Duration {
+        self.harness.bound() + Duration::from_millis(self.longer_ms.load(Ordering::Relaxed))
+    }
+
+    /// From here on calls may take so much longer: more is done at one time than one thing.
+    pub(super) fn allow_longer(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.longer_ms.store(by, Ordering::Relaxed);
     }
 
     pub(super) async fn provisioner(&self) -> Arc<dyn Provisioner> {
@@ -50,7 +64,7 @@ impl<'a> Ground<'a> {
         what: &str,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Outcome<T> {
-        let bound = self.harness.bound();
+        let bound = self.bound();
         match tokio::time::timeout(bound, call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(format!("{what}: {error}")),
@@ -91,7 +105,7 @@ impl<'a> Ground<'a> {
     /// A complete list. One that fails is asked for again: that is what the contract allows, and Podman's fails
     /// when a container goes in its middle.
     pub(super) async fn list(&self, provisioner: &dyn Provisioner) -> Outcome<Listing> {
-        let end = tokio::time::Instant::now() + self.harness.bound();
+        let end = tokio::time::Instant::now() + self.bound();
         loop {
             let answer = self.within("list", provisioner.list()).await;
             if answer.is_ok() || tokio::time::Instant::now() > end {
@@ -124,7 +138,7 @@ impl<'a> Ground<'a> {
         what: &str,
         wanted: impl Fn(Option<&EnvironmentState>) -> bool,
     ) -> Outcome<Option<EnvironmentInfo>> {
-        let end = tokio::time::Instant::now() + self.harness.bound();
+        let end = tokio::time::Instant::now() + self.bound();
         loop {
             let info = self.listed(provisioner, name).await?;
             if wanted(info.as_ref().map(|it| &it.state)) {

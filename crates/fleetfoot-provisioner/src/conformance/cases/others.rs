@@ -16,8 +16,13 @@ use crate::provisioner::{Event, Provisioner};
 pub(super) async fn twenty(ground: &Ground<'_>) -> Outcome<Verdict> {
     let provisioner = ground.provisioner().await;
     let specs: Vec<_> = (0..20).map(|_| ground.spec()).collect();
-    let begun = tokio::time::Instant::now();
     let play = Play::wait();
+    // What one takes by itself here and now says what twenty may: as long as one after the other.
+    let (alone, begun) = (ground.spec(), tokio::time::Instant::now());
+    ground.start(&*provisioner, &alone, &play).await?;
+    ground.delete(&*provisioner, &alone.name).await?;
+    ground.allow_longer(begun.elapsed() * 20);
+    let begun = tokio::time::Instant::now();
     let started = join_all(specs.iter().map(|spec| ground.start(&*provisioner, spec, &play))).await;
     let up = begun.elapsed();
     for one in started {
