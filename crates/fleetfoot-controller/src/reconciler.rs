@@ -97,6 +97,7 @@ fn pass(
     let mut snapshot = Snapshot {
         late_binding: settings.provisioner.capabilities().late_binding,
         watched: settings.provisioner.capabilities().watch,
+        listed: settings.provisioner.capabilities().list,
         backend: pool.backend_state(),
         backend_identity: identity.as_deref(),
         github: pool.github_state(),

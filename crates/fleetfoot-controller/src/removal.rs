@@ -222,7 +222,7 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
             {
                 return true;
             }
-            if instance.unanswered_since.is_some() && !lists {
+            if (instance.unanswered_since.is_some() || instance.is_cut_off()) && !lists {
                 return deleted_unseen(pool, instance, began).await;
             }
             if instance.unanswered_since.is_some() {
@@ -273,22 +273,24 @@ async fn listed_first(pool: &PoolContext, instance: &Instance, detail: &str) -> 
     false
 }
 
-/// A backend that cannot list proves by deletes what others prove by lists (11.1): two that went well, further
-/// apart than the unanswered call could still land.
+/// A backend that cannot list proves by deletes what others prove by lists (11.1): two that went well, the second
+/// further from the first than the unanswered call could still land.
 async fn deleted_unseen(
     pool: &PoolContext,
     instance: &Instance,
     began: fleetfoot_core::Timestamp,
 ) -> bool {
     let bound = pool.shared.pace.call_bound;
-    let after = instance.last_clear_list_at.or(instance.unanswered_since).unwrap_or(began);
-    if after.age(began) > bound {
+    let counts = instance.last_clear_list_at.is_none_or(|first| first.age(began) > bound);
+    if counts {
         change(pool, instance, move |row| {
+            row.unanswered_since = row.unanswered_since.or(Some(began));
             row.clear_lists = row.clear_lists.saturating_add(1);
             row.last_clear_list_at = Some(began);
         })
         .await;
         if instance.clear_lists > 0 {
+            tracing::warn!(pool = %pool.name(), instance = %instance.name, "a creation was not answered and no list tells what it made: it was deleted by its name, look whether its machine is left");
             observe(pool, &instance.name, vec![Observation::EnvironmentGone]).await;
             return true;
         }

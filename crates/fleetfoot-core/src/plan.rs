@@ -71,6 +71,8 @@ pub struct Snapshot<'a> {
     pub late_binding: bool,
     /// The backend tells when an environment ends; otherwise GitHub alone does.
     pub watched: bool,
+    /// The backend lists what it has; otherwise nobody tells what became of a call that was cut off.
+    pub listed: bool,
     /// Instances an action is being executed for: they are left alone.
     pub in_flight: &'a BTreeSet<InstanceName>,
     /// The backend.
@@ -110,6 +112,7 @@ impl<'a> Snapshot<'a> {
             spec,
             late_binding: false,
             watched: true,
+            listed: true,
             in_flight,
             backend: Dependency::Up,
             backend_identity: None,

@@ -23,6 +23,7 @@ struct Scene {
     host_room: u32,
     host_wants: u32,
     watched: bool,
+    listed: bool,
 }
 
 impl Scene {
@@ -41,6 +42,7 @@ impl Scene {
             host_room: u32::MAX,
             host_wants: 0,
             watched: true,
+            listed: true,
         }
     }
 
@@ -66,6 +68,7 @@ impl Scene {
             host_cause: self.host_cause.clone(),
             host_wants: self.host_wants,
             watched: self.watched,
+            listed: self.listed,
             ..Snapshot::unhindered(&self.state, &self.spec, &self.in_flight)
         };
         plan(&snapshot, NOW)
@@ -409,6 +412,60 @@ fn nothing_is_made_in_place_of_what_github_is_asked_about() {
         Arc::make_mut(row).phase_since = NOW - Span::minutes(20);
     }
     assert_eq!(scene.created(), 3, "a job that waits is worth a runner too many");
+}
+
+/// 7.1: a single step that a crash cut off, where no list tells what became of it. With a list the sweep does.
+#[test]
+fn where_no_list_tells_a_cut_off_call_goes_through_the_gate_at_once() {
+    use Environment::{Launched, Requested};
+    for (listed, in_flight, phase, environment, goes) in [
+        (true, false, Phase::Starting, Requested, false),
+        (false, true, Phase::Starting, Requested, false),
+        (false, false, Phase::Starting, Requested, true),
+        (false, false, Phase::Starting, Launched, false),
+        // Its runner was heard of: the call was done.
+        (false, false, Phase::Idle, Requested, false),
+        (false, false, Phase::Running, Requested, false),
+    ] {
+        let mut scene = Scene::new(1);
+        (scene.listed, scene.watched) = (listed, false);
+        let name = scene.instance(phase, environment).name.clone();
+        scene.in_flight.extend(in_flight.then(|| name.clone()));
+        let retire = Action::Retire { name, reason: Reason::Interrupted };
+        let what = format!("{listed} {in_flight} {phase:?} {environment:?}");
+        assert_eq!(scene.plan().actions.contains(&retire), goes, "{what}");
+    }
+}
+
+/// What may have been made is asked about first: what has a job keeps it, and nothing is made in its place before.
+#[test]
+fn a_cut_off_call_is_replaced_once_github_says_that_it_has_no_job() {
+    let mut scene = Scene::new(1);
+    (scene.listed, scene.watched, scene.identity) = (false, false, None);
+    let row = scene.instance(Phase::Starting, Environment::Requested);
+    row.backend_identity = None;
+    row.observe(&Observation::Removal { reason: Reason::Interrupted }, NOW).unwrap();
+    assert!(row.is_cut_off() && row.occupies());
+    let name = row.name.clone();
+    let asks = Action::Remove { name: name.clone(), deregister: true, delete: false };
+    assert_eq!(scene.plan().actions, [asks], "nothing is made in its place yet");
+    let row = |scene: &mut Scene, observation: &Observation| {
+        let row = scene.state.instances.get_mut(&name).unwrap();
+        Arc::make_mut(row).observe(observation, NOW).unwrap();
+        (row.phase, row.occupies())
+    };
+    let mut busy = Scene { state: scene.state.clone(), spec: scene.spec.clone(), ..Scene::new(1) };
+    (busy.listed, busy.watched, busy.identity) = (false, false, None);
+    assert_eq!(row(&mut busy, &Observation::Busy), (Phase::Running, true));
+    assert_eq!(busy.created(), 0);
+    assert!(!busy.state.instances.values().any(|row| row.is_cut_off()));
+    row(&mut scene, &Observation::Deregistered);
+    let deletes = Action::Remove { name: name.clone(), deregister: false, delete: true };
+    assert_eq!(scene.plan().actions, [deletes, Action::Create { count: 1 }]);
+    scene.spec.max_runners = 1;
+    assert_eq!(scene.created(), 0, "it may still be there: it has its slot");
+    assert_eq!(row(&mut scene, &Observation::EnvironmentGone), (Phase::Stopping, false));
+    assert_eq!(scene.created(), 1);
 }
 
 /// 11.2: what another backend holds is left, unless an operator says that it will not answer again.

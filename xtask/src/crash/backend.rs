@@ -10,10 +10,6 @@ use super::scenario::Scenario;
 /// Between two tables of a schema: PostgreSQL makes them all in one transaction.
 const TABLES: &str = "store.server.schema.table.";
 
-/// On processes only the plugin of a target comes by here, and a plugin has no list: whether its machine was begun is
-/// waited for until a start's age counts again, ten minutes after the program came back. No case waits for so long.
-const UNLISTED: &str = "controller.backend.create_and_launch.";
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Backend {
     Process,
@@ -68,9 +64,6 @@ impl Backend {
 
     /// The point is played on it: its own, and what others have in common with it.
     pub(super) fn plays(self, point: &str) -> bool {
-        if self == Self::Process && point.starts_with(UNLISTED) {
-            return false;
-        }
         let is_others = Self::ALL.into_iter().any(|it| it != self && it.is_own(point));
         self.is_own(point)
             || !is_others
@@ -111,7 +104,6 @@ mod tests {
         assert_eq!(played("store.server.commit.after"), ["postgres", "mariadb"]);
         assert_eq!(played("store.server.schema.table.before"), ["mariadb"]);
         assert_eq!(played("github.poll.after"), ["process", "docker"]);
-        assert_eq!(played(UNLISTED), ["docker", "tart", "libvirt"]);
         assert_eq!(
             played("controller.backend.list.after"),
             ["process", "docker", "tart", "libvirt"]

@@ -41,6 +41,7 @@ pub(crate) struct PoolPlan {
     pub(crate) scope: &'static str,
     pub(crate) engine: usize,
     pub(crate) binding: Binding,
+    pub(crate) listed: bool,
     pub(crate) spec: PoolSpec,
     pub(crate) removed: bool,
     pub(crate) scale_set_end: ScaleSetEnd,
@@ -65,6 +66,7 @@ pub(crate) fn pool(name: &'static str, max_runners: u32) -> PoolPlan {
         scope: "acme",
         engine: 0,
         binding: Binding::SingleStep,
+        listed: true,
         spec,
         removed: false,
         scale_set_end: ScaleSetEnd::Stays,
@@ -77,6 +79,12 @@ pub(crate) fn pool(name: &'static str, max_runners: u32) -> PoolPlan {
 impl PoolPlan {
     pub(crate) fn late(mut self) -> Self {
         self.binding = Binding::LateBinding;
+        self
+    }
+
+    /// Its backend has no list, as a plugin has none.
+    pub(crate) fn unlisted(mut self) -> Self {
+        self.listed = false;
         self
     }
 
@@ -95,7 +103,7 @@ impl PoolPlan {
 struct Parts {
     http: Http,
     connections: BTreeMap<(&'static str, usize), Connection>,
-    provisioners: BTreeMap<(usize, bool, usize), Arc<dyn Provisioner>>,
+    provisioners: BTreeMap<(usize, bool, bool, usize), Arc<dyn Provisioner>>,
 }
 
 struct Running {
@@ -256,10 +264,13 @@ impl Bed {
             Connection::new(&parts.http, &url, &Credentials::Token(token)).unwrap()
         });
         let late = matches!(plan.binding, Binding::LateBinding);
-        let provisioner =
-            parts.provisioners.entry((plan.engine, late, plan.edition)).or_insert_with(|| {
+        let provisioner = parts
+            .provisioners
+            .entry((plan.engine, late, plan.listed, plan.edition))
+            .or_insert_with(|| {
                 let socket = &self.engines[plan.engine].socket;
-                Arc::new(SimulatedProvisioner::remote(socket, installation(), plan.binding))
+                let made = SimulatedProvisioner::remote(socket, installation(), plan.binding);
+                Arc::new(if plan.listed { made } else { made.without_list() })
             });
         PoolSettings {
             name: named(plan.name),

@@ -99,6 +99,57 @@ async fn a_create_cut_off_by_a_crash_is_followed_up() {
     }
 }
 
+/// A plugin's call (7.1): no list tells what became of it, so its runner is deregistered and another one takes its
+/// place, long before a start's age would count.
+#[tokio::test(start_paused = true)]
+async fn a_create_cut_off_by_a_crash_is_followed_up_where_no_list_tells() {
+    for lands in [false, true] {
+        let mut bed = Bed::new().await;
+        bed.pace.ages_grace = Span::minutes(10);
+        let fault = if lands { Fault::LandLate(Duration::from_secs(2)) } else { Fault::Hang };
+        bed.engine().add_rule(Rule::once(Operation::Create, fault));
+        let plan = pool("linux", 1).unlisted();
+        bed.start_ready(std::slice::from_ref(&plan)).await;
+        bed.queue("linux", 1, 50);
+        bed.until("a create is in flight", |bed| {
+            bed.engine().calls().iter().any(|call| call.operation == Operation::Create)
+        })
+        .await;
+        bed.crash();
+        bed.start(std::slice::from_ref(&plan)).await;
+        bed.until_done(1).await;
+        bed.until_nothing_left().await;
+        assert_eq!(bed.engine().peak(&named("linux")), 1);
+        let calls = bed.engine().calls();
+        let of = |operation| calls.iter().filter(move |call| call.operation == operation);
+        let creates: Vec<_> = of(Operation::Create).map(|call| call.received).collect();
+        assert_eq!(creates.len(), 2);
+        // Its slot is held until two deletes further apart than a call's bound prove that nothing can land any more.
+        assert!(creates[1] - creates[0] > bed.pace.call_bound.to_std());
+        let cut_off = calls.iter().find(|call| call.operation == Operation::Create);
+        let name = cut_off.and_then(|call| call.name.clone());
+        assert_eq!(of(Operation::Delete).filter(|call| call.name == name).count(), 2);
+    }
+}
+
+/// The same call, whose machine is there and has the job when the program is back: it is left alone.
+#[tokio::test(start_paused = true)]
+async fn a_machine_made_by_a_cut_off_call_keeps_its_job() {
+    let mut bed = Bed::new().await;
+    bed.pace.ages_grace = Span::minutes(10);
+    let hour = Duration::from_secs(3600);
+    bed.engine().add_rule(Rule::once(Operation::Create, Fault::LateAnswer(hour)));
+    let plan = pool("linux", 1).unlisted();
+    bed.start_ready(std::slice::from_ref(&plan)).await;
+    bed.queue("linux", 1, 20_000);
+    bed.until("the job runs", |bed| bed.github.summary().jobs_running == 1).await;
+    bed.crash();
+    bed.start(std::slice::from_ref(&plan)).await;
+    let state = bed.until_done(1).await;
+    assert_eq!((state.summary.jobs_succeeded, state.summary.runners_registered_total), (1, 1));
+    bed.until_nothing_left().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_backend_at_the_same_address_closes_and_makes_nothing() {
     let mut bed = Bed::new().await;

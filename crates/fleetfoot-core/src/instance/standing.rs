@@ -71,6 +71,14 @@ impl Instance {
         }
     }
 
+    /// Its create call was cut off, by a crash for one: nobody knows whether it was done.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.environment == Environment::Requested
+            && self.reason == Some(Reason::Interrupted)
+            && self.failure.is_none()
+    }
+
     /// It was taken up, or its start was cut off, and GitHub was asked and did not answer yet whether it has a job:
     /// what GitHub's level counts may be that job.
     #[must_use]

@@ -67,7 +67,9 @@ fn starting(plan: &mut Plan, snapshot: &Snapshot<'_>, instance: &Instance, now: 
             Environment::Requested | Environment::Launched | Environment::Ended | Environment::Gone,
         ) => false,
     };
-    if lost_jit {
+    // Of a single step nobody holds the answer either, and no list tells what became of it: the gate (7.1).
+    let unknown = !snapshot.listed && instance.environment == Environment::Requested;
+    if lost_jit || unknown {
         plan.retire(instance, Reason::Interrupted);
         return;
     }
