@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 const SOCKET_PATH_MAX: usize = 107;
 
 /// Requests under way get this long once serving is to end.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// A place to be reached at could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -111,26 +111,6 @@ where
         let _ = stopping.send(());
     };
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop).into_future();
-    until_overdue(serving, stopped).await
-}
-
-/// As [`serve`], and handlers are told who asks.
-///
-/// # Errors
-/// None in practice: a failed accept is retried.
-pub async fn serve_known(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    let stop = async move {
-        stop.await;
-        // The receiver lives as long as this function.
-        let _ = stopping.send(());
-    };
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stop).into_future();
     until_overdue(serving, stopped).await
 }
 

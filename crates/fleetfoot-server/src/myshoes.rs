@@ -12,6 +12,7 @@ mod answer;
 pub mod numbers;
 mod routes;
 mod targets;
+mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -23,6 +24,7 @@ use fleetfoot_store::{Store, StoredToken};
 use secrecy::SecretString;
 
 pub use routes::{router, standby};
+pub use wire::serve;
 
 /// What GitHub is asked before a target is made.
 pub trait Scopes: Send + Sync {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use fleetfoot_myshoes::rules::Failure;
 use fleetfoot_server::listen;
-use fleetfoot_server::myshoes::{MyshoesState, Scopes, Switch, router};
+use fleetfoot_server::myshoes::{MyshoesState, Scopes, Switch, router, serve};
 use fleetfoot_store::{
     Durability, Location, Options, Store, StoredToken, TargetKey, TargetRow, TargetWrite,
 };
@@ -52,7 +52,10 @@ struct Raw {
 
 impl Raw {
     fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        self.head.lines().find_map(|line| {
+            let (own, value) = line.split_once(": ")?;
+            own.eq_ignore_ascii_case(name).then_some(value)
+        })
     }
 
     fn is(&self, status: u16, body: &str) {
@@ -94,7 +97,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            listen::serve_known(listener, router(state), std::future::pending()).await.unwrap();
+            serve(listener, router(state), std::future::pending()).await.unwrap();
         });
         Self { store, word, strict, address, _dir: dir, _tasks: tasks }
     }
@@ -163,6 +166,39 @@ fn shown(row: &TargetRow) -> String {
 async fn health_is_told() {
     let server = Server::start().await;
     server.ask("GET", "/healthz", "").await.is(200, "{\"health\":\"ok\"}\n");
+}
+
+/// As Go's server writes it: each header in its spelling and its place.
+#[tokio::test]
+async fn heads_are_written_as_the_original_writes_them() {
+    let server = Server::start().await;
+    let head = async |method: &str, path: &str, body: &str| {
+        let answer = server.ask(method, path, body).await;
+        let mut lines: Vec<String> = answer.head.lines().map(str::to_owned).collect();
+        let dated = |line: &&mut String| line.starts_with("Date: ");
+        let date = lines.iter_mut().find(dated).unwrap();
+        let (_, told) = date.split_once(' ').unwrap();
+        jiff::fmt::rfc2822::parse(told).unwrap();
+        assert!(told.len() == 29 && told.ends_with(" GMT"), "{told}");
+        *date = "Date".to_owned();
+        lines.join("; ")
+    };
+    let json = "Content-Type: application/json;charset=utf-8; Date; ";
+    let healthy = head("GET", "/healthz", "").await;
+    assert_eq!(healthy, format!("HTTP/1.1 200 OK; {json}Content-Length: 16; Connection: close"));
+    let refused = head("POST", "/target", "{").await;
+    assert_eq!(
+        refused,
+        format!("HTTP/1.1 400 Bad Request; {json}Content-Length: 30; Connection: close")
+    );
+    let switched = head("POST", "/config/debug", "{}").await;
+    assert_eq!(switched, "HTTP/1.1 204 No Content; Date; Connection: close");
+    let nowhere = head("GET", "/", "").await;
+    assert_eq!(
+        nowhere,
+        "HTTP/1.1 404 Not Found; Content-Type: text/plain; charset=utf-8; \
+         X-Content-Type-Options: nosniff; Date; Content-Length: 19; Connection: close"
+    );
 }
 
 #[tokio::test]
@@ -407,7 +443,7 @@ async fn metrics_are_packed_for_who_takes_gzip() {
         stream.read_to_end(&mut answer).await.unwrap();
         let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
         let (head, body) = (String::from_utf8_lossy(&answer[..end]), &answer[end + 4..]);
-        assert_eq!(head.contains("content-encoding: gzip"), is_packed, "{takes}: {head}");
+        assert_eq!(head.contains("Content-Encoding: gzip"), is_packed, "{takes}: {head}");
         let mut page = String::new();
         if is_packed {
             let mut unpacking = flate2::read::GzDecoder::new(body);

@@ -160,6 +160,9 @@ fn read_table(
         Err(error) => {
             let position = Some(error.position);
             findings.error(Class::Syntax, "", position, format!("not YAML: {}", error.message));
+            if let Some(words) = error.original {
+                findings.originally(Original::Alone(words));
+            }
             None
         }
     };

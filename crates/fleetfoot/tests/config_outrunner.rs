@@ -60,7 +60,7 @@ fn the_originals_texts() {
         ),
         (
             "url: [\n",
-            "load config: parse config: yaml: line 2: while parsing a node, did not find expected node content",
+            "load config: parse config: yaml: line 1: did not find expected node content",
         ),
     ];
     for (text, expected) in table {

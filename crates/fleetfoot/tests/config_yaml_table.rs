@@ -20,6 +20,7 @@ const DEVIATIONS: &[(&str, &str)] = &[
     ),
     ("empty key", "an absent key is null, as a written `~` is; the original's parser gives up"),
     ("label -", "`[-]` is refused, as YAML 1.2 does; the original reads a dash"),
+    ("broken %YAML 3.0\n---\nurl: a", "what a later version of YAML may be is read all the same"),
 ];
 
 #[test]
@@ -107,6 +108,34 @@ fn wrong_types_are_told_in_the_librarys_words() {
         compared += 1;
     }
     assert!(compared > 40, "{compared}");
+}
+
+/// Under the original's name a text that is no YAML is told of in its library's own words, with its line.
+#[test]
+fn mistakes_of_the_text_are_told_in_the_librarys_words() {
+    let table = include_str!("fixtures/config/yaml-table.json");
+    let rows: Vec<Value> = serde_json::from_str(table).unwrap();
+    let options = LoadOptions { flavor: Flavor::Outrunner, ..LoadOptions::default() };
+    let mut compared = 0;
+    let mut wrong = Vec::new();
+    for row in &rows {
+        let (name, error) = (row["name"].as_str().unwrap(), row["error"].as_str());
+        let Some(error) = error.filter(|it| !it.contains("unmarshal errors")) else { continue };
+        if DEVIATIONS.iter().any(|(deviating, _)| *deviating == name) {
+            continue;
+        }
+        let input = row["input"].as_str().unwrap();
+        let input = base64::engine::general_purpose::STANDARD.decode(input).unwrap();
+        let (_, report) = parse(&input, Path::new("f.yml"), &options);
+        let ours = load_error(&LoadError::Invalid(report));
+        if ours != format!("load config: parse config: {error}") {
+            let input = String::from_utf8_lossy(&input).into_owned();
+            wrong.push(format!("{input:?}\n   theirs {error}\n   ours   {ours}"));
+        }
+        compared += 1;
+    }
+    assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(compared > 80, "{compared}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod deletions;
 mod github;
+mod help;
 mod page;
 mod pending;
 mod retries;

@@ -12,6 +12,7 @@ mod lease;
 mod lost;
 mod opening;
 mod random;
+mod retention;
 mod round_trip;
 mod speed;
 mod state_dir;

@@ -212,7 +212,7 @@ async fn rows_that_the_original_wrote_are_read() {
 }
 
 /// The other tables of the original.
-const RUNNER_TABLES: [&str; 4] = [
+pub(crate) const RUNNER_TABLES: [&str; 4] = [
     "CREATE TABLE runners (uuid VARCHAR(36) NOT NULL PRIMARY KEY, \
      created_at TIMESTAMP NOT NULL DEFAULT current_timestamp)",
     "CREATE TABLE runner_detail (runner_id VARCHAR(36) NOT NULL, shoes_type VARCHAR(255) NOT NULL, \

@@ -4,6 +4,8 @@
 //! quoted, its tag, both of two equal keys, and `<<` as a key. Aliases share their anchor's node, so
 //! a small file cannot become a large tree; [`super::shape`] bounds how often shared nodes are read.
 
+mod words;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -40,6 +42,8 @@ pub(crate) enum Data {
 pub(crate) struct SyntaxError {
     pub(crate) position: Position,
     pub(crate) message: String,
+    /// What the original's library says of it, where that is known.
+    pub(crate) original: Option<String>,
 }
 
 /// Reads the first document; `None` if there is none.
@@ -47,13 +51,17 @@ pub(crate) fn parse(text: &str) -> Result<Option<Rc<Node>>, SyntaxError> {
     let mut parser = Parser::new_from_str(text);
     let mut builder = Builder::default();
     while let Some(next) = parser.next_event() {
-        let (event, span) = next.map_err(|error| SyntaxError {
-            position: Position {
-                line: number(error.marker().line()),
-                column: number(error.marker().col() + 1),
-                width: 1,
-            },
-            message: error.info().to_owned(),
+        let (event, span) = next.map_err(|error| {
+            let at = (error.marker().line().saturating_sub(1), error.marker().col());
+            SyntaxError {
+                position: Position {
+                    line: number(error.marker().line()),
+                    column: number(error.marker().col() + 1),
+                    width: 1,
+                },
+                message: error.info().to_owned(),
+                original: words::words(error.info(), text, at, builder.open_at(text)),
+            }
         })?;
         if builder.event(event, span)? {
             break;
@@ -133,11 +141,27 @@ impl Builder {
             return Err(SyntaxError {
                 position,
                 message: format!("nested deeper than {DEPTH_MAX} levels"),
+                original: None,
             });
         }
         let tag = tag.map(short_tag);
         self.stack.push(Frame { anchor, position, tag, children });
         Ok(())
+    }
+
+    /// The innermost collection that is open.
+    fn open_at(&self, text: &str) -> Option<words::Open> {
+        let frame = self.stack.last()?;
+        let place = |number: u32| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+        let (line, column) = (place(frame.position.line), place(frame.position.column));
+        let first = text.lines().nth(line).and_then(|it| it.chars().nth(column));
+        let kind = match (&frame.children, first) {
+            (Children::Sequence(_), Some('[')) => words::Kind::FlowSequence,
+            (Children::Sequence(_), _) => words::Kind::Sequence,
+            (Children::Mapping(..), Some('{')) => words::Kind::FlowMapping,
+            (Children::Mapping(..), _) => words::Kind::Mapping,
+        };
+        Some(words::Open { kind, line, column })
     }
 
     fn finish(&mut self, anchor: usize, node: Node) {

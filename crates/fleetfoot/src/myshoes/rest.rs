@@ -84,7 +84,7 @@ impl Targets {
             is_read_only: self.environment.own.is_read_only,
         });
         Tasks::default().spawn("targets", async move {
-            let served = listen::serve_known(api.listener, routes, stopped(stop));
+            let served = fleetfoot_server::myshoes::serve(api.listener, routes, stopped(stop));
             let served = tokio::select! {
                 biased;
                 served = served => served,
@@ -162,7 +162,8 @@ pub(super) async fn standby(port: Option<u16>) -> Result<Infallible, DaemonError
     }
     let routes = fleetfoot_server::myshoes::standby();
     // Nothing ends it but its caller.
-    let _ = listen::serve(listener, routes, std::future::pending()).await.is_ok();
+    let _ =
+        fleetfoot_server::myshoes::serve(listener, routes, std::future::pending()).await.is_ok();
     std::future::pending().await
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::help::help;
+
 /// One metric after the other, each with all its series.
 #[derive(Default)]
 pub(super) struct Page(String);
@@ -21,7 +23,7 @@ impl Page {
             let _ = writeln!(lines, "{name}{labels} {value}");
         }
         if !lines.is_empty() {
-            let _ = write!(self.0, "# TYPE {name} {kind}\n{lines}");
+            self.family(name, kind, &lines);
         }
     }
 
@@ -46,8 +48,15 @@ impl Page {
             let _ = writeln!(lines, "{name}_count{{{labels}}} {count}");
         }
         if !lines.is_empty() {
-            let _ = write!(self.0, "# TYPE {name} histogram\n{lines}");
+            self.family(name, "histogram", &lines);
         }
+    }
+
+    fn family(&mut self, name: &str, kind: &str, lines: &str) {
+        if let Some(help) = help(name) {
+            let _ = writeln!(self.0, "# HELP {name} {help}");
+        }
+        let _ = write!(self.0, "# TYPE {name} {kind}\n{lines}");
     }
 
     pub(super) fn text(self) -> String {

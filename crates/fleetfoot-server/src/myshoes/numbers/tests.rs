@@ -240,15 +240,22 @@ const LIST: [(&str, &str, &str, When); 43] = [
     ("myshoes_scaleset_provision_errors_total", "counter", "target_scope", When::Fed),
 ];
 
-/// What a page has: each name with its type, and the labels of each of its series.
+/// What a page has: each name with its type, and the labels of each of its series. Each says first what it is.
 fn names(page: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let mut names: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
-    let mut at = String::new();
+    let (mut at, mut told) = (String::new(), String::new());
     for line in page.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').unwrap();
+            assert!(help.ends_with('.'), "{line}");
+            told = name.to_owned();
+            continue;
+        }
         if let Some(head) = line.strip_prefix("# TYPE ") {
             let (name, kind) = head.split_once(' ').unwrap();
             let news = names.insert(name.to_owned(), (kind.to_owned(), BTreeSet::new()));
             assert!(news.is_none(), "{name} is there twice\n{page}");
+            assert_eq!(told, name, "it does not say what it is");
             at = name.to_owned();
             continue;
         }
