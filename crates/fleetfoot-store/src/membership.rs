@@ -105,7 +105,7 @@ async fn read_pools(
     names: Vec<PoolName>,
 ) -> Result<Vec<(PoolName, Option<Arc<PoolState>>)>, DriverError> {
     if names.len() > ONE_BY_ONE_MAX {
-        let mut all = schema::load(driver, sql).await?.pools;
+        let mut all = schema::load_live(driver, sql).await?;
         return Ok(names.into_iter().map(|name| (name.clone(), all.remove(&name))).collect());
     }
     if names.is_empty() {
@@ -115,7 +115,7 @@ async fn read_pools(
     let read = async {
         let mut states = Vec::with_capacity(names.len());
         for name in names {
-            let state = schema::load_pool(driver, sql, &name).await?.pools.remove(&name);
+            let state = schema::live_of(driver, sql, &name).await?.remove(&name);
             states.push((name, state));
         }
         Ok(states)

@@ -137,11 +137,11 @@ impl Store {
         };
         let sql = Arc::new(Sql::new(driver.dialect()));
         let identity = schema::inspect(&mut driver, &sql, &place).await?;
-        let present = schema::load(&mut driver, &sql).await.map_err(failed)?;
+        let pools = schema::load_live(&mut driver, &sql).await.map_err(failed)?;
         if let (Reads::File(connection, _), Driver::Sqlite(sqlite)) = (&reads, driver) {
             *locked(connection) = Some(sqlite);
         }
-        let shared = Arc::new(Shared::new(&place, present.pools, identity.behind, None));
+        let shared = Arc::new(Shared::new(&place, pools, identity.behind, None));
         let inner = Inner { shared, sql, identity, access: Access::ReadOnly, reads };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::fault::DriverError;
+use crate::schema;
 use crate::sql::{Kind, Query, Statement, Value};
 use crate::writer::{ROWS_BETWEEN_PRUNES, Writer};
 
@@ -26,7 +27,8 @@ impl Writer {
         if counts {
             self.rows_since_count = 0;
         }
-        for (find, values, delete) in self.prunings(step, counts) {
+        let surplus = self.closed_surplus(counts).await?;
+        for (find, values, delete) in self.prunings(step, counts, surplus) {
             let kinds: &[Kind] = if delete.contains("job_history") {
                 &[Kind::Text, Kind::Text]
             } else if delete.contains("events") {
@@ -67,8 +69,44 @@ impl Writer {
         share.max(ROWS_BETWEEN_PRUNES)
     }
 
+    /// How many closed instances are kept beyond retention. Alone the names say it. Of several controllers each prunes
+    /// what the others closed and does not hear what they prune: there the database is asked, seldom.
+    async fn closed_surplus(&mut self, counts: bool) -> Result<i64, DriverError> {
+        let most = i64::from(self.retention.closed_max);
+        let known = i64::try_from(self.names.len()).unwrap_or(i64::MAX);
+        if self.shared.member.is_none() {
+            return Ok(known - most);
+        }
+        if !counts {
+            return Ok(0);
+        }
+        let count = Query {
+            sql: self
+                .sql
+                .dialect
+                .text("SELECT COUNT(*) FROM fleetfoot_instances WHERE closed_at IS NOT NULL"),
+            values: Vec::new(),
+            kinds: &[Kind::Int],
+        };
+        let rows = self.driver.query(&count).await?;
+        let closed = match rows.first().and_then(|row| row.first()) {
+            Some(Value::Int(Some(closed))) => *closed,
+            Some(Value::Int(None) | Value::Text(_)) | None => 0,
+        };
+        if known > most + most / 4 {
+            // Those that others pruned are among them.
+            self.names = schema::closed_names(&mut self.driver, &self.sql, None).await?;
+        }
+        Ok(closed - most)
+    }
+
     /// What to look for, and how each found key is removed.
-    fn prunings(&self, step: i64, counts: bool) -> Vec<(String, Vec<Value>, &'static str)> {
+    fn prunings(
+        &self,
+        step: i64,
+        counts: bool,
+        surplus: i64,
+    ) -> Vec<(String, Vec<Value>, &'static str)> {
         const EVENT: &str = "DELETE FROM fleetfoot_events WHERE id = ?";
         const INSTANCE: &str = "DELETE FROM fleetfoot_instances WHERE name = ?";
         const HISTORY: &str = "DELETE FROM fleetfoot_job_history WHERE pool = ? AND id = ?";
@@ -104,8 +142,6 @@ impl Writer {
                 HISTORY,
             ));
         }
-        let closed = i64::try_from(self.names.len()).unwrap_or(i64::MAX);
-        let surplus = closed - i64::from(retention.closed_max);
         if surplus > 0 {
             out.push((
                 "SELECT name FROM fleetfoot_instances WHERE closed_at IS NOT NULL ORDER BY closed_at LIMIT ?".to_owned(),

@@ -39,13 +39,15 @@ impl Store {
             return Ok(());
         }
         let sql = Arc::clone(&self.inner.sql);
-        let present = self
+        let pools = self
             .on_connection(
-                move |driver| poll_now(schema::load(driver, &sql)),
-                |server, sql| async move { schema::load(&mut Driver::Server(server), &sql).await },
+                move |driver| poll_now(schema::load_live(driver, &sql)),
+                |server, sql| async move {
+                    schema::load_live(&mut Driver::Server(server), &sql).await
+                },
             )
             .await?;
-        self.inner.shared.replace(present.pools);
+        self.inner.shared.replace(pools);
         Ok(())
     }
 

@@ -19,8 +19,8 @@ use crate::options::Options;
 use crate::rows;
 use crate::shared::Pools;
 use crate::sql::{
-    INSTANCE_COLUMNS, INSTANCE_KINDS, JOB_COLUMNS, JOB_KINDS, Kind, POOL_COLUMNS, POOL_KINDS, Sql,
-    Statement, Value,
+    INSTANCE_COLUMNS, INSTANCE_KINDS, JOB_COLUMNS, JOB_KINDS, Kind, POOL_COLUMNS, POOL_KINDS,
+    Query, Sql, Statement, Value,
 };
 
 /// One step of the schema.
@@ -239,72 +239,111 @@ fn malformed(place: &str, detail: String) -> OpenError {
     }
 }
 
-/// Reads the whole present.
+/// Reads the whole present, and which names are used.
 pub(crate) async fn load(driver: &mut Driver, sql: &Sql) -> Result<Present, DriverError> {
-    // Others may write between one query and the next: a row without its pool is looked at again.
-    let shared = matches!(driver, Driver::Server(_));
-    for _ in 0..3 {
-        match load_where(driver, sql, None).await {
-            Err(DriverError::Row(_)) if shared => {}
-            other => return other,
-        }
-    }
-    load_where(driver, sql, None).await
+    let pools = load_live(driver, sql).await?;
+    Ok(Present { pools, closed: closed_names(driver, sql, None).await? })
 }
 
-/// Reads the present of one pool; nothing if it has no row.
+/// Reads the present of one pool, and which of its names are used; nothing if it has no row.
 pub(crate) async fn load_pool(
     driver: &mut Driver,
     sql: &Sql,
     pool: &PoolName,
 ) -> Result<Present, DriverError> {
-    load_where(driver, sql, Some(pool)).await
+    let pools = live_of(driver, sql, pool).await?;
+    Ok(Present { pools, closed: closed_names(driver, sql, Some(pool)).await? })
 }
 
-async fn load_where(
+/// Reads all that lives; nothing of the past, which may be a thousand times as much.
+pub(crate) async fn load_live(driver: &mut Driver, sql: &Sql) -> Result<Pools, DriverError> {
+    // Others may write between one query and the next: a row without its pool is looked at again.
+    let shared = matches!(driver, Driver::Server(_));
+    for _ in 0..3 {
+        match live_where(driver, sql, None).await {
+            Err(DriverError::Row(_)) if shared => {}
+            other => return other,
+        }
+    }
+    live_where(driver, sql, None).await
+}
+
+/// The same of one pool.
+pub(crate) async fn live_of(
+    driver: &mut Driver,
+    sql: &Sql,
+    pool: &PoolName,
+) -> Result<Pools, DriverError> {
+    live_where(driver, sql, Some(pool)).await
+}
+
+fn select_of(
+    sql: &Sql,
+    (columns, kinds): (&[&str], &'static [Kind]),
+    rest: &str,
+    mut values: Vec<Value>,
+    (column, pool): (&str, Option<&PoolName>),
+) -> Query {
+    let Some(pool) = pool else { return sql.select(columns, kinds, rest, values) };
+    let with = if rest.contains("WHERE") { "AND" } else { "WHERE" };
+    values.push(Value::text(pool));
+    sql.select(columns, kinds, &format!("{rest} {with} {column} = ?"), values)
+}
+
+fn live_rows(sql: &Sql, pool: Option<&PoolName>) -> Query {
+    let closed = || Value::text(Phase::Closed.as_str());
+    // With `<>` SQLite and PostgreSQL would go through all that was ever closed.
+    let live = "FROM fleetfoot_instances WHERE (phase < ? OR phase > ?)";
+    let all = (INSTANCE_COLUMNS, INSTANCE_KINDS);
+    select_of(sql, all, live, vec![closed(), closed()], ("pool", pool))
+}
+
+async fn live_where(
     driver: &mut Driver,
     sql: &Sql,
     pool: Option<&PoolName>,
-) -> Result<Present, DriverError> {
-    let select = |columns, kinds, rest: &str, mut values: Vec<Value>, column: &str| {
-        let Some(pool) = pool else { return sql.select(columns, kinds, rest, values) };
-        let with = if rest.contains("WHERE") { "AND" } else { "WHERE" };
-        values.push(Value::text(pool));
-        sql.select(columns, kinds, &format!("{rest} {with} {column} = ?"), values)
-    };
+) -> Result<Pools, DriverError> {
     let mut states = BTreeMap::new();
-    let pools = select(POOL_COLUMNS, POOL_KINDS, "FROM fleetfoot_pools", Vec::new(), "name");
+    let all = (POOL_COLUMNS, POOL_KINDS);
+    let pools = select_of(sql, all, "FROM fleetfoot_pools", Vec::new(), ("name", pool));
     for row in driver.query(&pools).await? {
         let pool = rows::pool::from_row(row).map_err(DriverError::Row)?;
         states.insert(pool.name.clone(), PoolState::new(pool));
     }
-    let closed = Value::text(Phase::Closed.as_str());
-    let live = "FROM fleetfoot_instances WHERE phase <> ?";
-    let live = select(INSTANCE_COLUMNS, INSTANCE_KINDS, live, vec![closed.clone()], "pool");
-    for row in driver.query(&live).await? {
+    for row in driver.query(&live_rows(sql, pool)).await? {
         let instance = rows::instance::from_row(row).map_err(DriverError::Row)?;
         let state = states
             .get_mut(&instance.pool)
             .ok_or_else(|| orphan("fleetfoot_instances", instance.name.as_str()))?;
         state.instances.insert(instance.name.clone(), Arc::new(instance));
     }
-    let jobs = select(JOB_COLUMNS, JOB_KINDS, "FROM fleetfoot_jobs", Vec::new(), "pool");
+    let all = (JOB_COLUMNS, JOB_KINDS);
+    let jobs = select_of(sql, all, "FROM fleetfoot_jobs", Vec::new(), ("pool", pool));
     for row in driver.query(&jobs).await? {
         let (pool, job) = rows::job::from_row(row).map_err(DriverError::Row)?;
         let state =
             states.get_mut(&pool).ok_or_else(|| orphan("fleetfoot_jobs", job.id.as_str()))?;
         state.jobs.insert(job.id.clone(), Arc::new(job));
     }
+    Ok(states.into_iter().map(|(name, state)| (name, Arc::new(state))).collect())
+}
+
+/// The names of closed instances.
+pub(crate) async fn closed_names(
+    driver: &mut Driver,
+    sql: &Sql,
+    pool: Option<&PoolName>,
+) -> Result<Names, DriverError> {
+    let closed = vec![Value::text(Phase::Closed.as_str())];
     let names = "FROM fleetfoot_instances WHERE phase = ?";
-    let names = select(&["name"], &[Kind::Text], names, vec![closed], "pool");
+    let names = select_of(sql, (&["name"], &[Kind::Text]), names, closed, ("pool", pool));
     let mut closed = Names::default();
     for row in driver.query(&names).await? {
         if let Some(Value::Text(Some(name))) = row.first() {
             closed.insert(name);
         }
     }
-    let pools = states.into_iter().map(|(name, state)| (name, Arc::new(state))).collect();
-    Ok(Present { pools, closed })
+    Ok(closed)
 }
 
 pub(crate) fn orphan(table: &'static str, row: &str) -> DriverError {
@@ -313,4 +352,30 @@ pub(crate) fn orphan(table: &'static str, row: &str) -> DriverError {
         row: row.to_owned(),
         detail: "its pool has no row".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::poll_now;
+    use crate::driver::sqlite::{Sharing, Sqlite};
+    use crate::options::Durability;
+
+    #[test]
+    fn what_lives_is_read_without_a_look_at_what_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let sqlite = Sqlite::open(&path, Durability::Off, Sharing::Alone, None).unwrap();
+        let (mut driver, options) = (Driver::Sqlite(sqlite), Options::default());
+        let sql = Sql::new(driver.dialect());
+        poll_now(prepare(&mut driver, &sql, "here", &options, MIGRATIONS, None)).unwrap();
+        for pool in [None, PoolName::new("p").ok().as_ref()] {
+            let Query { sql, values, .. } = live_rows(&sql, pool);
+            let sql = Arc::from(format!("EXPLAIN QUERY PLAN {sql}"));
+            const PLAN: &[Kind] = &[Kind::Int, Kind::Int, Kind::Int, Kind::Text];
+            let plan = poll_now(driver.query(&Query { sql, values, kinds: PLAN })).unwrap();
+            let steps: Vec<String> = plan.iter().map(|row| format!("{:?}", row[3])).collect();
+            assert!(!steps.is_empty() && !steps.concat().contains("SCAN"), "{steps:?}");
+        }
+    }
 }

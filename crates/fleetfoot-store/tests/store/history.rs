@@ -1,16 +1,20 @@
 //! The past: told, found again, kept within bounds.
 
 use fleetfoot_core::{FailureKind, Observation, Outcome, Span, Timestamp};
-use fleetfoot_store::{ClosedFilter, Event, EventFilter, Options, Retention, Store};
+use fleetfoot_store::{ClosedFilter, Event, EventFilter, Membership, Options, Retention, Store};
 
 use crate::bed::{Bed, instance_name, job_id, on_every_database, pending, pool_name, with_pools};
 
 /// Opens and closes one instance, all at `at`.
 async fn one_short_life(store: &Store, number: u32, at: i64) {
-    let name = instance_name(&format!("p-{number:08x}"));
+    one_short_life_in(store, "p", number, at).await;
+}
+
+async fn one_short_life_in(store: &Store, pool: &'static str, number: u32, at: i64) {
+    let name = instance_name(&format!("{pool}-{number:08x}"));
     store
         .update(move |txn| {
-            let mut instance = pending(name.as_str(), "p");
+            let mut instance = pending(name.as_str(), pool);
             instance.created_at = Timestamp(at);
             txn.insert_instance(instance).unwrap();
             let failed =
@@ -149,6 +153,37 @@ async fn the_past_is_bounded_by_count(bed: &Bed) {
     store.close().await;
 }
 
+/// Each of them prunes what the other one closed, too, and neither hears of it.
+async fn the_past_of_two_controllers_is_bounded_and_kept(bed: &Bed) {
+    let retention =
+        Retention { events_max: 50, closed_max: 100, step: 1_000, ..Retention::default() };
+    let open = async |name: &str| {
+        let member = Membership { valid: Span::minutes(5), ..Membership::new(name, name, name) };
+        let now = Some(Timestamp(0));
+        bed.open_with(Options { retention, now, member: Some(member), ..Options::default() }).await
+    };
+    let stores = [(open("a").await, "p"), (open("b").await, "q")];
+    for (store, pool) in &stores {
+        store.take(&pool_name(pool), false).await.unwrap();
+        with_pools(store, &[pool]).await;
+    }
+    for number in 0..500 {
+        for (store, pool) in &stores {
+            one_short_life_in(store, pool, number, 5_000 + i64::from(number)).await;
+        }
+    }
+    let closed = ClosedFilter { limit: 10_000, ..ClosedFilter::default() };
+    let closed = stores[0].0.closed_instances(closed).await.unwrap();
+    let of = |pool: &str| closed.iter().filter(|row| row.pool == pool_name(pool)).count();
+    let kept = closed.len();
+    // Each counts after 256 rows, which are 64 lives of four.
+    assert!((100..=300).contains(&kept), "{kept} closed instances kept");
+    assert!(of("p") >= 50 && of("q") >= 50, "{} of one, {} of the other", of("p"), of("q"));
+    for (store, _) in stores {
+        store.close().await;
+    }
+}
+
 async fn the_past_is_bounded_by_age(bed: &Bed) {
     let retention = Retention {
         events_age: Span::minutes(1),
@@ -188,5 +223,6 @@ on_every_database!(
     late_words_fill_in_the_history,
     closed_ones_come_latest_first,
     the_past_is_bounded_by_count,
+    the_past_of_two_controllers_is_bounded_and_kept,
     the_past_is_bounded_by_age,
 );
