@@ -144,6 +144,22 @@ impl GithubBox {
         self.shared.lock().view()
     }
 
+    /// The runners that are registered now.
+    #[must_use]
+    pub fn runners(&self) -> Vec<crate::model::Runner> {
+        let state = self.shared.lock();
+        state.runners.values().map(|runner| state.view_runner(runner)).collect()
+    }
+
+    /// The jobs that are not over, and those that are since then; far fewer than all of a long history.
+    #[must_use]
+    pub fn jobs_since(&self, completed_us: u64) -> Vec<crate::model::Job> {
+        let state = self.shared.lock();
+        let all = state.jobs.values();
+        let since = all.filter(|job| job.completed_us.is_none_or(|at| at > completed_us));
+        since.map(|job| state.view_job(job)).collect()
+    }
+
     /// The counts, at this instant.
     #[must_use]
     pub fn summary(&self) -> Summary {

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fleetfoot_core::{Exit, Observation, Reason};
+use fleetfoot_core::{Exit, InstanceName, Observation, Reason};
 use fleetfoot_provisioner::EnvironmentState;
-use fleetfoot_sim::{BoxState, Job, JobState};
+use fleetfoot_sim::{Job, JobState};
 use fleetfoot_store::Store;
 use tokio::time::Instant;
 
 use crate::books::{Books, Inner, Machine};
 use crate::happening::Happening;
 use crate::outside::ANOTHER_ENGINE;
+use crate::search;
 use crate::stage::Stage;
 use crate::world::{Agenda, play};
 
@@ -93,6 +94,12 @@ pub(crate) async fn settle(stage: &mut Stage, agenda: &mut Agenda) -> Result<(),
     for wrong in judged(stage) {
         wrong.tell(&stage.books);
     }
+    if stage.long {
+        stage.tell_progress();
+        if let Some(text) = stage.past_is_bounded().await {
+            wrong(0, "", text).tell(&stage.books);
+        }
+    }
     Ok(())
 }
 
@@ -150,9 +157,8 @@ async fn clear_away_at(stage: &Stage, store: &Store) -> Result<(), String> {
 }
 
 fn bound(stage: &Stage) -> Duration {
-    let state = stage.github.state();
-    let open = state.jobs.iter().filter(|job| job.state != JobState::Completed);
-    let work = open.map(|job| Duration::from_millis(job.duration_ms) + OVERHEAD);
+    let open = stage.github.jobs_since(u64::MAX);
+    let work = open.iter().map(|job| Duration::from_millis(job.duration_ms) + OVERHEAD);
     SETTLES + work.sum::<Duration>()
 }
 
@@ -189,10 +195,8 @@ fn rows_left(stage: &Stage, inner: &Inner) -> Option<Wrong> {
 
 /// The first thing that is not done or should not be there.
 fn left(stage: &Stage) -> Option<Wrong> {
-    let state = stage.github.state();
-    let open =
-        state.jobs.iter().find(|job| job.state != JobState::Completed && is_served(stage, job));
-    if let Some(job) = open {
+    let open = stage.github.jobs_since(u64::MAX);
+    if let Some(job) = open.iter().find(|job| is_served(stage, job)) {
         let text = format!("job {} is still {:?} long after the faults stopped", job.id, job.state);
         let mut wrong = wrong(0, format!("job{}.", job.id), text);
         wrong.about.extend(job.scale_set.clone());
@@ -211,7 +215,7 @@ fn left(stage: &Stage) -> Option<Wrong> {
         let of = inner.names.iter().find(|(known, _)| known.as_str() == name);
         of.is_none_or(|(_, book)| book.epoch < inner.epoch)
     };
-    for runner in &state.runners {
+    for runner in &stage.github.runners() {
         let ours = !forgotten(&runner.name) && !foreign.contains(runner.name.as_str());
         // Nobody could ask GitHub about it, and nobody serves its pool to this day.
         let unverified = inner.manners.unverified.iter().any(|name| {
@@ -253,17 +257,13 @@ fn left(stage: &Stage) -> Option<Wrong> {
 
 /// What cannot be mended by waiting.
 pub(crate) fn judged(stage: &Stage) -> Vec<Wrong> {
-    let state = stage.github.state();
-    let until = stage.keeping.judged_until_us;
-    let new = state.jobs.iter().filter(|job| job.completed_us.is_none_or(|at| at > until));
-    let mut found: Vec<Wrong> = new.filter_map(|job| judge(stage, job)).collect();
-    found.extend(strangers(stage, &state));
+    let new = stage.github.jobs_since(stage.keeping.judged_until_us);
+    let mut found: Vec<Wrong> = new.iter().filter_map(|job| judge(stage, job)).collect();
+    found.extend(strangers(stage));
+    let secrets = stage.books.lock().secrets.clone();
     for file in stage.files() {
-        let Ok(bytes) = std::fs::read(&file) else { continue };
-        for secret in &stage.books.lock().secrets {
-            if memchr::memmem::find(&bytes, secret.as_bytes()).is_some() {
-                found.push(wrong(10, "", format!("a secret is in {}", file.display())));
-            }
+        if std::fs::File::open(&file).is_ok_and(|open| search::holds_any(open, &secrets)) {
+            found.push(wrong(10, "", format!("a secret is in {}", file.display())));
         }
     }
     found
@@ -282,7 +282,8 @@ fn judge(stage: &Stage, job: &Job) -> Option<Wrong> {
     let inner = stage.books.lock();
     let plan =
         stage.pools.iter().find(|plan| job.scale_set.as_deref() == Some(plan.name.as_str()))?;
-    let killed = inner.names.iter().any(|(name, book)| name.as_str() == runner && book.killed);
+    let book = InstanceName::new(&runner).ok().and_then(|name| inner.names.get(&name));
+    let killed = book.is_some_and(|book| book.killed);
     let bad = job.state == JobState::Completed && job.result.as_deref() != Some("succeeded");
     if bad && !killed && !inner.cancelled.contains(&job.id) && plan.spec.max_job_duration.is_none()
     {
@@ -325,8 +326,8 @@ fn covered(spans: impl Iterator<Item = (u64, Option<u64>)>, from: u64, to: u64) 
 }
 
 /// What is not ours is as it was.
-fn strangers(stage: &Stage, state: &BoxState) -> Vec<Wrong> {
-    let mut found = Vec::new();
+fn strangers(stage: &Stage) -> Vec<Wrong> {
+    let (runners, mut found) = (stage.github.runners(), Vec::new());
     for (engine, name) in &stage.foreign {
         let there = stage.engines[*engine].environments();
         if !there.iter().any(|(_, info)| info.name == *name) {
@@ -336,7 +337,7 @@ fn strangers(stage: &Stage, state: &BoxState) -> Vec<Wrong> {
                 format!("{name}: somebody else's environment is gone"),
             ));
         }
-        if !state.runners.iter().any(|runner| runner.name == name.as_str()) {
+        if !runners.iter().any(|runner| runner.name == name.as_str()) {
             found.push(wrong(2, name.as_str(), format!("{name}: somebody else's runner is gone")));
         }
     }

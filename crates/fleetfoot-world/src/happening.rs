@@ -211,6 +211,11 @@ pub(crate) enum SettingsChange {
     Remove,
     Rename,
     Restore,
+    /// All of it is as it was at first, and what it was called meanwhile goes.
+    PutBack {
+        max_runners: u32,
+        min_idle: u32,
+    },
 }
 
 /// A limit is changed within what a pool may have.
@@ -220,6 +225,10 @@ pub(crate) fn changed(plan: &mut PoolPlan, change: &SettingsChange) {
         SettingsChange::MinIdle(min_idle) => plan.spec.min_idle = *min_idle,
         SettingsChange::Remove | SettingsChange::Rename => plan.configured = false,
         SettingsChange::Restore => plan.configured = true,
+        SettingsChange::PutBack { max_runners, min_idle } => {
+            (plan.spec.max_runners, plan.spec.min_idle) = (*max_runners, *min_idle);
+            plan.configured = true;
+        }
     }
     plan.spec.min_idle = plan.spec.min_idle.min(plan.spec.max_runners);
     plan.spec.start_timeout = Span::minutes(5);

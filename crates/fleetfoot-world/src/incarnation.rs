@@ -126,20 +126,17 @@ impl Incarnation {
         let starting = Controller::start_at(store.clone(), pools, settings, clock, pace);
         let controller = tokio::select! {
             biased;
-            () = gate.is_shut() => {
-                gate.end();
-                return Ok(None);
-            }
-            started = gate.hold(starting) => started,
+            () = gate.is_shut() => None,
+            // What supervises the daemon starts it again if it gave up.
+            started = gate.hold(starting) => started.ok(),
         };
-        match controller {
-            Ok(controller) => Ok(Some(Self { gate, controller, store, wiring })),
-            // What supervises the daemon starts it again.
-            Err(_) => {
-                gate.end();
-                Ok(None)
+        if controller.is_none() {
+            gate.end();
+            if let Some((_, name)) = &ground.member {
+                ground.books.lock().members.remove(name);
             }
         }
+        Ok(controller.map(|controller| Self { gate, controller, store, wiring }))
     }
 }
 

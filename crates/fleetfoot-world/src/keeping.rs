@@ -57,8 +57,8 @@ impl Stage {
             self.judge();
         }
         self.engines.iter().for_each(SimulatedEngine::forget_calls);
-        let state = self.github.state();
-        let registered: BTreeSet<&str> = state.runners.iter().map(|it| it.name.as_str()).collect();
+        let runners = self.github.runners();
+        let registered: BTreeSet<&str> = runners.iter().map(|it| it.name.as_str()).collect();
         let mut inner = self.books.lock();
         let mut over = inner.over(&registered);
         let killed = |name: &&InstanceName| inner.names.get(*name).is_some_and(|book| book.killed);
@@ -74,6 +74,7 @@ impl Stage {
         inner.forget();
         drop(inner);
         self.keeping.over = over;
+        self.tell_progress();
     }
 
     /// The end of the world: nothing of it stays in memory.
@@ -96,10 +97,9 @@ impl Stage {
         for wrong in finish::judged(self) {
             wrong.tell(&self.books);
         }
-        let state = self.github.state();
-        let completed = state.jobs.iter().filter_map(|job| job.completed_us);
-        self.keeping.judged_until_us =
-            completed.max().unwrap_or(0).max(self.keeping.judged_until_us);
+        let until = self.keeping.judged_until_us;
+        let completed = self.github.jobs_since(until).into_iter().filter_map(|it| it.completed_us);
+        self.keeping.judged_until_us = completed.max().unwrap_or(until);
     }
 
     /// A controller that polls too often spins; a long life has its share of every hour.
@@ -118,7 +118,7 @@ impl Inner {
     fn over(&self, registered: &BTreeSet<&str>) -> BTreeSet<InstanceName> {
         let over = self.names.iter().filter(|(name, book)| {
             let gone = matches!(book.machine, Machine::None | Machine::Gone);
-            gone && book.job.is_none() && !registered.contains(name.as_str()) && !self.has_row(name)
+            gone && !registered.contains(name.as_str()) && !self.has_row(name)
         });
         over.map(|(name, _)| name.clone()).collect()
     }

@@ -76,8 +76,8 @@ pub(crate) fn stated_anew(inner: &mut Inner, github: &GithubBox, pool: &PoolName
 /// Jobs whose assignment GitHub took back because nobody served it: the message of it may still wait for the next
 /// session, and it raises demand whatever the statistics beside it say (design, 5).
 fn taken_back(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
-    let state = github.state();
-    let of_pool = state.jobs.iter().filter(|job| {
+    let open = github.jobs_since(u64::MAX);
+    let of_pool = open.iter().filter(|job| {
         job.scope == scope && job.scale_set.as_deref() == Some(pool.as_str()) && job.withdrawals > 0
     });
     let waits =

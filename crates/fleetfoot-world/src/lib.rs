@@ -26,14 +26,17 @@ mod finish;
 mod happening;
 mod incarnation;
 mod keeping;
+mod lasting;
 mod levels;
 mod log;
 mod manners;
 mod options;
 mod outside;
 mod peers;
+mod progress;
 mod runner;
 mod script;
+mod search;
 mod stage;
 mod tasks;
 mod whole;
@@ -42,6 +45,7 @@ mod world;
 
 pub use log::Line;
 pub use options::{Family, Options, PoolSize, Stop};
+pub use progress::{Hears, Progress};
 pub use world::{Report, Violation, World};
 
 /// Seeds of worlds that once broke a promise; they are run for ever.

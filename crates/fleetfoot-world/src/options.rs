@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::progress::Hears;
+
 /// A family of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -181,6 +183,8 @@ pub struct Options {
     pub trace: bool,
     /// Ends the world early.
     pub stop: Stop,
+    /// Who hears how far a long world is.
+    pub hears: Hears,
     /// A planted defect.
     #[cfg(feature = "faults")]
     pub defect: Option<fleetfoot_faults::Defect>,

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use fleetfoot_core::{Exit, InstallationId, InstanceName, PoolName};
 use fleetfoot_provisioner::simulated::{Fault as EngineFault, Latency, Rule, SimulatedEngine};
 use fleetfoot_provisioner::{EnvironmentState, ErrorKind};
-use fleetfoot_sim::{Endpoint, ExpireRequest, Fault, FaultAction, GithubBox, JobState, QueueJobs};
+use fleetfoot_sim::{Endpoint, ExpireRequest, Fault, FaultAction, GithubBox, QueueJobs};
 use tokio::time::Instant;
 
 use crate::books::{Books, Inner, Machine, NameBook, PoolBook};
@@ -119,10 +119,8 @@ impl Stage {
 
     /// The pool's jobs that are not over.
     fn open_jobs(&self, pool: &PoolName) -> Vec<u64> {
-        let state = self.github.state();
-        let of_pool = state.jobs.iter().filter(|job| {
-            job.scale_set.as_deref() == Some(pool.as_str()) && job.state != JobState::Completed
-        });
+        let open = self.github.jobs_since(u64::MAX);
+        let of_pool = open.iter().filter(|job| job.scale_set.as_deref() == Some(pool.as_str()));
         of_pool.map(|job| job.id).collect()
     }
 
@@ -299,6 +297,14 @@ impl Stage {
             let (limit_before, idle_before) =
                 if other { (book.limit, book.min_idle) } else { (0, 0) };
             (book.limit, book.min_idle) = (limit.max(limit_before), min_idle.max(idle_before));
+        }
+        if let SettingsChange::PutBack { .. } = change {
+            let of = |name: &PoolName| {
+                let number = name.as_str().strip_prefix(pool.as_str())?.strip_prefix("-r")?;
+                number.parse::<u32>().ok()
+            };
+            let copies = self.pools.iter_mut().filter(|plan| of(&plan.name).is_some());
+            copies.for_each(|plan| plan.configured = false);
         }
         self.renamed += 1;
         let new = PoolName::new(&format!("{pool}-r{}", self.renamed));

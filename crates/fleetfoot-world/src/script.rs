@@ -10,6 +10,7 @@ use fleetfoot_sim::{Endpoint, FaultAction};
 use crate::families::of_family;
 use crate::happening::{AtEngine, Happening, Outside};
 use crate::keeping::LONG_HOURS;
+use crate::lasting;
 use crate::options::{Family, Options};
 
 /// One pool, as its configuration has it.
@@ -33,8 +34,6 @@ pub(crate) const CALM_SCOPE: &str = "calmorg";
 pub(crate) const CALM_TOKEN: &str = "ghp_fleetfootcalm";
 /// Four hundred days.
 const SPAN_MAX_S: f64 = 400.0 * 24.0 * 3600.0;
-/// How long a job takes on an average.
-const JOB_S: f64 = 366.0;
 /// Instances of the pool that no fault touches, at least.
 const CALM_LIMIT: u32 = 8;
 /// How long one of its jobs has a machine on an average, with its start and its end.
@@ -102,6 +101,9 @@ impl Script {
         happenings.extend(deaths_while_waiting(latest, &pools, &families, span));
         happenings.extend(steps_within_calls(latest, &pools, &families, span));
         happenings.extend(acknowledged_in_vain(latest, &pools, &families, span));
+        if hours > LONG_HOURS {
+            happenings.extend(lasting::ends(&happenings, &pools));
+        }
         happenings.sort_by_key(|(at, _)| *at);
         Self { pools, engines, families, span, ghes, happenings, host_max }
     }
@@ -335,16 +337,6 @@ fn spec(rng: &mut Rng, max_runners: u32, min_idle: u32) -> PoolSpec {
     }
 }
 
-/// Jobs of a long world are as short as its pools need to keep up with them.
-fn shorter(jobs: usize, pools: &[PoolPlan], span: Duration) -> f64 {
-    if span.as_secs_f64() <= LONG_HOURS * 3600.0 {
-        return 1.0;
-    }
-    let least = pools.iter().map(|pool| pool.spec.max_runners).min().unwrap_or(1);
-    let room = f64::from(least) * pools.len() as f64 / 2.0;
-    (room * span.as_secs_f64() / (jobs as f64 * JOB_S)).min(1.0)
-}
-
 /// Jobs in bursts and alone, from a second to hours.
 fn jobs(
     rng: &mut Rng,
@@ -354,7 +346,7 @@ fn jobs(
 ) -> Vec<(Duration, Happening)> {
     let mut left = options.jobs.unwrap_or_else(|| rng.usize(40..=60));
     let mut happenings = Vec::new();
-    let shorter = shorter(left, pools, span);
+    let shorter = lasting::shorter(left, pools, span);
     while left > 0 {
         let pool = &pools[rng.usize(..pools.len())];
         let count = match rng.u8(..8) {

@@ -21,6 +21,7 @@ use crate::incarnation::{Ground, Incarnation};
 use crate::keeping::{HISTORY_MAX, Keeping, LONG_HOURS};
 use crate::options::{Family, Stop};
 use crate::outside::{book, latency, launched};
+use crate::progress::Hears;
 use crate::script::{CALM_TOKEN, PoolPlan, Script};
 use crate::world::Agenda;
 
@@ -53,7 +54,7 @@ pub(crate) struct Stage {
     pub(crate) host_max: Option<u32>,
     /// The second controller was started with other settings than the first one has now.
     pub(crate) unlike: bool,
-    began: Instant,
+    pub(crate) began: Instant,
     pub(crate) step: Arc<AtomicI64>,
     pub(crate) boot: u32,
     pub(crate) saved: bool,
@@ -68,6 +69,7 @@ pub(crate) struct Stage {
     pub(crate) keeping: Keeping,
     /// Nobody waits for its end any more.
     pub(crate) stop: Stop,
+    pub(crate) hears: Hears,
 }
 
 impl Stage {
@@ -145,6 +147,7 @@ impl Stage {
             long,
             keeping: Keeping::default(),
             stop: Stop::default(),
+            hears: Hears::default(),
         };
         stage.equip();
         stage.strangers();

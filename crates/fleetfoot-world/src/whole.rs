@@ -180,9 +180,8 @@ pub(crate) fn closed_clean(
 /// Its registration landed when nobody waited for it any more, nor had to look for it once more (11.1): what looks
 /// at all of GitHub's runners later removes it.
 fn landed_late(books: &Books, github: &GithubBox, scope: &str, name: &InstanceName) -> bool {
-    let state = github.state();
-    let of_name = |it: &&fleetfoot_sim::Runner| it.scope == scope && it.name == name.as_str();
-    let Some(runner) = state.runners.iter().find(of_name) else { return false };
+    let of_name = |it: &fleetfoot_sim::Runner| it.scope == scope && it.name == name.as_str();
+    let Some(runner) = github.runners().into_iter().find(of_name) else { return false };
     let began_ms = u64::try_from(crate::stage::EPOCH_MS).unwrap_or(0);
     let landed_ms = (runner.registered_us / 1000).saturating_sub(began_ms);
     let asked = books.lock().names.get(name).map_or(0, |book| book.jit_asked);

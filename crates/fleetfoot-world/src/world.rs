@@ -143,6 +143,7 @@ async fn live(
         Err(why) => return failed(seed, &why),
     };
     stage.stop = options.stop.clone();
+    stage.hears = options.hears.clone();
     let began = Instant::now();
     let mut agenda = Agenda::default();
     agenda.put(began, Happening::Start);

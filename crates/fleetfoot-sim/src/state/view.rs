@@ -51,7 +51,7 @@ impl State {
         }
     }
 
-    fn view_runner(&self, runner: &runners::Runner) -> Runner {
+    pub(crate) fn view_runner(&self, runner: &runners::Runner) -> Runner {
         Runner {
             id: runner.id,
             name: runner.name.clone(),

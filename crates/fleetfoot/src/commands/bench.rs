@@ -25,7 +25,7 @@ mod libvirt;
 mod myshoes;
 mod outside;
 mod pools;
-mod process;
+pub(in crate::commands) mod process;
 mod proxy;
 mod recover;
 mod refill;

@@ -1,5 +1,7 @@
 //! `fleetfoot simulate`: runs simulated worlds and says which seeds broke a promise, and how.
 
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,9 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use fleetfoot_world::{Family, Options, PoolSize, Report, Stop, Violation, World, kept_seeds};
+use fleetfoot_world::{
+    Family, Hears, Options, PoolSize, Report, Stop, Violation, World, kept_seeds,
+};
 use serde::Serialize;
 
+use self::held::{Held, Watch};
 use super::output::{print, print_json, say};
 use super::sim::Signals;
 use crate::cli::{Output, OutputArgs};
@@ -20,6 +25,8 @@ use crate::exit::{CommandError, Exit};
 
 /// Progress is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Pools where their size is given and their number is not.
+const RUNNERS_POOLS: usize = 4;
 /// Ended by a signal, as a shell says it.
 const INTERRUPTED: u8 = 130;
 /// Failing seeds whose traces are printed; of the others only what they broke.
@@ -43,6 +50,9 @@ pub struct SimulateArgs {
     /// Pools in each world [default: chosen by the seed, 1 to 4]
     #[arg(long, value_name = "N")]
     pub pools: Option<usize>,
+    /// Instances of each pool at most [default: chosen by the seed, 1 to 6]
+    #[arg(long, value_name = "N", conflicts_with = "config", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runners: Option<u32>,
     /// Jobs in each world [default: chosen by the seed, about 50]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -109,6 +119,9 @@ struct Summary {
     /// A signal ended it before the last world.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     interrupted: bool,
+    /// What this process held, if a world had enough jobs to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
     /// What the first failing seed broke.
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<String>,
@@ -119,11 +132,12 @@ struct Summary {
 /// # Errors
 /// When the configuration cannot be read, or standard output cannot be written.
 pub async fn run(args: SimulateArgs) -> Result<ExitCode, CommandError> {
-    let options = options(&args)?;
+    let watch = Watch::default();
+    let options = Options { hears: watch.hears(), ..options(&args)? };
     let stop = options.stop.clone();
     let failed = |error: tokio::task::JoinError| CommandError::from_error(Exit::Failure, &error);
     let mut signals = Signals::new()?;
-    let mut ran = tokio::task::spawn_blocking(move || worlds(&args, &options));
+    let mut ran = tokio::task::spawn_blocking(move || worlds(&args, &options, &watch));
     tokio::select! {
         ran = &mut ran => return ran.map_err(failed)?,
         () = signals.asked() => stop.ask(),
@@ -142,6 +156,13 @@ fn options(args: &SimulateArgs) -> Result<Options, CommandError> {
             min_idle: runner.min_idle,
         }));
     }
+    if let Some(max_runners) = args.runners {
+        let pools = 0..args.pools.unwrap_or(RUNNERS_POOLS);
+        sizes.extend(pools.map(|number| {
+            let name = format!("pool{number}");
+            PoolSize { name, max_runners, min_idle: 0 }
+        }));
+    }
     Ok(Options {
         pools: args.pools,
         jobs: args.jobs,
@@ -150,6 +171,7 @@ fn options(args: &SimulateArgs) -> Result<Options, CommandError> {
         sizes,
         trace: args.trace,
         stop: Stop::default(),
+        hears: Hears::default(),
         #[cfg(feature = "faults")]
         defect: args.defect,
     })
@@ -183,7 +205,7 @@ struct Tally {
     happened: BTreeMap<&'static str, u64>,
 }
 
-fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandError> {
+fn worlds(args: &SimulateArgs, options: &Options, watch: &Watch) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
     let (next, stop) = (AtomicU64::new(0), &options.stop);
     let kept = kept(args);
@@ -229,6 +251,7 @@ fn worlds(args: &SimulateArgs, options: &Options) -> Result<ExitCode, CommandErr
         worlds_per_second: (per_second * 10.0).round() / 10.0,
         happened: tally.happened,
         interrupted: stop.is_asked(),
+        held: watch.held(),
         broken: tally.broken.map(|(_, text)| text),
     };
     tell(&summary, args)?;
@@ -248,6 +271,9 @@ fn tell(summary: &Summary, args: &SimulateArgs) -> Result<(), CommandError> {
         Output::Text => {
             let happened = summary.happened.iter().map(|(what, times)| format!("{what} {times}"));
             say(&format!("happened: {}", happened.collect::<Vec<_>>().join(", ")));
+            if let Some(held) = &summary.held {
+                say(&held.text());
+            }
             format!("{} worlds", summary.worlds)
         }
     };

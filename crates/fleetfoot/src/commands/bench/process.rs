@@ -7,13 +7,13 @@ const TICKS: f64 = 100.0;
 
 /// Memory in KiB.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Memory {
-    pub(super) rss_kib: f64,
+pub(in crate::commands) struct Memory {
+    pub(in crate::commands) rss_kib: f64,
     pub(super) pss_kib: f64,
 }
 
 /// Resident memory, and the share of it that is the process's own.
-pub(super) fn memory(pid: i32) -> Result<Memory> {
+pub(in crate::commands) fn memory(pid: i32) -> Result<Memory> {
     let status = read(pid, "status")?;
     let rollup = read(pid, "smaps_rollup")?;
     Ok(Memory { rss_kib: value_kib(&status, "VmRSS:")?, pss_kib: value_kib(&rollup, "Pss:")? })
