@@ -58,10 +58,7 @@ fn the_originals_texts() {
             "runners:\n  a: {labels: linux}\n",
             "load config: parse config: yaml: unmarshal errors:\n  line 2: cannot unmarshal !!str `linux` into []string",
         ),
-        (
-            "url: [\n",
-            "load config: parse config: yaml: line 1: did not find expected node content",
-        ),
+        ("url: [\n", "load config: parse config: yaml: line 1: did not find expected node content"),
     ];
     for (text, expected) in table {
         assert_eq!(original_text(text), expected, "{text}");
