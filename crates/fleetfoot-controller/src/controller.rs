@@ -42,6 +42,8 @@ pub struct Stopped {
     pub running: usize,
     /// Every task ended in time.
     pub clean: bool,
+    /// How long it took: what ends behind it has the rest.
+    pub took: Duration,
 }
 
 /// A running controller.
@@ -203,9 +205,10 @@ impl Controller {
 
     /// Stops: commits no more names, closes all sessions, leaves what runs (11.14).
     pub async fn stop(self) -> Stopped {
+        let began = tokio::time::Instant::now();
         self.begin_to_stop();
         let clean = self.shared.tasks.wait(STOP_BOUND).await;
-        self.stopped(clean)
+        self.stopped(clean, began.elapsed())
     }
 
     /// Stops for a successor that waits: the same, but once the sessions are closed calls in flight get a moment
@@ -214,6 +217,7 @@ impl Controller {
         if self.shared.store.membership().is_some() {
             return self.stop().await;
         }
+        let began = tokio::time::Instant::now();
         self.begin_to_stop();
         let mut health = self.health.clone();
         let let_go = |health: &Health| {
@@ -225,7 +229,7 @@ impl Controller {
             self.shared.tasks.wait(HAND_OVER_BOUND).await
         };
         let clean = tokio::time::timeout(STOP_BOUND, all).await.unwrap_or(false);
-        self.stopped(clean)
+        self.stopped(clean, began.elapsed())
     }
 
     fn begin_to_stop(&self) {
@@ -233,8 +237,8 @@ impl Controller {
         self.shared.stop_all();
     }
 
-    fn stopped(&self, clean: bool) -> Stopped {
-        let mut stopped = Stopped { idle: 0, running: 0, clean };
+    fn stopped(&self, clean: bool, took: Duration) -> Stopped {
+        let mut stopped = Stopped { idle: 0, running: 0, clean, took };
         for pool in self.shared.roster.borrow().pools.values() {
             let Some(state) = pool.state() else { continue };
             for instance in state.instances.values() {

@@ -234,6 +234,9 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
                 return listed_first(pool, instance, "not there to delete, a list must show so")
                     .await;
             }
+            if instance.handle.is_none() && !lists {
+                tell_unseen(pool, instance);
+            }
             observe(pool, &flight.name, vec![Observation::EnvironmentGone]).await;
             true
         }
@@ -290,7 +293,7 @@ async fn deleted_unseen(
         })
         .await;
         if instance.clear_lists > 0 {
-            tracing::warn!(pool = %pool.name(), instance = %instance.name, "a creation was not answered and no list tells what it made: it was deleted by its name, look whether its machine is left");
+            tell_unseen(pool, instance);
             observe(pool, &instance.name, vec![Observation::EnvironmentGone]).await;
             return true;
         }
@@ -299,6 +302,10 @@ async fn deleted_unseen(
     let detail = "a create call may still land";
     retry_after(pool, instance, detail, Backoff::REMOVAL, least).await;
     false
+}
+
+fn tell_unseen(pool: &PoolContext, instance: &Instance) {
+    tracing::warn!(pool = %pool.name(), instance = %instance.name, "a creation was not answered and no list tells what it made: it was deleted by its name, look whether its machine is left");
 }
 
 async fn failed(

@@ -19,9 +19,6 @@ use crate::process::{Plugin, StartError};
 const FRESH: Duration = Duration::from_secs(5);
 /// A healthy one says so within this.
 const HEALTH_BOUND: Duration = Duration::from_secs(5);
-/// All processes end within this after the host did.
-const END_BOUND: Duration = Duration::from_secs(10);
-
 /// How many calls one process answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessModel {
@@ -176,12 +173,13 @@ impl PluginHost {
         self.seen(&running, answer)
     }
 
-    /// Stops what runs and waits for its end. Calls that are under way go on to theirs.
-    pub async fn end(&self) {
+    /// Stops what runs and waits for its end. Calls that are under way go on to theirs, so long as `bound` lets them: what
+    /// runs then is killed with the runtime that it was started in.
+    pub async fn end(&self, bound: Duration) {
         drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.forget(None);
         let mut all_ended = self.all_ended.lock().await;
-        if timeout(END_BOUND, all_ended.recv()).await.is_err() {
+        if timeout(bound, all_ended.recv()).await.is_err() {
             tracing::warn!(plugin = self.settings.name(), "plugin did not end in time");
         }
     }

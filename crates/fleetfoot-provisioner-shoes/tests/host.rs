@@ -11,7 +11,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Bench, is_there, jit, program, provisioner, script, spec, until};
+use common::{Bench, END, is_there, jit, program, provisioner, script, spec, until};
 use fleetfoot_provisioner::{Deletion, ErrorKind, Handle, Provisioner};
 use fleetfoot_provisioner_shoes::{HostSettings, Machine, PluginHost, ProcessModel};
 
@@ -46,7 +46,7 @@ async fn a_machine_is_made_and_deleted_by_its_cloud_id() {
         let added = format!("add {} 2 scaleset,acme", spec.name);
         assert_eq!(calls.iter().filter(|line| line.ends_with(&added)).count(), 1, "{calls:?}");
         assert_eq!(bench.started().len(), 1, "one process answers all calls");
-        host.end().await;
+        host.end(END).await;
     }
 }
 
@@ -72,7 +72,7 @@ async fn no_process_and_no_socket_is_left() {
             Some(std::path::PathBuf::from(directory))
         };
         let sockets: Vec<_> = started.iter().filter_map(sockets).collect();
-        host.end().await;
+        host.end(END).await;
         assert!(started.iter().all(|pid| !is_there(*pid)), "reaped, every one of {started:?}");
         assert!(sockets.iter().all(|directory| !directory.exists()), "{sockets:?}");
         let refused = provisioner.create(&spec(99), Some(&jit())).await.unwrap_err();
@@ -102,7 +102,7 @@ async fn after_a_thousand_calls_nothing_is_left() {
         let started = bench.started();
         assert_eq!(started.len(), if is_per_call { 1_000 } else { 1 });
         let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        host.end().await;
+        host.end(END).await;
         assert!(started.iter().all(|pid| !is_there(*pid)), "each is reaped");
         assert!(sockets() < 200, "descriptors stay: {}", sockets());
     }
@@ -120,7 +120,7 @@ async fn a_call_that_is_never_answered_is_its_callers_to_give_up() {
     assert!(bench.machine(spec.name.as_str()).exists(), "it had made it");
     // Nor does it hold up the end: it is killed when its grace is over.
     let began = std::time::Instant::now();
-    host.end().await;
+    host.end(END).await;
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(bench.started().iter().all(|pid| !is_there(*pid)));
 }
@@ -140,7 +140,7 @@ async fn a_plugin_that_dies_in_a_call_loses_the_answer_and_the_next_call_has_a_n
         "this one names machines by their runners"
     );
     assert_eq!(bench.started().len(), 2);
-    host.end().await;
+    host.end(END).await;
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn a_killed_plugin_is_replaced_before_the_next_call() {
     until("the killed one to be reaped", || !is_there(first)).await;
     provisioner.create(&spec(2), Some(&jit())).await.unwrap();
     assert_eq!(bench.started().len(), 2);
-    host.end().await;
+    host.end(END).await;
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn one_that_hangs_holds_up_nobody_else_and_is_replaced_when_it_is_old() {
     slow.unwrap().unwrap();
     later.unwrap();
     assert_eq!(bench.started().len(), 2, "the first was too old, and yet answered its call");
-    host.end().await;
+    host.end(END).await;
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn refusals_are_said_as_what_they_are() {
         let refused = provisioner.create(&spec(1), Some(&jit())).await.unwrap_err();
         assert_eq!(refused.kind, kind, "{refused}");
         assert!(refused.to_string().contains("as it was told to"), "{refused}");
-        host.end().await;
+        host.end(END).await;
     }
     let bench = Bench::new(program, "missing-is-internal");
     let host = bench.host();
@@ -206,7 +206,7 @@ async fn refusals_are_said_as_what_they_are() {
     );
     let refused = provisioner.delete_by_handle(&spec(1).name, &handle).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Backend, "{refused}");
-    host.end().await;
+    host.end(END).await;
 }
 
 #[tokio::test]
@@ -244,7 +244,7 @@ async fn a_slow_start_is_waited_for_once_for_everybody() {
     first.unwrap();
     second.unwrap();
     assert_eq!(bench.started().len(), 1);
-    host.end().await;
+    host.end(END).await;
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_script_of_megabytes_goes_through() {
     let written = std::fs::metadata(bench.machine(spec.name.as_str()).join("script")).unwrap();
     assert!(written.len() > 2_500_000, "{}", written.len());
     provisioner.delete(&spec.name).await.unwrap();
-    host.end().await;
+    host.end(END).await;
 }
 
 fn kill(pid: i32, signal: &str) {
@@ -283,7 +283,7 @@ async fn both_sides_have_certificates_where_that_is_asked_for() {
         let deleted = provisioner.delete_by_handle(&spec.name, &handle).await.unwrap();
         assert_eq!(deleted, Deletion::Removed);
         assert_eq!(bench.started().len(), 1);
-        host.end().await;
+        host.end(END).await;
     }
 }
 
@@ -301,5 +301,5 @@ async fn a_plugin_without_a_certificate_is_refused_where_one_is_asked_for() {
     let error = provisioner.create(&spec(1), Some(&jit())).await.unwrap_err();
     let text = format!("{error:?}");
     assert!(text.contains("it gives no certificate, and TLS is asked for"), "{text}");
-    host.end().await;
+    host.end(END).await;
 }

@@ -14,7 +14,7 @@ mod common;
 use std::process::Command;
 
 use common::harness::{Plugins, play};
-use common::{Bench, provisioner, script, spec};
+use common::{Bench, END, provisioner, script, spec};
 use fleetfoot_provisioner::{ErrorKind, Provisioner, conformance};
 use fleetfoot_provisioner_shoes::Machine;
 use tempfile::TempDir;
@@ -56,7 +56,7 @@ async fn a_machine_is_made_once_and_deleted_and_the_process_ends() {
     provisioner.delete(&spec.name).await.unwrap();
     assert!(!plugins.0.machine(spec.name.as_str()).exists());
     provisioner.delete(&spec.name).await.unwrap();
-    host.end().await;
+    host.end(END).await;
     let refused = provisioner.create(&spec, Some(&jit)).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Backend, "nothing is started after the end");
 }

@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Bench, jit, provisioner, script, spec};
+use common::{Bench, END, jit, provisioner, script, spec};
 use fleetfoot_provisioner::{Deletion, ErrorKind, Provisioner};
 use fleetfoot_provisioner_shoes::Machine;
 use tempfile::TempDir;
@@ -97,8 +97,8 @@ async fn the_template_builds_where_it_is_copied_to_and_keeps_its_word() {
     let refused = refused.create(&spec, Some(&jit)).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Backend);
     assert!(refused.to_string().contains("quota exceeded"), "{refused}");
-    host.end().await;
-    second.end().await;
+    host.end(END).await;
+    second.end(END).await;
     // Nor does it begin without knowing what to call.
     let output = Command::new(&plugin).env_remove("CLOUD_CREATE").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

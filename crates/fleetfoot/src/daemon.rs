@@ -12,6 +12,7 @@ mod store;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleetfoot_controller::{Controller, ControllerSettings, Pace, StartError, Stopped};
 use fleetfoot_core::{PoolName, Span};
@@ -176,7 +177,7 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     let Some((named_lock, store)) =
         open_store(&options, targets.as_ref(), &state_dir, &mut wishes).await?
     else {
-        return Ok(Stopped { idle: 0, running: 0, clean: true });
+        return Ok(Stopped { idle: 0, running: 0, clean: true, took: Duration::ZERO });
     };
     if let Some(behind) = store.behind() {
         tracing::warn!(
@@ -191,7 +192,8 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
         return stopped;
     }
     if let Some(targets) = &targets {
-        targets.end().await;
+        let took = stopped.as_ref().map_or(Duration::ZERO, |stopped| stopped.took);
+        targets.end(took).await;
     }
     store.close().await;
     drop(lock);

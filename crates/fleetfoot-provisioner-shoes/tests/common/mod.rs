@@ -16,6 +16,9 @@ use fleetfoot_provisioner_shoes::{
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+/// A host's processes have ended by then.
+pub(crate) const END: Duration = Duration::from_secs(10);
+
 /// The plugin's program, or `None` with a line that it is missing.
 pub(crate) fn program() -> Option<PathBuf> {
     let program = std::env::var_os("FLEETFOOT_TEST_SHOES_PLUGIN").map(PathBuf::from);

@@ -20,6 +20,8 @@ use crate::daemon::{AllPools, DaemonError};
 
 /// The named lock is asked for this often.
 const LOCK_CHECK: Duration = Duration::from_secs(2);
+/// From the signal to the exit; whoever waits for it gives ten seconds.
+const EXIT_BOUND: Duration = Duration::from_millis(9_500);
 
 /// Targets cannot be served, or not any longer.
 #[derive(Debug, thiserror::Error)]
@@ -171,9 +173,9 @@ impl Targets {
         }
     }
 
-    /// Ends the plugin.
-    pub(crate) async fn end(&self) {
-        self.host.end().await;
+    /// Ends the plugin, in what is left of the stop after so long.
+    pub(crate) async fn end(&self, took: Duration) {
+        self.host.end(EXIT_BOUND.saturating_sub(took)).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Mistakes and broken surroundings: one line that says what, where and what to do, the right exit code,
 //! nothing left behind.
 
-use fleetfoot_sim::{App, DEFAULT_TOKEN, Installation, Settings, Token};
+use fleetfoot_sim::{App, DEFAULT_TOKEN, Endpoint, Installation, Settings, Token};
 
 use crate::harness::{BOUND, Bed, Engine, ORG, eventually, unique};
 
@@ -318,6 +318,10 @@ async fn a_backend_that_is_not_there() {
         bed.github.wait_until(BOUND, gone).await.unwrap();
         if part != "no.sock" {
             bed.nothing_left().await;
+            // What was registered for a start that failed was removed again, each once.
+            let state = bed.github.state();
+            let removals = state.requests.get(&Endpoint::RemoveRunner).copied().unwrap_or(0);
+            assert_eq!(removals, state.summary.runners_registered_total, "{part}");
         }
         let lines = daemon.lines();
         let told = lines.iter().find(|line| {

@@ -72,6 +72,12 @@ async fn jit_calls_fail_once_in_every_way() {
     let well = bed.queue("well", 10, 100);
     ended(&bed, &well).await;
     ended(&bed, &hurt).await;
+    // Each is told of, but for the one that only asks to wait; and nothing of it is held against the listener.
+    let lines = daemon.lines();
+    let failed = lines.iter().filter(|line| line["message"] == "instance start failed");
+    let failed: Vec<_> = failed.map(|line| line["pool"].as_str().unwrap_or_default()).collect();
+    assert!(failed.len() >= 5 && failed.iter().all(|pool| *pool == "hurt"), "{failed:?}");
+    assert_eq!(daemon.count("listener failed"), 0);
     finish(bed, daemon, sampler, 30).await;
 }
 
@@ -79,15 +85,26 @@ async fn jit_calls_fail_once_in_every_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_pool_disturbs_no_other() {
     let (bed, daemon, sampler) = two_pools(|_| {}).await;
+    let long = bed.queue("well", 1, 8000)[0];
+    bed.running(1).await;
+    let before = bed.github.state().requests[&Endpoint::GenerateJitConfig];
     let refused = Fault::always(Endpoint::GenerateJitConfig, FaultAction::status(403));
     bed.github.inject(refused.scale_set("hurt"));
     let hurt = bed.queue("hurt", 6, 100);
+    // Refused again and again; the job that runs goes on, and others start beside it.
+    let refused = |state: &fleetfoot_sim::BoxState| {
+        state.requests[&Endpoint::GenerateJitConfig] >= before + 2
+    };
+    let state = bed.github.wait_until(BOUND, refused).await.unwrap();
+    assert!(state.job(long).unwrap().completed_us.is_none());
     let well = bed.queue("well", 10, 100);
     ended(&bed, &well).await;
+    ended(&bed, &[long]).await;
     let state = bed.github.state();
+    assert_eq!(state.job(long).unwrap().starts, 1);
     assert!(hurt.iter().all(|id| state.job(*id).unwrap().starts == 0));
     bed.github.clear_faults();
-    finish(bed, daemon, sampler, 16).await;
+    finish(bed, daemon, sampler, 17).await;
 }
 
 /// The answer to a JIT call is lost after GitHub made the runner: the registration is found by its name

@@ -1,10 +1,12 @@
 //! The binary as `myshoes`: targets from their creation to their end, their jobs, limits and modes.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use fleetfoot_sim::BoxState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::harness::{BOUND, ORG, Shoes, plugin};
+use crate::harness::{BOUND, ORG, Shoes, eventually, plugin};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn targets_run_jobs_until_they_are_deleted() {
@@ -75,6 +77,44 @@ async fn daemon_and_plugin_are_killed_in_the_middle() {
     shoes.nothing_left().await;
     assert_eq!(shoes.count("add"), 5, "{:?}", shoes.calls());
     daemon.stop().await;
+}
+
+/// SIGTERM while the plugin makes a machine: sessions are closed, and it ends in time. The next start leaves a machine
+/// alone that has its job by then, and replaces one that has none, though nobody knows what became of the call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_in_the_middle_of_a_creation_is_made_up_for() {
+    let Some(plugin) = plugin() else { return };
+    for (boots, adds) in [(true, 1), (false, 2)] {
+        let shoes = Shoes::new(plugin.clone()).await.with_variable("TEST_CALL_MS", "30000");
+        let wrapper = shoes.bed.path("wrapper.sh");
+        let wait = if boots { "" } else { "sleep 90" };
+        std::fs::write(&wrapper, format!("#!/bin/sh\n{wait}\nexec \"$1\"\n")).unwrap();
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let shoes = shoes.with_variable("TEST_WRAPPER", &wrapper.display().to_string());
+        let (daemon, api) = shoes.started().await;
+        api.create(ORG, "nano").await;
+        shoes.queue(ORG, "myshoes-acme", 1, 12_000);
+        eventually("a machine", BOUND, || async { (shoes.machines() == 1).then_some(()) }).await;
+        if boots {
+            shoes.bed.running(1).await;
+        }
+        daemon.stop().await;
+        let summary = shoes.bed.github.summary();
+        assert_eq!((summary.sessions, summary.jobs_completed), (0, 0));
+        std::fs::write(&wrapper, "#!/bin/sh\nexec \"$1\"\n").unwrap();
+        let shoes = shoes.with_variable("TEST_CALL_MS", "0");
+        let (daemon, _) = shoes.started().await;
+        shoes.bed.all_succeeded(1, 2 * BOUND).await;
+        shoes.sets("no runner at GitHub", |state| state.runners.is_empty()).await;
+        // What the first call made has a name of its own that nobody was told: an operator is.
+        eventually("the warning", 2 * BOUND, || async {
+            daemon.stderr().contains("look whether its machine is left").then_some(())
+        })
+        .await;
+        assert_eq!(shoes.machines(), 1);
+        assert_eq!(shoes.count("add"), adds, "{:?}", shoes.calls());
+        daemon.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -104,6 +104,15 @@ async fn tokens_are_stored_for_who_wants_them() {
         (database.number(fresh).await == 2).then_some(())
     })
     .await;
+    // They are there, and nobody is told of them: neither by an answer nor by a line.
+    let id = target["id"].as_str().unwrap();
+    for path in ["/target".to_owned(), format!("/target/{id}"), "/metrics".to_owned()] {
+        let answer = api.http.get(format!("{}{path}", api.base)).send().await.unwrap();
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("acme/app") || path == "/metrics", "{page}");
+        assert!(!page.contains("ghs") && !page.contains("github_token"), "{page}");
+    }
+    assert_eq!(daemon.stdout(), "");
     assert!(!daemon.stderr().contains("ghs"), "no token is logged");
     daemon.stop().await;
     database.done().await;

@@ -67,6 +67,8 @@ async fn a_mistake_is_one_line_that_names_its_variable() {
         assert_eq!((output.status.code(), errors.len()), (Some(1), 1), "{name}: {text}");
         assert!(!text.contains("panicked") && text.lines().count() <= 4, "{text}");
     }
+    let requests = shoes.bed.github.state().requests;
+    assert!(requests.values().all(|count| *count == 0), "GitHub was asked: {requests:?}");
     let held = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = held.local_addr().unwrap().port();
     let output = shoes.ends("PORT", Some(&port.to_string())).await;
