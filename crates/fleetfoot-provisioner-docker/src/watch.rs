@@ -9,9 +9,9 @@
 //! Waits and events are hints; what `inspect` says is the truth. One stream a (engine, installation),
 //! shared by its pools. Waits are bounded: beyond the bound, events and lists find the exits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use fleetfoot_provisioner::{BackendError, Event, EventStream, Exit, InstallationId, InstanceName};
@@ -37,6 +37,11 @@ const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// Podman tells of an end before its own books say so.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOKS_MAX: u32 = 20;
+/// Whoever looks at a container that was removed has ended by then, also where an engine answers slowly.
+const GONE_MAX: u32 = 600;
+
+/// An end of which nothing more is known.
+const UNKNOWN: Exit = Exit { code: None, out_of_memory: false, message: None };
 
 /// The exits of one installation's containers at one engine.
 pub(crate) struct Hub {
@@ -49,9 +54,18 @@ struct Inner {
     installation: InstallationId,
     events: broadcast::Sender<Event>,
     watching: AtomicBool,
-    /// Containers whose end is known, by id: whether it was told, or is only being looked at.
-    told: Mutex<HashMap<String, bool>>,
+    /// Containers whose end is known, by id.
+    told: Mutex<HashMap<String, Told>>,
     waits: Mutex<HashMap<String, Owned>>,
+    /// Containers that were started, by id, until their end was told.
+    started: Mutex<HashSet<String>>,
+}
+
+/// What became of the end of a container.
+enum Told {
+    /// Somebody looks; an event said so much meanwhile.
+    Looking(Option<Exit>),
+    Yes,
 }
 
 impl std::fmt::Debug for Hub {
@@ -70,6 +84,7 @@ impl Hub {
             watching: AtomicBool::new(false),
             told: Mutex::default(),
             waits: Mutex::default(),
+            started: Mutex::default(),
         };
         Self { inner: Arc::new(inner), follower: tokio::sync::Mutex::new(None) }
     }
@@ -126,6 +141,7 @@ impl Inner {
         if !inner.watching.load(Ordering::Acquire) {
             return None;
         }
+        inner.started().insert(id.to_owned());
         let mut waits = inner.waits.lock().unwrap_or_else(PoisonError::into_inner);
         if waits.contains_key(id) {
             return None;
@@ -143,53 +159,63 @@ impl Inner {
         Some(opened_rx)
     }
 
-    /// Asks the engine about a container that may have ended, and tells it once.
+    /// Asks the engine about a container that may have ended, and tells it once. That it has ended is certain if an
+    /// event said so (`hint`), whatever becomes of the look.
     async fn look(&self, name: &InstanceName, id: &str, hint: Option<Exit>, patient: bool) {
-        if !self.begin_look(id) {
+        if !self.begin_look(id, hint) {
             return;
         }
         let exit = self.exit(id, patient).await;
+        let hint = match self.told().remove(id) {
+            Some(Told::Looking(hint)) => hint,
+            Some(Told::Yes) | None => None,
+        };
         let exit = match exit {
             Ok(Some(exit)) => Some(exit),
-            // Removed meanwhile: the event's own word is all there is, and that it has ended is certain.
-            Ok(None) => hint.or(Some(Exit { code: None, out_of_memory: false, message: None })),
+            // Removed meanwhile: the event's own word is all there is.
+            Ok(None) => hint.or(Some(UNKNOWN)),
             Err(error) => {
                 tracing::debug!(instance = %name, %error, "container could not be looked at");
-                None
+                hint
             }
         };
-        match exit {
-            Some(exit) => self.tell(name, id, exit),
-            None => {
-                self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-            }
+        if let Some(exit) = exit {
+            self.tell(name, id, exit);
         }
     }
 
-    fn begin_look(&self, id: &str) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    /// False if somebody looks already, who gets the hint, or it was told.
+    fn begin_look(&self, id: &str, hint: Option<Exit>) -> bool {
+        let mut told = self.told();
         if told.len() > TOLD_MAX {
             told.clear();
         }
-        let is_new = !told.contains_key(id);
-        if is_new {
-            told.insert(id.to_owned(), false);
+        match told.get_mut(id) {
+            Some(Told::Looking(known)) => {
+                *known = known.take().or(hint);
+                false
+            }
+            Some(Told::Yes) => false,
+            None => {
+                told.insert(id.to_owned(), Told::Looking(hint));
+                true
+            }
         }
-        is_new
     }
 
     fn tell(&self, name: &InstanceName, id: &str, exit: Exit) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), true);
+        self.told().insert(id.to_owned(), Told::Yes);
+        self.started().remove(id);
         let _ = self.events.send(Event::Ended { name: name.clone(), exit });
     }
 
     /// Somebody removed it: its end is told, if nobody who looks at it can tell of it.
     async fn gone(&self, name: &InstanceName, id: &str) {
-        for _ in 0..LOOKS_MAX * 2 {
-            if self.begin_look(id) {
-                self.tell(name, id, Exit { code: None, out_of_memory: false, message: None });
+        for _ in 0..GONE_MAX {
+            if self.begin_look(id, Some(UNKNOWN)) {
+                self.tell(name, id, UNKNOWN);
             }
-            if self.is_told(id) {
+            if matches!(self.told().get(id), Some(Told::Yes)) {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -197,15 +223,21 @@ impl Inner {
         self.forget(id);
     }
 
-    fn is_told(&self, id: &str) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(id) == Some(&true)
+    /// It was started, or is being looked at, and its end was not told.
+    fn expects(&self, id: &str) -> bool {
+        match self.told().get(id) {
+            Some(Told::Looking(_)) => true,
+            Some(Told::Yes) => false,
+            None => self.started().contains(id),
+        }
     }
 
-    /// Its end is waited for, or being looked at, and was not told.
-    fn expects(&self, id: &str) -> bool {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
-        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id);
-        told == Some(false) || (told.is_none() && waits)
+    fn told(&self) -> MutexGuard<'_, HashMap<String, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn started(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn exit(&self, id: &str, patient: bool) -> Result<Option<Exit>, CallError> {
@@ -226,7 +258,8 @@ impl Inner {
 
     fn forget(&self, id: &str) {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.told().remove(id);
+        self.started().remove(id);
         self.engine.forget_exit(id);
     }
 
@@ -344,6 +377,8 @@ fn heed(inner: &Arc<Inner>, message: Message, looks: &mut JoinSet<()>) {
 async fn reconnect(inner: &Arc<Inner>) -> Messages {
     tracing::warn!(host = inner.engine.address(), "docker event stream broke");
     inner.waits.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    // The scan below finds those that still run; of the others a list tells.
+    inner.started().clear();
     let mut pause = RECONNECT_FIRST;
     loop {
         inner.engine.forget_version();

@@ -11,7 +11,7 @@ mod support;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetfoot_provisioner::{
     EnvironmentSpec, EnvironmentState, Event, EventStream, Exit, Provisioner,
@@ -107,9 +107,19 @@ async fn a_killed_daemon_loses_no_machine() {
     assert_eq!(state(&provisioner, &job).await, Some(EnvironmentState::Running));
     // A second machine beside the first; then the first job ends, and its exit status is found.
     let command = r#"{"execute":"guest-exec","arguments":{"path":"/bin/touch","arg":["/tmp/go"]}}"#;
-    let (ok, told) =
-        virsh(&bench.socket, &["qemu-agent-command", job.name.as_str(), command]).await;
-    assert!(ok, "{told}");
+    // A libvirtd that was started just now finds the agent's channel again after a moment.
+    let sent = async {
+        loop {
+            let (ok, told) =
+                virsh(&bench.socket, &["qemu-agent-command", job.name.as_str(), command]).await;
+            if ok {
+                return;
+            }
+            println!("{told}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, sent).await.expect("the agent's channel");
     assert_eq!(end(&mut events, &job).await.code, Some(5));
     provisioner.delete(&job.name).await.unwrap();
     assert!(support::domains(&bench.socket).await.is_empty());
