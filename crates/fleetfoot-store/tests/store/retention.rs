@@ -90,7 +90,8 @@ async fn until<T>(what: &str, mut wanted: impl AsyncFnMut() -> Option<T>) -> T {
             if let Some(seen) = wanted().await {
                 return seen;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // InnoDB shows its transactions as they were until nobody has asked for a tenth of a second.
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     };
     tokio::time::timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("in vain: {what}"))
