@@ -235,6 +235,15 @@ impl GithubBox {
         })
     }
 
+    /// The message that was sent last, and that nobody acknowledged yet, has as many items as fit.
+    #[must_use]
+    pub fn sent_full(&self, scope: &str, scale_set: &str) -> bool {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        let set = state.find_set(tenant, None, scale_set).and_then(|id| state.sets.get(&id));
+        set.and_then(|set| set.unacknowledged.as_ref()).is_some_and(|sent| sent.is_full)
+    }
+
     /// A scale set, as it is now.
     #[must_use]
     pub fn scale_set(&self, scope: &str, name: &str) -> Option<crate::model::ScaleSet> {

@@ -266,7 +266,7 @@ fn answered(
             );
         }
     }
-    whole::hard_case(books, endpoint, status);
+    whole::hard_case(books, github, endpoint, (scope.as_deref(), scale_set.as_deref()), status);
     if endpoint == Endpoint::CreateSession
         && status == 200
         && let Some(book) = pool.as_ref().and_then(|pool| books.lock().pools.get(pool).cloned())

@@ -19,6 +19,7 @@
 
 mod away;
 mod books;
+mod bursts;
 mod checks;
 mod directory;
 mod families;

@@ -7,6 +7,7 @@ use fleetfoot_core::{PoolName, PoolSpec, Span};
 use fleetfoot_provisioner::simulated::Binding;
 use fleetfoot_sim::{Endpoint, FaultAction};
 
+use crate::bursts::burst;
 use crate::families::of_family;
 use crate::happening::{AtEngine, Happening, Outside};
 use crate::keeping::LONG_HOURS;
@@ -101,6 +102,7 @@ impl Script {
         happenings.extend(deaths_while_waiting(latest, &pools, &families, span));
         happenings.extend(steps_within_calls(latest, &pools, &families, span));
         happenings.extend(acknowledged_in_vain(latest, &pools, &families, span));
+        happenings.extend(burst(latest, options, &mut pools, host_max, span));
         if hours > LONG_HOURS {
             happenings.extend(lasting::ends(&happenings, &pools));
         }

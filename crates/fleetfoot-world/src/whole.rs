@@ -133,11 +133,19 @@ pub(crate) fn goes_round(books: &Books) -> Option<Violation> {
 }
 
 /// The hard cases of design.md 11 that show in an answer of GitHub.
-pub(crate) fn hard_case(books: &Books, endpoint: Endpoint, status: u16) {
+pub(crate) fn hard_case(
+    books: &Books,
+    github: &GithubBox,
+    endpoint: Endpoint,
+    (scope, scale_set): (Option<&str>, Option<&str>),
+    status: u16,
+) {
+    let is_full = || scope.zip(scale_set).is_some_and(|(scope, set)| github.sent_full(scope, set));
     let hard = match (endpoint, status) {
         (Endpoint::RemoveRunner, 400 | 422) => Some("3 busy at the gate"),
         (Endpoint::CreateSession, 409) => Some("9 old session in the way"),
         (Endpoint::AcquireJobs, 200) => Some("12 offers acquired"),
+        (Endpoint::GetMessage, 200) if is_full() => Some("message cut at fifty jobs"),
         (Endpoint::GenerateJitConfig, 403 | 429) => Some("6 refused by github"),
         _ => None,
     };

@@ -79,21 +79,28 @@ impl World {
         #[cfg(feature = "faults")]
         fleetfoot_faults::plant(options.defect);
         fastrand::seed(seed);
-        let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut later = Rng::with_seed(seed.wrapping_mul(0xD1B5_4A32_D192_ED03) ^ 1);
-        let mut latest = Rng::with_seed(seed.wrapping_mul(0xA24B_AED4_963E_E407) ^ 2);
-        let script = Script::new(&mut rng, &mut later, &mut latest, options);
+        let (script, chance) = script(seed, options);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let report = match runtime {
-            Ok(runtime) => runtime
-                .block_on(async { live(Books::new(), seed, script, [rng, later], options).await }),
+            Ok(runtime) => {
+                runtime.block_on(async { live(Books::new(), seed, script, chance, options).await })
+            }
             Err(error) => failed(seed, &error.to_string()),
         };
         #[cfg(feature = "faults")]
         fleetfoot_faults::plant(None);
         report
     }
+}
+
+/// What the seed chooses, and the chance that is left for later.
+pub(crate) fn script(seed: u64, options: &Options) -> (Script, [Rng; 2]) {
+    let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut later = Rng::with_seed(seed.wrapping_mul(0xD1B5_4A32_D192_ED03) ^ 1);
+    let mut latest = Rng::with_seed(seed.wrapping_mul(0xA24B_AED4_963E_E407) ^ 2);
+    let script = Script::new(&mut rng, &mut later, &mut latest, options);
+    (script, [rng, later])
 }
 
 fn failed(seed: u64, why: &str) -> Report {

@@ -67,6 +67,14 @@ fn a_dozen_worlds_keep_every_promise() {
     }
 }
 
+#[test]
+fn a_burst_is_told_in_more_than_one_message() {
+    let report = run(161);
+    well(&report);
+    assert!(report.jobs > 90, "{} jobs", report.jobs);
+    assert!(report.occurred.contains_key("message cut at fifty jobs"), "{:?}", report.occurred);
+}
+
 /// The gate tries a part of them here, and all of them as a release (`simulate --kept`).
 #[test]
 fn seeds_that_once_failed_are_well() {

@@ -132,6 +132,8 @@ pub(crate) struct Message {
     pub(crate) jobs: Vec<u64>,
     /// Those of them that it offers; the others it says are assigned.
     pub(crate) offers: Vec<u64>,
+    /// It has as many items as fit.
+    pub(crate) is_full: bool,
 }
 
 /// What a poll finds.
@@ -235,7 +237,8 @@ impl State {
                 }
             }
             let body = Value::Array(body).to_string();
-            set.unacknowledged = Some(Message { id, body, jobs, offers });
+            let is_full = count == BATCH_MAX;
+            set.unacknowledged = Some(Message { id, body, jobs, offers, is_full });
         }
         let statistics = set.stated(&self.settings);
         match &set.unacknowledged {
