@@ -2,6 +2,7 @@
 //! publishes, and only then answers.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -260,8 +261,16 @@ impl Writer {
         if self.stale {
             let present = schema::load(&mut self.driver, &self.sql).await?;
             self.names = present.closed;
+            let mut touched: BTreeSet<PoolName> = self.shared.snapshot().keys().cloned().collect();
             self.shared.replace(present.pools);
             self.stale = false;
+            if let Some(script) = &self.script.0 {
+                // What was made durable without an answer shows here first; of others' pools their owners tell.
+                let (shown, owned) = (self.shared.snapshot(), self.shared.writable());
+                touched.extend(shown.keys().cloned());
+                touched.retain(|pool| owned.as_ref().is_none_or(|owned| owned.contains_key(pool)));
+                script.committed(&shown, &touched.into_iter().collect::<Vec<_>>());
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! One life of the controller, from its start to its end or its death.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -120,7 +120,7 @@ impl Incarnation {
         let mut wiring = Wiring::new(ground.github, ground.member.is_some())?;
         let (github, engines) = (ground.github, ground.engines);
         let all = wiring.pools(github, engines, ground.pools, ground.installation)?;
-        let pools = with_removed(&store, all);
+        let pools = with_removed(&store, all, &BTreeSet::new());
         let clock = Clock::with_wall(ground.wall, ground.step.clone());
         let pace = Pace::default();
         let starting = Controller::start_at(store.clone(), pools, settings, clock, pace);
@@ -151,9 +151,14 @@ impl Incarnation {
         host_max: Option<u32>,
     ) -> Result<bool, String> {
         let all = self.wiring.pools(github, engines, pools, installation)?;
-        let configured = all.into_iter().filter(|(plan, _)| plan.configured);
-        let configured = configured.map(|(_, settings)| settings).collect();
-        let applying = self.controller.apply(configured, host(host_max));
+        let mut served: BTreeSet<PoolName> =
+            self.controller.health().borrow().pools.keys().cloned().collect();
+        if self.store.membership().is_some() {
+            // What is not configured here any more may be another controller's.
+            served.extend(pools.iter().map(|plan| plan.name.clone()));
+        }
+        let pools = with_removed(&self.store, all, &served);
+        let applying = self.controller.apply(pools, host(host_max));
         Ok(tokio::select! {
             biased;
             () = self.gate.is_shut() => true,
@@ -274,8 +279,12 @@ impl Wiring {
 }
 
 /// As the binary's wiring: a pool that is not configured any more lives on with the backend and the
-/// credential of one that is.
-fn with_removed(store: &Store, all: Vec<(&PoolPlan, PoolSettings)>) -> Vec<PoolSettings> {
+/// credential of one that is. Those that are `served` have their own (seed 20120).
+fn with_removed(
+    store: &Store,
+    all: Vec<(&PoolPlan, PoolSettings)>,
+    served: &BTreeSet<PoolName>,
+) -> Vec<PoolSettings> {
     let reaches = |plan: &PoolPlan| {
         all.iter().any(|(other, _)| {
             other.configured && other.engine == plan.engine && other.listed == plan.listed
@@ -285,7 +294,8 @@ fn with_removed(store: &Store, all: Vec<(&PoolPlan, PoolSettings)>) -> Vec<PoolS
     for (plan, settings) in &all {
         if plan.configured {
             out.push(settings.clone());
-        } else if store.pool(&plan.name).is_some_and(|state| !state.instances.is_empty())
+        } else if !served.contains(&plan.name)
+            && store.pool(&plan.name).is_some_and(|state| !state.instances.is_empty())
             && reaches(plan)
         {
             let spec = PoolSpec { max_runners: 0, min_idle: 0, ..settings.spec.clone() };
