@@ -366,8 +366,13 @@ impl Stage {
         let Some(life) = &self.incarnation else { return Ok(()) };
         let copy = self.directory.path().join("copy.db");
         self.books.matters("", "store copied");
+        tokio::select! {
+            biased;
+            () = life.gate.is_shut() => return Ok(()),
+            copied = life.store.backup(&copy) => copied.map_err(|error| error.to_string())?,
+        }
         self.saved = true;
-        life.store.backup(&copy).await.map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// A controller with all pools again, for the end.
