@@ -261,24 +261,23 @@ fn own_ms(delivered_us: u64, calls: &[Noted], jit: (u64, u64)) -> Result<f64> {
 }
 
 async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
-    let (mut boots, mut bare_calls) = (Vec::new(), Vec::new());
+    let mut boots = Vec::new();
     let mut bare = BareController::start(stand).await?;
-    // One for each round with a machine that waits: a program's second start costs less than its first.
-    let mut bare_machines = Vec::new();
-    let waiting = WAYS.iter().filter(|way| way.2 > 0).count();
-    for round in 0..rounds * waiting {
-        bare_machines.push(boot(stand, round, &mut boots).await?);
+    for round in 0..rounds {
+        let machine = boot(stand, &format!("bare{round}"), &mut boots).await?;
+        stand.talk.destroy(&machine).await?;
     }
     stand.start().await?;
     let mut figures = Vec::new();
     for (way, mode, warm, _) in WAYS {
-        let (mut all, mut same_work) = (Vec::new(), Vec::new());
+        let (mut all, mut same_work, mut bare_calls) = (Vec::new(), Vec::new(), Vec::new());
         // The first clone of all makes the template.
         let first = usize::from(way == "snapshot");
         for round in 0..rounds + first {
             stand.wait_quiet(way, warm as usize).await?;
             if warm > 0 {
-                let machine = bare_machines.pop().context("no bare machine")?;
+                // A new one in each round, as ours are: a program's second start costs less than its first.
+                let machine = boot(stand, &format!("bare-{way}{round}"), &mut boots).await?;
                 let took = bare.one(stand, &machine, mode == "suspended").await?;
                 same_work.push(took.started);
                 bare_calls.push(bare::calls(&stand.talk, &machine, &took.jit).await?);
@@ -315,8 +314,8 @@ async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-async fn boot(stand: &Stand, round: usize, boots: &mut Vec<f64>) -> Result<Domain> {
-    let name = format!("{}-bare{round}", stand.mark);
+async fn boot(stand: &Stand, name: &str, boots: &mut Vec<f64>) -> Result<Domain> {
+    let name = format!("{}-{name}", stand.mark);
     let (domain, took) = stand.guest.boot(&stand.talk, &name, stand.data.path()).await?;
     boots.push(took);
     Ok(domain)
