@@ -30,6 +30,9 @@ pub enum CallError {
         /// Its words.
         message: String,
     },
+    /// Nobody answers at the plugin's address any more: nothing was sent.
+    #[error("the plugin is not reached: {0}")]
+    NotReached(String),
     /// The plugin ended or went silent in the middle of the call: it may have been done.
     #[error("the answer was lost: {0}")]
     Lost(String),
@@ -97,15 +100,21 @@ pub(crate) async fn delete(
     Ok(())
 }
 
-/// Asks whether it serves. A plugin without this service is older, not ill.
+/// Asks whether it serves. A plugin without this service, or whose service knows no such name, is another one and not
+/// ill: it answered.
 pub(crate) async fn is_healthy(channel: Channel) -> bool {
     const SERVING: i32 = 1;
     let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
     let request = HealthCheckRequest { service: "plugin".to_owned() };
     match unary::<_, HealthCheckResponse>(channel, path, request).await {
         Ok(answer) => answer.status == SERVING,
-        Err(CallError::Refused { code: Code::Unimplemented, .. }) => true,
-        Err(CallError::Refused { .. } | CallError::Lost(_) | CallError::Start(_)) => false,
+        Err(CallError::Refused { code: Code::Unimplemented | Code::NotFound, .. }) => true,
+        Err(
+            CallError::Refused { .. }
+            | CallError::NotReached(_)
+            | CallError::Lost(_)
+            | CallError::Start(_),
+        ) => false,
     }
 }
 
@@ -141,7 +150,8 @@ where
     let mut grpc = Grpc::new(channel)
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
-    grpc.ready().await.map_err(|error| CallError::Lost(chain(&error)))?;
+    // Nothing is sent before it is ready.
+    grpc.ready().await.map_err(|error| CallError::NotReached(chain(&error)))?;
     let codec = ProstCodec::<Q, A>::default();
     match grpc.unary(Request::new(request), path, codec).await {
         Ok(answer) => Ok(answer.into_inner()),
@@ -152,9 +162,22 @@ where
 /// A status with a cause came from the connection, one without from the plugin.
 fn made_of(status: &Status) -> CallError {
     match status.source() {
+        Some(source) if is_of_connecting(source) => CallError::NotReached(chain(source)),
         Some(source) => CallError::Lost(chain(source)),
         None => CallError::Refused { code: status.code(), message: status.message().to_owned() },
     }
+}
+
+/// There was no connection to send anything over.
+fn is_of_connecting(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if cause.is::<tonic::ConnectError>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// An error with all that lies underneath, on one line.

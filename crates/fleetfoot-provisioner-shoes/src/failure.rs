@@ -12,7 +12,7 @@ pub(crate) fn call(
     error: &CallError,
 ) -> BackendError {
     let kind = match error {
-        CallError::Start(_) => ErrorKind::Backend,
+        CallError::Start(_) | CallError::NotReached(_) => ErrorKind::Backend,
         CallError::Lost(_) => ErrorKind::Unanswered,
         CallError::Refused { code, .. } => refused(*code),
     };

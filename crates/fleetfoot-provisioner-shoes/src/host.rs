@@ -146,6 +146,14 @@ impl PluginHost {
     }
 
     pub(crate) async fn add(&self, request: AddInstanceRequest) -> Result<Created, CallError> {
+        match self.add_once(request.clone()).await {
+            // It ended a moment ago: another one is started.
+            Err(CallError::NotReached(_)) => self.add_once(request).await,
+            answer => answer,
+        }
+    }
+
+    async fn add_once(&self, request: AddInstanceRequest) -> Result<Created, CallError> {
         let running = self.running().await?;
         let channel = || running.plugin.channel.clone();
         if !self.is_old.load(Ordering::Relaxed) {
@@ -160,6 +168,13 @@ impl PluginHost {
     }
 
     pub(crate) async fn delete(&self, request: DeleteInstanceRequest) -> Result<(), CallError> {
+        match self.delete_once(request.clone()).await {
+            Err(CallError::NotReached(_)) => self.delete_once(request).await,
+            answer => answer,
+        }
+    }
+
+    async fn delete_once(&self, request: DeleteInstanceRequest) -> Result<(), CallError> {
         let running = self.running().await?;
         let channel = || running.plugin.channel.clone();
         if !self.is_old.load(Ordering::Relaxed) {
@@ -232,7 +247,7 @@ impl PluginHost {
         answer: Result<T, CallError>,
     ) -> Result<T, CallError> {
         match &answer {
-            Err(CallError::Lost(_) | CallError::Start(_)) => {
+            Err(CallError::Lost(_) | CallError::NotReached(_) | CallError::Start(_)) => {
                 let slot = self.slot();
                 if slot.get().is_some_and(|current| Arc::ptr_eq(current, running)) {
                     self.forget(Some(&slot));

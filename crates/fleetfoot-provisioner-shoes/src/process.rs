@@ -190,8 +190,7 @@ impl Plugin {
         let (grace, output) = (settings.exit_grace, settings.output);
         let life = Life { child, channel: channel.clone(), grace, output, name, address, running };
         tasks::start(async move {
-            life.until(wanted).await;
-            ended_tx.send_replace(true);
+            life.until(wanted, ended_tx).await;
             drop(sockets);
         });
         Ok(Self { channel, began: Instant::now(), ended, _wanted: wanted_tx })
@@ -303,8 +302,8 @@ struct Life {
 }
 
 impl Life {
-    /// Waits until the process ends by itself or nobody wants it any more.
-    async fn until(mut self, wanted: oneshot::Receiver<()>) {
+    /// Waits until the process ends by itself or nobody wants it any more, and says so at once.
+    async fn until(mut self, wanted: oneshot::Receiver<()>, ended: watch::Sender<bool>) {
         let (output, name) = (self.output, self.name.clone());
         let stdio = calls::stdio(self.channel.clone(), move |data| {
             let stream = if data.channel == 1 { Stream::Out } else { Stream::Error };
@@ -329,6 +328,7 @@ impl Life {
                 }
             }
         }
+        ended.send_replace(true);
         if let Address::Unix(path) = &self.address {
             // A plugin that was killed leaves it, and an older one does not put it where we say.
             let _ = tokio::fs::remove_file(path).await;

@@ -17,6 +17,9 @@ use crate::host::PluginHost;
 use crate::messages::{AddInstanceRequest, DeleteInstanceRequest};
 use crate::script::{self, ScriptSettings};
 
+/// A longer name fits into no column, the original's included.
+const CLOUD_ID_MAX: usize = 65_535;
+
 /// What a pool of machines is.
 #[derive(Debug, Clone)]
 pub struct ShoesPool {
@@ -129,12 +132,11 @@ impl Provisioner for ShoesProvisioner {
             labels: self.pool.labels.clone(),
         };
         match self.host.add(request).await {
-            Ok(made) if made.cloud_id.is_empty() => Err(BackendError::new(
-                OPERATION,
-                ErrorKind::Unanswered,
-                "the plugin answered without a cloud id",
-            )
-            .about(&spec.name)),
+            Ok(made) if made.cloud_id.is_empty() || made.cloud_id.len() > CLOUD_ID_MAX => {
+                let bytes = made.cloud_id.len();
+                let why = format!("the plugin answered with a cloud id of {bytes} bytes");
+                Err(BackendError::new(OPERATION, ErrorKind::Unanswered, why).about(&spec.name))
+            }
             Ok(made) => Ok(self.machine(made).handle()),
             Err(error) => Err(failure::call(OPERATION, &spec.name, &error)),
         }

@@ -122,6 +122,7 @@ mod tests {
             "\nRUNNER_VERSION='v2.330.0'\n",
             "\nRUNNER_USER='runner'\n",
             "\nRUNNER_BASE_DIRECTORY='/tmp'\n",
+            "--jitconfig",
         ] {
             assert!(main.contains(needed), "{needed}");
         }

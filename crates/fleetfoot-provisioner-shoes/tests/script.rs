@@ -20,7 +20,7 @@ const VERSION: &str = "v2.330.0";
 /// What the stand-in of a runner writes down: who it is, its credential, and what it was told besides.
 const RUNNER: &str = "#!/bin/sh\n\
     { id -un; echo \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"; echo \"args $*\"; pwd; \
-    echo \"$FROM_ENVIRONMENT\"; echo \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; } > result\n";
+    echo \"$FROM_ENVIRONMENT ${PATH%%:*}\"; echo \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; } > result\n";
 
 fn settings(downloads: &str, checksums: &str) -> ScriptSettings {
     ScriptSettings {
@@ -87,7 +87,11 @@ impl Machine {
             fs::set_permissions(machine.path(name), fs::Permissions::from_mode(0o777)).unwrap();
         }
         fs::set_permissions(machine.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(machine.path("environment"), "FROM_ENVIRONMENT=yes\n").unwrap();
+        fs::write(
+            machine.path("environment"),
+            "FROM_ENVIRONMENT=yes\nPATH=/of-the-machine:$PATH\n",
+        )
+        .unwrap();
         fs::write(machine.path("hook"), "#!/bin/sh\n").unwrap();
         match source {
             Source::Ready => put_runner(&machine.path("base/runner")),
@@ -218,7 +222,7 @@ fn a_machine_becomes_a_runner_in_every_way() {
             let (succeeded, output) = machine.run(&script, as_root);
             assert!(succeeded, "{source:?}, root {as_root}: {output}");
             let result = fs::read_to_string(machine.path("base/runner/result")).unwrap();
-            let expected = "games\nthe blob\nargs \n/base/runner\nyes\n\
+            let expected = "games\nthe blob\nargs \n/base/runner\nyes /of-the-machine\n\
                 /myshoes-actions-runner-hook-job-started.sh\n";
             assert_eq!(result, expected, "{source:?}, root {as_root}");
             assert!(!machine.path("base/main.sh").exists(), "the credential is left in a file");

@@ -98,12 +98,6 @@ fi
 own "${runner}"
 
 cd "${runner}"
-if [ -r /etc/environment ]; then
-    set -a
-    # shellcheck disable=SC1091
-    . /etc/environment
-    set +a
-fi
 started=/myshoes-actions-runner-hook-job-started.sh
 completed=/myshoes-actions-runner-hook-job-completed.sh
 if [ -e "${started}" ]; then
@@ -113,6 +107,8 @@ if [ -e "${completed}" ]; then
     export ACTIONS_RUNNER_HOOK_JOB_COMPLETED="${completed}"
 fi
 
-# By the environment and not as an argument, which every user of the machine can read. The runner takes it out.
+# What --jitconfig would say, by the environment: an argument can be read by every user of the machine. The runner takes
+# it out.
 export ACTIONS_RUNNER_INPUT_JITCONFIG="${JIT_CONFIG}"
-as_runner ./run.sh
+# The machine's own environment is read by the runner's user and not before: sudo sets PATH anew.
+as_runner bash -c 'if [ -r /etc/environment ]; then set -a; . /etc/environment; set +a; fi; exec ./run.sh'
