@@ -25,11 +25,17 @@ impl Row {
         Self {
             name: pool.name.clone(),
             url: pool.connection.url().as_str().to_owned(),
-            group: pool.runner_group.clone().unwrap_or_default(),
+            group: group(pool),
             credential: pool.credential_reference.clone(),
             connection: pool.provisioner.connection().to_owned(),
         }
     }
+}
+
+/// The group that is named, or the default one, however it is named.
+fn group(pool: &PoolSettings) -> String {
+    let named = pool.runner_group.as_deref().filter(|name| !name.eq_ignore_ascii_case("default"));
+    named.unwrap_or_default().to_owned()
 }
 
 /// Pools that were moved to another URL while instances of the old one live are left out: asked at the new

@@ -51,5 +51,5 @@ pub use clock::Clock;
 pub use controller::{Controller, LogReader, StartError, Stopped};
 pub use gate::Gate;
 pub use host::{DiskFloor, HostLimits};
-pub use settings::{ControllerSettings, Pace, PoolSettings, ScaleSetEnd};
+pub use settings::{ControllerSettings, Pace, PoolSettings, ScaleSetEnd, SessionSettings};
 pub use tasks::Tasks;

@@ -277,5 +277,6 @@ pub(crate) fn same_session(old: &PoolSettings, new: &PoolSettings) -> bool {
     old.labels == new.labels
         && old.scale_set_name == new.scale_set_name
         && old.runner_group == new.runner_group
+        && old.session == new.session
         && old.connection.is(&new.connection)
 }

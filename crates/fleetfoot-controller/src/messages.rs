@@ -179,6 +179,7 @@ pub(crate) fn log_message(pool: &PoolName, message: &Message) {
             %pool,
             instance = item.runner_name,
             request_id = item.job.request_id,
+            run = item.job.run_id,
             job = item.job.job_id,
             repository = item.job.repository,
             "job started"
@@ -189,6 +190,7 @@ pub(crate) fn log_message(pool: &PoolName, message: &Message) {
             %pool,
             instance = item.runner_name,
             result = item.result,
+            run = item.job.run_id,
             job = item.job.job_id,
             "job completed"
         );

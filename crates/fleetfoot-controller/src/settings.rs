@@ -26,6 +26,15 @@ pub enum ScaleSetEnd {
     Goes,
 }
 
+/// What a pool's sessions have of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionSettings {
+    /// The owner told to GitHub, where it is not the controller's.
+    pub owner: Option<String>,
+    /// With another one the session is closed and another one opened.
+    pub key: String,
+}
+
 /// One pool.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
@@ -43,6 +52,8 @@ pub struct PoolSettings {
     pub label_kind: LabelKind,
     /// The runner group's name; the default group when absent.
     pub runner_group: Option<String>,
+    /// What its sessions have of their own.
+    pub session: SessionSettings,
     /// The way to GitHub; pools with one credential share one.
     pub connection: Connection,
     /// Where the credential comes from, in words; never the credential.
@@ -83,6 +94,7 @@ impl PoolSettings {
             name,
             spec: PoolSpec { max_runners, ..PoolSpec::default() },
             runner_group: None,
+            session: SessionSettings::default(),
             connection,
             credential_reference: String::new(),
             provisioner,
@@ -116,6 +128,7 @@ impl PoolSettings {
             && self.labels == other.labels
             && self.label_kind == other.label_kind
             && self.runner_group == other.runner_group
+            && self.session == other.session
             && self.connection.is(&other.connection)
             && self.credential_reference == other.credential_reference
             && Arc::ptr_eq(&self.provisioner, &other.provisioner)

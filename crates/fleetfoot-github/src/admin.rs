@@ -288,7 +288,7 @@ impl Admin {
         Ok(answer)
     }
 
-    async fn bearer(&self, operation: &'static str) -> Result<Arc<Bearer>> {
+    pub(crate) async fn bearer(&self, operation: &'static str) -> Result<Arc<Bearer>> {
         let fresh = || {
             read(&self.identity.bearer)
                 .filter(|bearer| bearer.fresh_until.is_none_or(|end| Instant::now() < end))

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::Method;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
-use crate::admin::{Admin, Call, bounded};
+use crate::admin::{Admin, Call};
 use crate::budget::{Budget, BudgetState};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
@@ -18,9 +17,6 @@ use crate::message::Statistics;
 use crate::nouns::{Jit, LabelKind, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels};
 use crate::opening;
 use crate::wire;
-
-/// As other calls of a target's creation.
-const ISSUE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) const SETS: &str = "_apis/runtime/runnerscalesets";
 const GROUPS: &str = "_apis/runtime/runnergroups/";
@@ -87,22 +83,30 @@ impl Connection {
         self.admin().rate_limit()
     }
 
-    /// A new token of the App's installation, for a program that keeps one itself; and when it ends, in seconds
-    /// since 1970.
-    pub async fn issue_token(&self) -> Result<(SecretString, Option<i64>)> {
-        const OPERATION: &str = "get an installation token";
-        let issued = bounded(OPERATION, ISSUE_MAX, self.admin().new_bearer(OPERATION)).await?;
-        Ok((issued.token, issued.ends_at))
-    }
-
     /// Seconds by which this machine's clock is ahead of GitHub's, once an answer has told.
     #[must_use]
     pub fn clock_skew(&self) -> Option<i64> {
         self.admin().clock.ahead_seconds()
     }
 
-    /// Finds a runner group by its name.
+    /// Finds a runner group by its name, and who may use it.
     pub async fn runner_group(&self, name: &str) -> Result<Option<RunnerGroup>> {
+        let Some(group) = self.find_group(name).await? else { return Ok(None) };
+        let allows_public_repositories = self.allows_public_repositories(&group.name).await;
+        Ok(Some(RunnerGroup {
+            id: group.id,
+            name: group.name,
+            is_default: group.is_default_group,
+            allows_public_repositories,
+        }))
+    }
+
+    /// The number of the runner group of this name.
+    pub async fn runner_group_id(&self, name: &str) -> Result<Option<i64>> {
+        Ok(self.find_group(name).await?.map(|group| group.id))
+    }
+
+    async fn find_group(&self, name: &str) -> Result<Option<wire::Group>> {
         const OPERATION: &str = "get the runner group";
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.runner_group.look_up.before");
@@ -114,16 +118,7 @@ impl Connection {
         }
         let groups: wire::List<wire::Group> =
             wire::read(OPERATION, &success(OPERATION, answer, Subject::Other)?)?;
-        let Some(group) = only_one(OPERATION, groups)? else {
-            return Ok(None);
-        };
-        let allows_public_repositories = self.allows_public_repositories(&group.name).await;
-        Ok(Some(RunnerGroup {
-            id: group.id,
-            name: group.name,
-            is_default: group.is_default_group,
-            allows_public_repositories,
-        }))
+        only_one(OPERATION, groups)
     }
 
     /// Finds a scale set by its group and name.

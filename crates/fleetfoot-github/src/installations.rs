@@ -60,7 +60,8 @@ impl Installation {
         self.account.eq_ignore_ascii_case(owner)
     }
 
-    /// The permission that managing runners of `scope` needs and that it has not; in GitHub's word.
+    /// The permission that managing runners of `scope` needs and that it has not; in GitHub's word. Where none is
+    /// stated at all nothing is known, and GitHub says it later.
     #[must_use]
     pub fn missing_permission(&self, scope: &Scope) -> Option<&'static str> {
         let needed = match scope {
@@ -68,6 +69,9 @@ impl Installation {
             Scope::Repository { .. } => "administration",
             Scope::Enterprise { .. } => return None,
         };
+        if self.permissions.is_empty() {
+            return None;
+        }
         let level = self.permissions.get(needed).map(String::as_str);
         (!matches!(level, Some("write" | "admin"))).then_some(needed)
     }
@@ -241,6 +245,41 @@ impl From<Listed> for Installation {
             is_suspended: listed.suspended_at.is_some(),
             all_repositories: listed.repository_selection != "selected",
             permissions: listed.permissions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permission_is_missing_only_where_others_are_stated() {
+        let of = |permissions: &str, scope: &str| {
+            let text = format!(r#"{{"id":1,"account":{{"login":"acme"}}{permissions}}}"#);
+            let installation: Installation = serde_json::from_str::<Listed>(&text).unwrap().into();
+            let url = ConfigUrl::under("https://github.com", scope).unwrap();
+            installation.missing_permission(url.scope())
+        };
+        let organizations = "organization_self_hosted_runners";
+        for (permissions, scope, missing) in [
+            ("", "acme", None),
+            (r#","permissions":{}"#, "acme/app", None),
+            (r#","permissions":{"metadata":"read"}"#, "acme", Some(organizations)),
+            (
+                r#","permissions":{"organization_self_hosted_runners":"read"}"#,
+                "acme",
+                Some(organizations),
+            ),
+            (r#","permissions":{"organization_self_hosted_runners":"write"}"#, "acme", None),
+            (
+                r#","permissions":{"organization_self_hosted_runners":"write"}"#,
+                "acme/app",
+                Some("administration"),
+            ),
+            (r#","permissions":{"administration":"write"}"#, "acme/app", None),
+        ] {
+            assert_eq!(of(permissions, scope), missing, "{permissions} {scope}");
         }
     }
 }

@@ -78,7 +78,7 @@ pub use message::{JobCompleted, JobInfo, JobStarted, Message, Statistics};
 pub use nouns::{
     Jit, Label, LabelKind, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels_differ,
 };
-pub use releases::{RunnerArchive, RunnerDownload, RunnerNotes, RunnerPlatform};
+pub use releases::{RunnerArchive, RunnerDownload, RunnerNotes, RunnerOffer, RunnerPlatform};
 pub use rest::RunnerStatus;
 pub use session::Session;
 pub use within::{Answering, Within};

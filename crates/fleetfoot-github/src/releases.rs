@@ -20,6 +20,7 @@ const REDIRECTS_MAX: usize = 5;
 const STALL_MAX: Duration = Duration::from_secs(60);
 
 const DOWNLOAD: &str = "download the runner";
+const NEWEST: &str = "look up the newest runner";
 
 /// What runs a runner, in GitHub's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,19 @@ pub struct RunnerArchive {
     token: Option<SecretString>,
 }
 
+/// The newest release for one platform, for machines that fetch its archive by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerOffer {
+    /// `linux`, `osx` or `win`.
+    pub os: String,
+    /// `x64`, `arm64` or `arm`.
+    pub architecture: String,
+    /// Its version, such as `2.336.0`.
+    pub version: String,
+    /// Its SHA-256, where GitHub states it: older servers do not.
+    pub sha256: Option<String>,
+}
+
 /// What GitHub says of one release.
 #[derive(Debug, Clone)]
 pub struct RunnerNotes {
@@ -98,13 +112,8 @@ impl RunnerDownload {
 impl Connection {
     /// The newest release that GitHub offers to this scope for the platform; none if it has none for it.
     pub async fn newest_runner(&self, platform: RunnerPlatform) -> Result<Option<RunnerArchive>> {
-        const OPERATION: &str = "look up the newest runner";
-        let path = format!("{}/actions/runners/downloads", self.url().scope().rest_path());
-        let answer = self.admin().rest(OPERATION, &path).await?;
-        if !answer.is_success() {
-            return Err(refused(OPERATION, &answer, Subject::Other));
-        }
-        let listed: Vec<wire::RestDownload> = wire::read(OPERATION, &answer)?;
+        const OPERATION: &str = NEWEST;
+        let listed = self.list_downloads().await?;
         let fits = |one: &wire::RestDownload| {
             one.os == platform.os && one.architecture == platform.architecture
         };
@@ -116,6 +125,28 @@ impl Connection {
             .ok_or_else(|| unusable(format!("`{}` has no SHA-256", found.filename)))?;
         let token = found.temp_download_token;
         Ok(Some(RunnerArchive { version, sha256, url: found.download_url, token }))
+    }
+
+    /// The newest release for every platform that GitHub offers to this scope.
+    pub async fn newest_runners(&self) -> Result<Vec<RunnerOffer>> {
+        let offer = |listed: wire::RestDownload| {
+            Some(RunnerOffer {
+                version: version_of(&listed.filename)?,
+                sha256: checksum(&listed.sha256_checksum),
+                os: listed.os,
+                architecture: listed.architecture,
+            })
+        };
+        Ok(self.list_downloads().await?.into_iter().filter_map(offer).collect())
+    }
+
+    async fn list_downloads(&self) -> Result<Vec<wire::RestDownload>> {
+        let path = format!("{}/actions/runners/downloads", self.url().scope().rest_path());
+        let answer = self.admin().rest(NEWEST, &path).await?;
+        if !answer.is_success() {
+            return Err(refused(NEWEST, &answer, Subject::Other));
+        }
+        wire::read(NEWEST, &answer)
     }
 
     /// What GitHub says of a release of `actions/runner`.

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::admin::{Admin, AdminToken, Bearer, GITHUB_JSON, JSON};
+use crate::admin::{Admin, AdminToken, Bearer, GITHUB_JSON, JSON, bounded};
 use crate::app::AppSigner;
 use crate::backoff::backoff;
+use crate::connection::Connection;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result, Subject, detail, refused};
 use crate::http::{Answer, authorization};
@@ -21,8 +22,26 @@ use crate::wire;
 const MARGIN: Duration = Duration::from_secs(60);
 /// For a token that does not say when it ends.
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// As other calls of a target's creation.
+const ISSUE_MAX: Duration = Duration::from_secs(10);
 /// A fresh registration token is not usable everywhere at once.
 const REGISTRATION_TRIES: u32 = 3;
+
+impl Connection {
+    /// A new token of the App's installation, for a program that keeps one itself; and when it ends, in seconds
+    /// since 1970.
+    pub async fn issue_token(&self) -> Result<(SecretString, Option<i64>)> {
+        const OPERATION: &str = "get an installation token";
+        let issued = bounded(OPERATION, ISSUE_MAX, self.admin().new_bearer(OPERATION)).await?;
+        Ok((issued.token, issued.ends_at))
+    }
+
+    /// Makes sure that there is a token to ask with: the one that holds, or a new one.
+    pub async fn ensure_token(&self) -> Result<()> {
+        const OPERATION: &str = "get an installation token";
+        bounded(OPERATION, ISSUE_MAX, self.admin().bearer(OPERATION)).await.map(drop)
+    }
+}
 
 impl Admin {
     pub(crate) async fn new_bearer(&self, operation: &'static str) -> Result<Bearer> {

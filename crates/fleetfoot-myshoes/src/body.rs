@@ -198,6 +198,10 @@ fn is_offset(zone: &str) -> bool {
 fn fields(body: &[u8]) -> Result<Vec<(String, Value)>, DecodeError> {
     // Go takes broken text for text with a mark in it.
     let body = String::from_utf8_lossy(body);
+    // Its decoder stops behind the word, whatever comes there.
+    if body.trim_start_matches([' ', '\t', '\r', '\n']).starts_with("null") {
+        return Ok(Vec::new());
+    }
     let mut values = serde_json::Deserializer::from_str(&body).into_iter::<Fields>();
     match values.next() {
         Some(Ok(Fields(fields))) => Ok(fields),
@@ -381,6 +385,7 @@ mod tests {
             (r#"{"scope":"a","scope":null}"#, "a"),
             (r#"{"scope":"a"} and rubbish"#, "a"),
             (r#"  null  "#, ""),
+            ("nullify", ""),
             (r#"{"unknown":[1,{}]}"#, ""),
             (r#"{"scope":null}"#, ""),
             (r#"{"unknown":1e999,"scope":"a"}"#, "a"),

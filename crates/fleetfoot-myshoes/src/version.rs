@@ -26,13 +26,16 @@ impl FromStr for RunnerVersion {
         }
         let refuse = || VersionError(text.to_owned());
         let version = text.strip_prefix('v').unwrap_or(text);
-        let end = version.find(['-', '+']).unwrap_or(version.len());
+        // A word may follow the numbers without a dash: `2.300.0rc1`.
+        let is_word = |it: char| matches!(it, '-' | '+' | '~') || it.is_ascii_alphabetic();
+        let end = version.find(is_word).unwrap_or(version.len());
         let (numbers, rest) = version.split_at(end);
         let mut segments: Vec<&str> = numbers.split('.').collect();
         let is_number = |it: &&str| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit());
         let is_rest =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.' | b'~');
-        if !segments.iter().all(is_number) || rest.len() == 1 || !rest.bytes().all(is_rest) {
+        let is_cut = matches!(rest, "-" | "+" | "~");
+        if !segments.iter().all(is_number) || is_cut || !rest.bytes().all(is_rest) {
             return Err(refuse());
         }
         while segments.len() < 3 {
@@ -64,6 +67,7 @@ mod tests {
             ("2.300", "v2.300.0"),
             ("v2", "v2.0.0"),
             ("2.300.0-rc.1", "v2.300.0-rc.1"),
+            ("v2.300.0rc1", "v2.300.0rc1"),
         ] {
             assert_eq!(text.parse::<RunnerVersion>().unwrap().to_string(), version);
         }

@@ -39,6 +39,9 @@ pub trait Scopes: Send + Sync {
 /// A switch that a client turns; told with its new position.
 pub type Switch = Arc<dyn Fn(bool) + Send + Sync>;
 
+/// Makes the page of numbers.
+pub type Page = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
 /// What the routes are given.
 #[derive(Clone)]
 pub struct MyshoesState {
@@ -53,7 +56,7 @@ pub struct MyshoesState {
     /// `POST /config/strict`
     pub strict: Switch,
     /// `GET /metrics`
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub metrics: Page,
     /// What requests must carry, if anything.
     pub token: Option<Arc<SecretString>>,
     /// Targets and switches are only looked at.

@@ -88,7 +88,7 @@ impl Server {
             ghe_domain: None,
             debug: Arc::new(|_| ()),
             strict: turn,
-            metrics: Arc::new(|| "up 1\n".to_owned()),
+            metrics: Arc::new(|| Box::pin(std::future::ready("up 1\n".to_owned()))),
             token: None,
             is_read_only: false,
         };
@@ -380,6 +380,28 @@ async fn updates_change_what_they_name() {
     server.set_status("acme", "running").await;
     let words = "target has running runner now, please stop all runner";
     server.ask("DELETE", &path, "").await.is_error(400, words);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_told_in_the_words_of_the_step_that_failed() {
+    let server = Server::start().await;
+    let long = "u".repeat(256);
+    let with = |scope: &str| {
+        format!(r#"{{"scope":"{scope}","resource_type":"nano","provider_url":"{long}"}}"#)
+    };
+    server.create(&with("acme")).await.is_error(500, "datastore create error");
+    server.create(r#"{"scope":"acme","resource_type":"nano"}"#).await;
+    let path = format!("/target/{}", server.row("acme").await.id);
+    server.ask("POST", &path, &with("acme")).await.is_error(500, "datastore update error");
+    server.ask("DELETE", &path, "").await.is(204, "");
+    server.create(&with("acme")).await.is_error(500, "update resource type error");
+    assert_eq!(server.row("acme").await.status, "deleted");
+    // Nobody can look anything up before a change any more.
+    server.store.close().await;
+    let body = r#"{"scope":"acme","resource_type":"nano"}"#;
+    server.create(body).await.is_error(500, "datastore error");
+    server.ask("POST", &path, body).await.is_error(400, "incorrect target id (not found)");
+    server.ask("DELETE", &path, "").await.is_error(400, "incorrect target id (not found)");
 }
 
 #[tokio::test]

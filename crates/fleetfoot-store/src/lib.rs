@@ -100,7 +100,7 @@ pub use shared::{Counters, Pools};
 pub use state_dir::{Search, StateDir, StateDirOpenError};
 pub use store::Store;
 pub use targets::{
-    NO_TOKEN_EXPIRED_AT, NewTarget, StoredToken, TargetKey, TargetRow, TargetSettings, TargetWrite,
-    TargetsError,
+    NO_TOKEN_EXPIRED_AT, NewTarget, StoredToken, TargetChanges, TargetKey, TargetRow,
+    TargetSettings, TargetWrite, TargetsError,
 };
 pub use txn::Txn;

@@ -170,7 +170,15 @@ fn statement(sql: &'static str, values: Vec<Value>) -> Statement {
     Statement { sql: sql.into(), values }
 }
 
-/// Each can be repeated: a commit whose answer was lost is made again.
+/// A longer text does not fit into the original's columns, and a plugin may say anything: what we ourselves know of its
+/// machine is not refused for that.
+fn fitting(text: &str) -> String {
+    const TEXT_MAX: usize = 255;
+    text.chars().take(TEXT_MAX).collect()
+}
+
+/// Each can be repeated: a commit whose answer was lost is made again. A target whose row an operator took away has no
+/// rows of runners.
 fn begun(rows: &RunnerRows, instance: &Instance) -> Vec<Statement> {
     let (Some(id), Some(handle)) = (uuid(instance), &instance.handle) else { return Vec::new() };
     let machine: Json = serde_json::from_str(handle).unwrap_or_default();
@@ -179,29 +187,32 @@ fn begun(rows: &RunnerRows, instance: &Instance) -> Vec<Statement> {
     let webhook = serde_json::json!({ "workflow_job": { "labels": rows.labels } });
     let detail = vec![
         Value::text(id),
-        Value::text(said("shoes_type")),
-        Value::text(said("ip_address")),
-        Value::text(&rows.target),
+        Value::text(fitting(&said("shoes_type"))),
+        Value::text(fitting(&said("ip_address"))),
         Value::text(said("cloud_id")),
         Value::text(size.unwrap_or_else(|| rows.resource_type.word().to_owned())),
         Value::text(&rows.runner_user),
         Value::maybe_text(rows.provider_url.as_deref()),
-        Value::text(&rows.repository_url),
+        Value::text(fitting(&rows.repository_url)),
         Value::text(webhook),
+        Value::text(&rows.target),
         Value::text(id),
     ];
     vec![
-        statement("INSERT IGNORE INTO runners (uuid) VALUES (?)", vec![Value::text(id)]),
         statement(
-            "INSERT INTO runner_detail (runner_id, shoes_type, ip_address, target_id, cloud_id, resource_type, \
-             runner_user, provider_url, repository_url, request_webhook) \
-             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM DUAL \
-             WHERE NOT EXISTS (SELECT 1 FROM runner_detail WHERE runner_id = ?)",
+            "INSERT IGNORE INTO runners (uuid) SELECT ? FROM targets WHERE uuid = ?",
+            vec![Value::text(id), Value::text(&rows.target)],
+        ),
+        statement(
+            "INSERT INTO runner_detail (runner_id, shoes_type, ip_address, cloud_id, resource_type, \
+             runner_user, provider_url, repository_url, request_webhook, target_id) \
+             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, uuid FROM targets \
+             WHERE uuid = ? AND NOT EXISTS (SELECT 1 FROM runner_detail WHERE runner_id = ?)",
             detail,
         ),
         statement(
-            "INSERT INTO runners_running (runner_id) SELECT ? FROM DUAL \
-             WHERE NOT EXISTS (SELECT 1 FROM runners_running WHERE runner_id = ?)",
+            "INSERT INTO runners_running (runner_id) SELECT uuid FROM runners \
+             WHERE uuid = ? AND NOT EXISTS (SELECT 1 FROM runners_running WHERE runner_id = ?)",
             vec![Value::text(id), Value::text(id)],
         ),
     ]

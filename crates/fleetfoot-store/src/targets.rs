@@ -35,6 +35,9 @@ pub const NO_TOKEN_EXPIRED_AT: Timestamp = Timestamp(946_684_800_000);
 /// Longer texts do not fit into the original's columns.
 const TEXT_MAX: usize = 255;
 
+/// Ticks after changes of targets.
+pub type TargetChanges = watch::Receiver<u64>;
+
 /// A row of targets, in the words of the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRow {
@@ -138,23 +141,21 @@ impl TargetWrite {
 /// Why targets were not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetsError {
-    /// The database.
+    /// The database does not say what is there.
     #[error(transparent)]
     Store(#[from] ReadError),
+    /// It does not take what was decided.
+    #[error(transparent)]
+    Write(ReadError),
     /// A text is longer than the column.
     #[error("a text is longer than {TEXT_MAX} characters")]
     TooLong,
 }
 
 enum Refused {
-    Driver(DriverError),
+    Read(DriverError),
+    Write(DriverError),
     TooLong,
-}
-
-impl From<DriverError> for Refused {
-    fn from(error: DriverError) -> Self {
-        Self::Driver(error)
-    }
 }
 
 impl Store {
@@ -268,14 +269,15 @@ impl Store {
         self.hand_in(Task::Errand(errand)).await;
         let done = answer.await.map_err(|_| ReadError::Closed)?;
         done.map_err(|refused| match refused {
-            Refused::Driver(error) => TargetsError::Store(self.read_error(error)),
+            Refused::Read(error) => TargetsError::Store(self.read_error(error)),
+            Refused::Write(error) => TargetsError::Write(self.read_error(error)),
             Refused::TooLong => TargetsError::TooLong,
         })
     }
 
     /// Ticks after each change of a target that was made here; what others write is not told.
     #[must_use]
-    pub fn target_changes(&self) -> watch::Receiver<u64> {
+    pub fn target_changes(&self) -> TargetChanges {
         self.inner.shared.targets.subscribe()
     }
 }
@@ -295,8 +297,9 @@ async fn change<T>(
     key: &TargetKey,
     decide: impl FnOnce(Option<&TargetRow>) -> (Vec<TargetWrite>, T),
 ) -> Result<T, Refused> {
-    let tables = Tables::of(&mut writer.driver).await?;
-    let row = tables.read(&mut writer.driver, Some(key)).await?.into_iter().next();
+    let tables = Tables::of(&mut writer.driver).await.map_err(Refused::Read)?;
+    let rows = tables.read(&mut writer.driver, Some(key)).await.map_err(Refused::Read)?;
+    let row = rows.into_iter().next();
     let (writes, told) = decide(row.as_ref());
     if !writes.iter().all(TargetWrite::fits) {
         return Err(Refused::TooLong);
@@ -313,7 +316,7 @@ async fn change<T>(
     let written = writer.driver.write(&statements, &[]).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("store.target.after");
-    written.map_err(|failure| failure.error)?;
+    written.map_err(|failure| Refused::Write(failure.error))?;
     writer.shared.targets.send_modify(|tick| *tick += 1);
     Ok(told)
 }

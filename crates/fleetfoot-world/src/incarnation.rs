@@ -258,6 +258,7 @@ impl Wiring {
                 spec: plan.spec.clone(),
                 scale_set_name: None,
                 naming: fleetfoot_core::Naming::OfPool,
+                session: fleetfoot_controller::SessionSettings::default(),
                 label_kind: fleetfoot_github::LabelKind::User,
                 labels: vec![plan.name.to_string()],
                 runner_group: None,

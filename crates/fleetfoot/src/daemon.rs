@@ -15,12 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_controller::{Controller, ControllerSettings, Pace, StartError, Stopped};
-use fleetfoot_core::{PoolName, Span};
+use fleetfoot_core::PoolName;
 use fleetfoot_server::listen::ListenError;
 use fleetfoot_server::{ControlRequest, Metrics, ServerState};
 use fleetfoot_store::{
-    LockError, NamedLock, Options, Retention, Search, StateDir, StateDirError, StateDirOpenError,
-    Store,
+    LockError, NamedLock, Search, StateDir, StateDirError, StateDirOpenError, Store,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -177,7 +176,7 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     let Some((named_lock, store)) =
         open_store(&options, targets.as_ref(), &state_dir, &mut wishes).await?
     else {
-        return Ok(Stopped { idle: 0, running: 0, clean: true, took: Duration::ZERO });
+        return Ok(store::NOT_BEGUN);
     };
     if let Some(behind) = store.behind() {
         tracing::warn!(
@@ -209,7 +208,7 @@ async fn open_store(
     state_dir: &StateDir,
     wishes: &mut signals::Wishes,
 ) -> Result<Option<Opened>, DaemonError> {
-    let (config, with) = (&options.config, store_options(&options.config));
+    let (config, with) = (&options.config, store::options(&options.config));
     let by_targets = |it: &&Targets| it.names_store() || !options.has_file();
     let Some(targets) = targets.filter(by_targets) else {
         return Ok(Some((None, store::open(config, state_dir, with).await?)));
@@ -249,10 +248,16 @@ async fn serve(
         wiring.share(targets.shared());
     }
     let mut pools = wiring.pools(config, resolution).await?;
-    let mut beside = match targets {
-        Some((targets, lock)) => Some(Beside::new(targets, lock, &store, &pools).await?),
-        None => None,
-    };
+    let (faces_stop, faces_stopped) = watch::channel(false);
+    let (clock, mut wishes) = (store::clock(), wishes);
+    let mut beside = None;
+    if let Some((targets, lock)) = targets {
+        let (clock, stop) = (clock.clone(), &faces_stopped);
+        beside = Beside::new(targets, lock, &store, &pools, clock, stop, &mut wishes).await?;
+        if beside.is_none() {
+            return Ok(store::not_begun(&store));
+        }
+    }
     let of_targets = beside.as_mut().map(Beside::take).unwrap_or_default();
     let known: BTreeSet<PoolName> = of_targets.iter().map(|pool| pool.name.clone()).collect();
     pools.extend(wiring::removed_pools(&store, &pools, &known));
@@ -267,20 +272,14 @@ async fn serve(
     pools.extend(of_targets);
     let settings = ControllerSettings {
         host,
-        session_owner: if options.has_file() {
-            session_owner()
-        } else {
-            format!("myshoes-manager-{}", session_owner())
-        },
+        session_owner: session_owner(),
         boot_id: fleetfoot_store::boot_id().ok(),
         careful: store.was_lost(),
         runner_refused: releases.refused(),
         ..ControllerSettings::default()
     };
-    let clock = store::clock();
     let controller =
         Controller::start_at(store.clone(), pools, settings, clock.clone(), pace()).await?;
-    let (faces_stop, faces_stopped) = watch::channel(false);
     let (control, mut requests) = mpsc::channel(4);
     let instances = store.clone();
     let reader = controller.log_reader();
@@ -303,9 +302,8 @@ async fn serve(
     };
     let mut serving = faces.serve(state.clone(), beside.is_some(), &faces_stopped);
     if let Some(beside) = &mut beside {
-        serving.extend(beside.serve(&controller, state, &faces_stopped));
+        serving.extend(beside.show(&controller, state));
     }
-    let mut wishes = wishes;
     let mut hangups = signals::hangups().map_err(DaemonError::Signals)?;
     notify.ready();
     let mut put_back = false;
@@ -328,7 +326,7 @@ async fn serve(
         never = reloader.serve(&controller, &mut hangups), if options.has_file() => match never {},
         never = turns.run(&controller) => match never {},
         never = notify.stay_alive() => match never {},
-        never = releases.run(|| oldest_instance(&instances)) => match never {},
+        never = releases.run(|| store::oldest_instance(&instances)) => match never {},
     };
     notify.stopping();
     wishes.exit_on_the_next();
@@ -346,14 +344,6 @@ async fn serve(
     if put_back { Err(DaemonError::PutBack) } else { Ok(stopped) }
 }
 
-/// When the oldest instance that lives was begun: it may use a release of the runner that was replaced since.
-fn oldest_instance(store: &Store) -> Option<std::time::SystemTime> {
-    let pools = store.pools();
-    let begun = pools.values().flat_map(|state| state.instances.values()).map(|one| one.created_at);
-    let oldest = u64::try_from(begun.min()?.0).unwrap_or_default();
-    Some(std::time::UNIX_EPOCH + std::time::Duration::from_millis(oldest))
-}
-
 /// Production's pace. A program built for tests of crashes takes a shorter bound of calls from its
 /// environment, or each test would wait for what may still land (design, 11.1).
 fn pace() -> Pace {
@@ -362,19 +352,6 @@ fn pace() -> Pace {
         return Pace { call_bound: fleetfoot_core::Span(ms), ..Pace::default() };
     }
     Pace::default()
-}
-
-fn store_options(config: &Config) -> Options {
-    let kept = config.history;
-    let age = Span::minutes(i64::from(kept.days) * 24 * 60);
-    let retention = Retention {
-        events_max: kept.events_max,
-        events_age: age,
-        closed_max: kept.jobs_max,
-        closed_age: age,
-        ..Retention::default()
-    };
-    Options { retention, ..Options::default() }
 }
 
 /// Pulls, unpacks, checks: in the background, so that no pool waits for another's.

@@ -148,6 +148,7 @@ impl Wiring {
                 spec: spec(runner, self.flavor),
                 scale_set_name: None,
                 naming: fleetfoot_core::Naming::OfPool,
+                session: fleetfoot_controller::SessionSettings::default(),
                 label_kind: fleetfoot_github::LabelKind::User,
                 labels: runner.labels.clone(),
                 runner_group: runner.runner_group.clone(),

@@ -37,7 +37,8 @@ pub(super) async fn open(pool: &PoolContext, settings: &PoolSettings) -> Result<
             }
         }
     }
-    let session = match connection.open_session(set.0, &pool.shared.settings.session_owner).await {
+    let owner = settings.session.owner.as_ref().unwrap_or(&pool.shared.settings.session_owner);
+    let session = match connection.open_session(set.0, owner).await {
         Ok(session) => session,
         Err(error) => {
             if *error.kind() == ErrorKind::ScaleSetGone {
@@ -215,7 +216,7 @@ pub(crate) async fn find_scale_set(
 async fn group_id(settings: &PoolSettings) -> Result<Option<i64>, GithubError> {
     match &settings.runner_group {
         None => Ok(Some(DEFAULT_GROUP)),
-        Some(group) => Ok(settings.connection.runner_group(group).await?.map(|group| group.id)),
+        Some(group) => Ok(settings.connection.runner_group_id(group).await?),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fleetfoot_controller::{
     Clock, Controller, ControllerSettings, Gate, HostLimits, Pace, PoolSettings, ScaleSetEnd,
-    Stopped,
+    SessionSettings, Stopped,
 };
 use fleetfoot_core::host::{Footprint, HostBudget};
 use fleetfoot_core::pool::PoolSpec;
@@ -46,6 +46,7 @@ pub(crate) struct PoolPlan {
     pub(crate) removed: bool,
     pub(crate) scale_set_end: ScaleSetEnd,
     pub(crate) labels: Vec<&'static str>,
+    pub(crate) session: SessionSettings,
     /// Another edition is another provisioner at the same engine: another image, as it were.
     pub(crate) edition: usize,
     /// Another token with the same rights.
@@ -71,6 +72,7 @@ pub(crate) fn pool(name: &'static str, max_runners: u32) -> PoolPlan {
         removed: false,
         scale_set_end: ScaleSetEnd::Stays,
         labels: vec![name],
+        session: SessionSettings::default(),
         edition: 0,
         token: 0,
     }
@@ -277,6 +279,7 @@ impl Bed {
             spec: plan.spec.clone(),
             scale_set_name: None,
             naming: fleetfoot_core::Naming::OfPool,
+            session: plan.session.clone(),
             label_kind: fleetfoot_github::LabelKind::User,
             labels: plan.labels.iter().map(|&label| label.to_owned()).collect(),
             runner_group: None,

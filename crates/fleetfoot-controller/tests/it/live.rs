@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fleetfoot_controller::SessionSettings;
 use fleetfoot_core::{Outcome, Phase, Span};
 use fleetfoot_sim::{Endpoint, Fault, FaultAction};
 
@@ -155,8 +156,16 @@ async fn other_labels_another_token_and_another_image_touch_nothing_that_runs() 
     })
     .await;
     bed.until("a session is open", |bed| sessions_of(bed, "linux") == 2).await;
-    bed.apply(&[PoolPlan { token: 1, ..labels }]).await;
-    bed.until("the other token opens its own", |bed| sessions_of(bed, "linux") == 3).await;
+    let session = SessionSettings { owner: Some("its own".to_owned()), key: "2".to_owned() };
+    let wished = PoolPlan { session, ..labels };
+    bed.apply(std::slice::from_ref(&wished)).await;
+    bed.until("another session because it is wished for", |bed| sessions_of(bed, "linux") == 3)
+        .await;
+    let sessions = bed.github.state().sessions;
+    let owners: Vec<&str> = sessions.iter().map(|session| session.owner.as_str()).collect();
+    assert_eq!(owners, ["bed", "bed", "its own"]);
+    bed.apply(&[PoolPlan { token: 1, ..wished }]).await;
+    bed.until("the other token opens its own", |bed| sessions_of(bed, "linux") == 4).await;
     bed.queue("linux", 2, 50);
     bed.throughout("what runs goes on", Duration::from_millis(300), |bed| {
         running.is_subset(&bed.ours())

@@ -166,6 +166,12 @@ async fn releases_of_the_runner() {
         let connection = connection(&github, scope);
         let newest = connection.newest_runner(platform).await.unwrap().unwrap();
         assert_eq!(newest.version, "2.336.0", "{scope}");
+        let all = connection.newest_runners().await.unwrap();
+        let found = all.iter().find(|it| it.os == "linux" && it.architecture == "x64").unwrap();
+        assert_eq!(
+            (&found.version, found.sha256.as_ref()),
+            (&newest.version, Some(&newest.sha256))
+        );
         let notes = connection.runner_notes("2.335.0", platform).await.unwrap();
         let age = notes.published.unwrap().elapsed().unwrap().as_secs() / 86_400;
         assert_eq!(age, 40);

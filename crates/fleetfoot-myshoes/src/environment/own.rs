@@ -21,8 +21,9 @@ pub struct Own {
     pub plugin_auto_mtls: bool,
     /// `MYSHOES_STORE_TOKENS`: installation tokens are written into the original's table, as it does.
     pub stores_tokens: bool,
-    /// `MYSHOES_METRICS_BY_RUNNER=false`: no series has a runner's id.
-    pub is_bounded: bool,
+    /// `MYSHOES_METRICS_BY_RUNNER`: whether series have the ids of runners and runs; unsaid, they have under the
+    /// original's name.
+    pub by_runner: Option<bool>,
     /// `MYSHOES_HISTORY_DAYS`: the original's rows of runners that were deleted longer ago are removed.
     pub history_days: Option<u32>,
     /// `STANDBY_PORT`: where health is told while another one holds the lock.
@@ -49,7 +50,7 @@ pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Own, Mistake> {
         plugin_per_call: is("PLUGIN_PROCESS_PER_CALL"),
         plugin_auto_mtls: is("PLUGIN_AUTO_MTLS"),
         stores_tokens: is("MYSHOES_STORE_TOKENS"),
-        is_bounded: text("MYSHOES_METRICS_BY_RUNNER").is_some_and(|text| text == "false"),
+        by_runner: text("MYSHOES_METRICS_BY_RUNNER").and_then(|text| text.parse().ok()),
         history_days: text("MYSHOES_HISTORY_DAYS").map(history_days).transpose()?,
         standby_port: text("STANDBY_PORT").map(standby_port).transpose()?,
         runner_downloads: text("RUNNER_DOWNLOAD_URL")
@@ -100,7 +101,9 @@ mod tests {
         assert!(of("MYSHOES_READ_ONLY", "true").unwrap().is_read_only);
         assert!(!of("MYSHOES_READ_ONLY", "yes").unwrap().is_read_only);
         assert!(of("MYSHOES_STORE_TOKENS", "true").unwrap().stores_tokens);
-        assert!(of("MYSHOES_METRICS_BY_RUNNER", "false").unwrap().is_bounded);
+        for (word, by_runner) in [("false", Some(false)), ("true", Some(true)), ("no", None)] {
+            assert_eq!(of("MYSHOES_METRICS_BY_RUNNER", word).unwrap().by_runner, by_runner);
+        }
         assert_eq!(of("MYSHOES_HISTORY_DAYS", "90").unwrap().history_days, Some(90));
         for wrong in ["0", "-1", "x", "99999999"] {
             let mistake = of("MYSHOES_HISTORY_DAYS", wrong).unwrap_err();

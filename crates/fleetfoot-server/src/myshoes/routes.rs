@@ -71,7 +71,7 @@ async fn strict(State(state): State<MyshoesState>, body: targets::Sent) -> Answe
 
 /// A field that is missing means off.
 fn turn(switch: &super::Switch, field: &str, body: targets::Sent) -> Answer {
-    let bytes = body.unwrap_or_default();
+    let bytes = body.0.unwrap_or_default();
     match body::switch(&bytes, field) {
         Ok(on) => {
             tracing::info!("switch {field} mode to {on}");
@@ -86,7 +86,7 @@ async fn metrics(State(state): State<MyshoesState>, headers: HeaderMap) -> Answe
     const TEXT: HeaderValue =
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
     const GZIP: HeaderValue = HeaderValue::from_static("gzip");
-    let page = (state.metrics)();
+    let page = (state.metrics)().await;
     let packed = takes_gzip(&headers).then(|| packed(&page)).flatten();
     let is_packed = packed.is_some();
     let mut answer = Answer::new(packed.map_or_else(|| page.into(), Into::into));

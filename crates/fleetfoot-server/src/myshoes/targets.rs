@@ -1,8 +1,13 @@
 //! Targets: made, shown, changed, deleted.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use fleetfoot_myshoes::body::{self, TargetBody};
 use fleetfoot_myshoes::rules::{self, Change, Creation, Failure, ProviderUrl, Refusal};
@@ -14,8 +19,20 @@ use super::MyshoesState;
 use super::answer::{self, Answer};
 use crate::error::chain;
 
-/// The bytes of a body, if it came whole.
-pub(super) type Sent = Result<Bytes, BytesRejection>;
+/// A body comes within this.
+const BODY_BOUND: Duration = Duration::from_secs(30);
+
+/// The bytes of a body, if it came whole and in time.
+pub(super) struct Sent(pub(super) Option<Bytes>);
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+        let read = tokio::time::timeout(BODY_BOUND, Bytes::from_request(request, state)).await;
+        Ok(Self(read.ok().and_then(Result::ok)))
+    }
+}
 
 /// What stands in the path for an id, if it is text at all.
 type Named = Result<Path<String>, PathRejection>;
@@ -79,6 +96,8 @@ async fn created(state: &MyshoesState, body: Sent) -> Answered {
         token: token.clone(),
     };
     let key = TargetKey::Scope(body.scope.clone());
+    let comes_back = Arc::new(AtomicBool::new(false));
+    let told = comes_back.clone();
     let decided = state.store.change_target(key, move |row| {
         let known = row.and_then(target);
         match rules::creation(&body, known.as_ref()) {
@@ -92,6 +111,7 @@ async fn created(state: &MyshoesState, body: Sent) -> Answered {
                 (writes, Ok(id))
             }
             Ok(Creation::Undelete(id, change)) => {
+                told.store(true, Ordering::Relaxed);
                 let id = id.to_string();
                 let active = TargetWrite::Status(id.clone(), "active", Some(String::new()));
                 let mut writes = vec![active];
@@ -101,7 +121,9 @@ async fn created(state: &MyshoesState, body: Sent) -> Answered {
             }
         }
     });
-    let id = decided.await.map_err(|error| store_failed(Failure::Create, &error))??;
+    let id = decided.await.map_err(|error| {
+        store_failed(creation_failed(comes_back.load(Ordering::Relaxed), &error), &error)
+    })??;
     let target = read(state, &id, Failure::Get).await?.ok_or(Failure::Get)?;
     Ok(answer::json(StatusCode::CREATED, body::of_target(&target)))
 }
@@ -126,7 +148,9 @@ async fn updated(state: &MyshoesState, id: &str, body: Sent) -> Answered {
             Err(refusal) => (Vec::new(), Err(refusal)),
         }
     });
-    decided.await.map_err(|error| store_failed(Failure::Update, &error))??;
+    decided
+        .await
+        .map_err(|error| store_failed(change_failed(Failure::Update, &error), &error))??;
     let target = read(state, &id, Failure::Get).await?.ok_or(Failure::Get)?;
     Ok(answer::json(StatusCode::OK, body::of_target(&target)))
 }
@@ -144,13 +168,15 @@ async fn deleted(state: &MyshoesState, id: &str) -> Answered {
             Err(refusal) => (Vec::new(), Err(refusal)),
         }
     });
-    decided.await.map_err(|error| store_failed(Failure::Delete, &error))??;
+    decided
+        .await
+        .map_err(|error| store_failed(change_failed(Failure::Delete, &error), &error))??;
     Ok(answer::deleted())
 }
 
-/// A body that is too long is none.
+/// A body that is too long or too slow is none.
 fn decoded(body: Sent) -> Result<TargetBody, Refusal> {
-    let bytes = body.map_err(|_| Failure::Decode)?;
+    let bytes = body.0.ok_or(Failure::Decode)?;
     body::target(&bytes).map_err(|_| Failure::Decode.into())
 }
 
@@ -196,8 +222,61 @@ fn target(row: &TargetRow) -> Option<Target> {
     })
 }
 
+/// At which of its steps the original would have given up on a creation.
+fn creation_failed(comes_back: bool, error: &TargetsError) -> Failure {
+    match (comes_back, error) {
+        (_, TargetsError::Store(_)) => Failure::LookUp,
+        (false, TargetsError::Write(_) | TargetsError::TooLong) => Failure::Create,
+        (true, TargetsError::Write(_)) => Failure::Recreate,
+        // Its status is written first, what it says of itself second.
+        (true, TargetsError::TooLong) => Failure::RecreateSize,
+    }
+}
+
+/// A row that cannot be read is not there, for who wants to change it.
+fn change_failed(written: Failure, error: &TargetsError) -> Failure {
+    match error {
+        TargetsError::Store(_) => Failure::IdNotFound,
+        TargetsError::Write(_) | TargetsError::TooLong => written,
+    }
+}
+
 /// The chain goes to the log, the client gets its words.
 fn store_failed(failure: Failure, error: &TargetsError) -> Refusal {
     tracing::error!(error = %chain(error), "store failed a request");
     failure.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::body::Body;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body that never comes.
+    struct Never;
+
+    impl hyper::body::Body for Never {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_none() {
+        let Ok(sent) = Sent::from_request(Request::new(Body::new(Never)), &()).await;
+        assert!(sent.0.is_none());
+        let Ok(sent) = Sent::from_request(Request::new(Body::from("{}")), &()).await;
+        assert_eq!(sent.0.as_deref(), Some(&b"{}"[..]));
+    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -12,7 +13,7 @@ use axum::middleware::map_response;
 use axum::serve::Listener;
 use fleetfoot_core::Timestamp;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,11 +23,23 @@ use super::answer::Answer;
 use crate::listen::GRACE;
 use crate::state::wall_clock;
 
+/// A head comes within this, and a connection that has nothing to say is kept for as long.
+const HEAD_BOUND: Duration = Duration::from_secs(120);
+
 /// Serves until `stop` completes; requests under way then get a moment to end. Handlers are told who asks.
 ///
 /// # Errors
 /// None in practice: a failed accept is retried.
 pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    serve_within(HEAD_BOUND, listener, router, stop).await
+}
+
+async fn serve_within(
+    head_bound: Duration,
     mut listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()> + Send,
@@ -47,7 +60,10 @@ pub async fn serve(
         let mut ended = ended.clone();
         connections.spawn(async move {
             let mut builder = http1::Builder::new();
-            let serving = builder.title_case_headers(true);
+            let serving = builder
+                .title_case_headers(true)
+                .timer(TokioTimer::new())
+                .header_read_timeout(head_bound);
             let mut serving = pin!(serving.serve_connection(TokioIo::new(stream), service));
             let told = tokio::select! {
                 biased;
@@ -93,6 +109,23 @@ fn date(now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_says_nothing_is_left() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut serving = JoinSet::new();
+        let bound = Duration::from_millis(50);
+        serving.spawn(serve_within(bound, listener, Router::new(), std::future::pending()));
+        for said in ["", "GET /healthz HTTP/1.1\r\nhost: "] {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            // It ends, or this test does not.
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await.is_ok();
+        }
+    }
 
     #[test]
     fn the_date_has_the_form_of_http() {

@@ -253,7 +253,7 @@ async fn machines_have_rows_that_the_original_reads() {
         repository_url: "https://github.com/acme".to_owned(),
         labels: vec!["scaleset".to_owned(), "acme".to_owned()],
     };
-    store.keep_runner_rows([(pool.clone(), rows)].into()).await.unwrap();
+    store.keep_runner_rows([(pool.clone(), rows.clone())].into()).await.unwrap();
     let runner = "5d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1";
     let name = crate::bed::instance_name(&format!("myshoes-{runner}"));
     let instance = Instance::pending(name.clone(), pool.clone(), Timestamp(1_000));
@@ -266,8 +266,10 @@ async fn machines_have_rows_that_the_original_reads() {
     };
     assert_eq!(count("runners").await, 0, "a name is no machine");
     // Its creation answered; more is learned of it later.
-    let handle =
-        r#"{"cloud_id":"i-1","shoes_type":"lxd","ip_address":"","resource_type":"unknown"}"#;
+    let handle = format!(
+        r#"{{"cloud_id":"i-1","shoes_type":"lxd","ip_address":"{}","resource_type":"unknown"}}"#,
+        "ä".repeat(300)
+    );
     let mut at = 2_000;
     let mut observe = async |step: Observation| {
         at += 1;
@@ -279,7 +281,7 @@ async fn machines_have_rows_that_the_original_reads() {
         Observation::StartBegun { scale_set: ScaleSetId(4) },
         Observation::Registered { runner: RunnerId(11) },
         Observation::LaunchBegun,
-        Observation::Launched { handle: Some(handle.to_owned()) },
+        Observation::Launched { handle: Some(handle.clone()) },
         Observation::Online,
     ] {
         observe(step).await;
@@ -307,6 +309,20 @@ async fn machines_have_rows_that_the_original_reads() {
     }
     assert_eq!((count("runners_running").await, count("runners_deleted").await), (0, 1));
     assert_eq!(count("runner_detail").await, 1, "what was stays known");
+    let long = sqlx::query("SELECT CHAR_LENGTH(ip_address) FROM runner_detail");
+    let long: i64 = long.fetch_one(&sql).await.unwrap().get_unchecked(0);
+    assert_eq!(long, 255, "what a plugin says never stops a commit");
+    // Nor does an operator who takes a target's row away.
+    let gone = fleetfoot_store::RunnerRows { target: THIRD.to_owned(), ..rows };
+    store.keep_runner_rows([(pool.clone(), gone)].into()).await.unwrap();
+    let other = crate::bed::instance_name("myshoes-7d3ab4cd-98d8-4d2b-8a1c-0d2b44b2b0a1");
+    let instance = Instance::pending(other.clone(), pool.clone(), Timestamp(3_000));
+    store.update(move |txn| txn.insert_instance(instance).unwrap()).await.unwrap();
+    let set = move |txn: &mut fleetfoot_store::Txn<'_>| {
+        txn.modify_instance(&other, |row| row.handle = Some(handle));
+    };
+    store.update(set).await.unwrap();
+    assert_eq!((count("runners").await, count("runners_running").await), (1, 0));
     store.close().await;
     sql.close().await;
     bed.done().await;

@@ -8,7 +8,7 @@ use crate::config::{Flavor, LoadError, LoadOptions, load};
 use crate::daemon::{self, DaemonError, DaemonOptions};
 use crate::logging;
 use crate::myshoes::targets::MyshoesError;
-use crate::myshoes::{Environment, log_notes};
+use crate::myshoes::{Environment, log, log_notes};
 use crate::wiring::WiringError;
 
 /// What `run` is asked to do.
@@ -70,7 +70,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
     let load_options =
         LoadOptions { flavor: Flavor::Native, strict: options.strict, ..LoadOptions::default() };
     let loaded = load(&options.config, &load_options).map_err(RunError::Config)?;
-    logging::native(loaded.config.log);
+    logging::native(loaded.config.log, loaded.config.myshoes.is_some());
     for finding in loaded.report.warnings() {
         tracing::warn!("{}", finding.one_line(&loaded.report.file));
     }
@@ -78,6 +78,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, RunError> {
     let section = loaded.config.myshoes.as_ref().map(Environment::of_section).transpose();
     let targets = section.map_err(|error| RunError::Daemon(MyshoesError::from(error).into()))?;
     if let Some(environment) = &targets {
+        log::set_debug(environment.settings.debug);
         log_notes(environment);
     }
     let stopped = daemon::run(DaemonOptions {

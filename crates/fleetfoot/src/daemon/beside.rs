@@ -2,48 +2,66 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_controller::{Controller, PoolSettings};
+use fleetfoot_controller::{Clock, Controller, PoolSettings};
 use fleetfoot_core::PoolName;
 use fleetfoot_server::ServerState;
-use fleetfoot_server::myshoes::numbers::Shown;
 use fleetfoot_store::{NamedLock, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::signals::{Wish, Wishes};
 use super::{AllPools, DaemonError};
-use crate::myshoes::rest::Api;
+use crate::myshoes::rest::Served;
 use crate::myshoes::sync::Sync;
-use crate::myshoes::targets::{MyshoesError, Targets};
+use crate::myshoes::targets::{MyshoesError, Targets, lost};
 
 /// Targets of a daemon that begins.
 pub(super) struct Beside<'a> {
     targets: &'a Targets,
     sync: Sync,
-    shown: watch::Receiver<Shown>,
     pools: Vec<PoolSettings>,
     set_aside: BTreeMap<PoolName, String>,
-    api: Option<Api>,
+    whole: watch::Sender<Option<ServerState>>,
+    serving: Option<JoinHandle<()>>,
     lock: Option<NamedLock>,
     hub: watch::Sender<Option<(f64, f64)>>,
 }
 
 impl<'a> Beside<'a> {
-    /// Looks at the targets and opens their API.
+    /// Serves their API until `stop` is true, and looks at the targets meanwhile: GitHub may take its time, and the API
+    /// is there as soon as the lock is held. Nothing if a signal came first.
     pub(super) async fn new(
         targets: &'a Targets,
-        lock: Option<NamedLock>,
+        mut lock: Option<NamedLock>,
         store: &Store,
         of_file: &[PoolSettings],
-    ) -> Result<Self, DaemonError> {
+        clock: Clock,
+        stop: &watch::Receiver<bool>,
+        wishes: &mut Wishes,
+    ) -> Result<Option<Self>, DaemonError> {
         let taken = of_file.iter().map(|pool| pool.name.clone()).collect();
-        let mut sync = targets.sync();
-        let served = sync.look(store, &taken).await.map_err(MyshoesError::from)?;
-        let shown = sync.shown();
-        let api = Some(targets.open_api().await?);
+        let (mut sync, hub) = (targets.sync(store), watch::Sender::new(None));
+        let whole = watch::Sender::new(None);
+        let api = targets.open_api().await?;
+        let served = Served {
+            store: store.clone(),
+            clock,
+            shown: sync.shown(),
+            hub: hub.subscribe(),
+            whole: whole.subscribe(),
+        };
+        let serving = Some(targets.serve_api(api, served, stop.clone()));
         targets.log_start();
-        let (pools, set_aside) = (served.pools, served.set_aside);
-        let hub = watch::Sender::new(None);
-        Ok(Self { targets, sync, shown, pools, set_aside, api, lock, hub })
+        let looked = tokio::select! {
+            biased;
+            () = lost(&mut lock) => return Err(MyshoesError::LockLost.into()),
+            wish = wishes.next() => match wish {
+                Wish::Stop => return Ok(None),
+            },
+            looked = sync.look(store, &taken) => looked.map_err(MyshoesError::from)?,
+        };
+        let (pools, set_aside) = (looked.pools, looked.set_aside);
+        Ok(Some(Self { targets, sync, pools, set_aside, whole, serving, lock, hub }))
     }
 
     /// The pools that they begin with.
@@ -51,17 +69,15 @@ impl<'a> Beside<'a> {
         std::mem::take(&mut self.pools)
     }
 
-    /// Serves their API until `stop` is true.
-    pub(super) fn serve(
+    /// The controller runs: their API shows the whole. What serves it is handed over.
+    pub(super) fn show(
         &mut self,
         controller: &Controller,
         state: ServerState,
-        stop: &watch::Receiver<bool>,
     ) -> Option<JoinHandle<()>> {
         controller.set_aside(std::mem::take(&mut self.set_aside));
-        let (shown, hub) = (self.shown.clone(), self.hub.subscribe());
-        let api = self.api.take()?;
-        Some(self.targets.serve_api(api, state, shown, hub, stop.clone()))
+        self.whole.send_replace(Some(state));
+        self.serving.take()
     }
 }
 
@@ -73,6 +89,6 @@ pub(super) async fn run_beside(
     all: &AllPools,
 ) -> MyshoesError {
     let Some(beside) = beside else { return std::future::pending().await };
-    let (lock, hub) = (beside.lock.take(), beside.hub.clone());
-    beside.targets.run(&mut beside.sync, store, controller, all, lock, hub).await
+    let hub = beside.hub.clone();
+    beside.targets.run(&mut beside.sync, store, controller, all, &mut beside.lock, hub).await
 }

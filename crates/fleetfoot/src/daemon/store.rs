@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fleetfoot_controller::Clock;
-use fleetfoot_core::Span;
-use fleetfoot_store::{Location, Membership, Options, StateDir, Store};
+use fleetfoot_controller::{Clock, Stopped};
+use fleetfoot_core::{Phase, Span};
+use fleetfoot_store::{Location, Membership, Options, Retention, StateDir, Store};
 
 use super::DaemonError;
 use crate::config::Config;
@@ -40,6 +41,45 @@ pub(super) async fn open(
     // Who owns what is known before anything is decided.
     store.beat(&BTreeMap::new()).await?;
     Ok(store)
+}
+
+/// What the configuration says of its store.
+pub(super) fn options(config: &Config) -> Options {
+    let kept = config.history;
+    let age = Span::minutes(i64::from(kept.days) * 24 * 60);
+    let retention = Retention {
+        events_max: kept.events_max,
+        events_age: age,
+        closed_max: kept.jobs_max,
+        closed_age: age,
+        ..Retention::default()
+    };
+    Options { retention, ..Options::default() }
+}
+
+/// A daemon that was told to stop before it had a store.
+pub(super) const NOT_BEGUN: Stopped =
+    Stopped { idle: 0, running: 0, clean: true, took: Duration::ZERO };
+
+/// One that was told to stop before it had a controller: what lives goes on.
+pub(super) fn not_begun(store: &Store) -> Stopped {
+    let mut stopped = NOT_BEGUN;
+    for instance in store.pools().values().flat_map(|state| state.instances.values()) {
+        match instance.phase {
+            Phase::Running => stopped.running += 1,
+            Phase::Idle | Phase::Starting | Phase::Warm => stopped.idle += 1,
+            Phase::Pending | Phase::Creating | Phase::Stopping | Phase::Closed => {}
+        }
+    }
+    stopped
+}
+
+/// When the oldest instance that lives was begun: it may use a release of the runner that was replaced since.
+pub(super) fn oldest_instance(store: &Store) -> Option<SystemTime> {
+    let pools = store.pools();
+    let begun = pools.values().flat_map(|state| state.instances.values()).map(|one| one.created_at);
+    let oldest = u64::try_from(begun.min()?.0).unwrap_or_default();
+    Some(UNIX_EPOCH + Duration::from_millis(oldest))
 }
 
 /// The host's name, for the other controllers' operators.

@@ -68,6 +68,8 @@ struct Hits {
 #[derive(Debug, Default)]
 struct Known {
     installations: Option<(Instant, Arc<Vec<Installation>>)>,
+    /// They were to be asked anew, and nobody answered: for the original they are not known any more.
+    is_purged: bool,
     /// Why they were not said at the last time.
     away: Option<(Instant, String)>,
     /// By installation: the repositories it reaches.
@@ -132,7 +134,7 @@ impl Github {
             }
         };
         let mut known = self.known();
-        known.away = None;
+        (known.away, known.is_purged) = (None, false);
         known.installations = Some((Instant::now(), asked.clone()));
         known.repositories.clear();
         Ok(asked)
@@ -221,6 +223,11 @@ impl Github {
         self.stores_tokens
     }
 
+    /// The original's words for a scope that no installation reaches.
+    pub(super) fn not_installed(&self, scope: &str) -> String {
+        format!("{}/{scope} is not installed configured GitHub Apps", self.url)
+    }
+
     /// Budgets and tokens of its credentials.
     #[must_use]
     pub fn shared(&self) -> fleetfoot_github::Shared {
@@ -254,12 +261,18 @@ impl Github {
         told.collect()
     }
 
+    /// What is known is asked anew before a target is made.
+    async fn purge(&self) -> Result<(), Failure> {
+        let Err(error) = self.ask_installations().await else { return Ok(()) };
+        tracing::error!(%error, "failed to list installations");
+        let mut known = self.known();
+        let is_fresh = known.installations.as_ref().is_some_and(|(at, _)| at.elapsed() < KNOWN_FOR);
+        let was_purged = std::mem::replace(&mut known.is_purged, true);
+        Err(if is_fresh && !was_purged { Failure::NotInstalled } else { Failure::Purge })
+    }
+
     async fn may_register(&self, scope: &str) -> Result<Connection, Failure> {
-        if let Err(error) = self.ask_installations().await {
-            tracing::error!(%error, "failed to list installations");
-            let is_known = self.known().installations.is_some();
-            return Err(if is_known { Failure::NotInstalled } else { Failure::Purge });
-        }
+        self.purge().await?;
         let owner = scope.split('/').next().unwrap_or_default();
         let is_scope = scope.matches('/').count() < 2
             && scope.split('/').all(|part| !part.is_empty())
@@ -270,7 +283,7 @@ impl Github {
             Failure::NotInstalled
         })?;
         let Some(installation) = found else {
-            tracing::error!("{}/{scope} is not installed configured GitHub Apps", self.url);
+            tracing::error!("{}", self.not_installed(scope));
             return Err(Failure::NotInstalled);
         };
         if !is_scope {
@@ -280,14 +293,18 @@ impl Github {
             tracing::error!(scope, %error, "failed to make a client");
             Failure::Client
         })?;
+        get_in(scope, &connection).await?;
         let looked = tokio::time::timeout(CALL_BOUND, connection.scope_exists()).await;
         match looked {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) | Err(_) => return Err(Failure::Scope),
             Ok(Err(error)) => {
                 tracing::error!(scope, error = error.chain(), "failed to look at the scope");
-                let is_token = *error.kind() == ErrorKind::Unauthorized;
-                return Err(if is_token { Failure::Token } else { Failure::Scope });
+                if *error.kind() == ErrorKind::Unauthorized {
+                    // The token that was kept is refused, and maybe there is no other one.
+                    get_in(scope, &connection).await?;
+                }
+                return Err(Failure::Scope);
             }
         }
         if let Some(permission) = installation.missing_permission(connection.url().scope()) {
@@ -307,6 +324,17 @@ impl Github {
             Err(_) => Err(Failure::Runners),
         }
     }
+}
+
+/// There is a token of the scope's installation.
+async fn get_in(scope: &str, connection: &Connection) -> Result<(), Failure> {
+    let error = match tokio::time::timeout(CALL_BOUND, connection.ensure_token()).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error.chain(),
+        Err(_) => format!("no answer within {} s", CALL_BOUND.as_secs()),
+    };
+    tracing::error!(scope, error, "failed to get an installation's token");
+    Err(Failure::Token)
 }
 
 impl Scopes for Github {

@@ -25,6 +25,11 @@ pub fn set_debug(on: bool) {
     tracing::callsite::rebuild_interest_cache();
 }
 
+/// Whether they are.
+pub(crate) fn is_debug() -> bool {
+    DEBUG.load(Ordering::Relaxed)
+}
+
 struct Lines;
 
 fn is_wanted(metadata: &Metadata<'_>) -> bool {
@@ -32,7 +37,7 @@ fn is_wanted(metadata: &Metadata<'_>) -> bool {
     match *metadata.level() {
         Level::ERROR | Level::WARN => true,
         Level::INFO => is_ours,
-        Level::DEBUG => is_ours && DEBUG.load(Ordering::Relaxed),
+        Level::DEBUG => is_ours && is_debug(),
         _ => false,
     }
 }
@@ -80,7 +85,16 @@ impl Text {
         }
         self.is_of_pool |= field.name() == "pool";
         // Writing to a text does not fail.
-        let _ = write!(self.fields, " {}={}", field.name(), value.replace('\n', " "));
+        let _ = write!(self.fields, " {}={}", shown(field.name()), value.replace('\n', " "));
+    }
+}
+
+/// The original's names of jobs and their runs.
+fn shown(field: &str) -> &str {
+    match field {
+        "job" => "gh_job_id",
+        "run" => "gh_run_id",
+        other => other,
     }
 }
 
@@ -97,6 +111,12 @@ impl Visit for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_have_the_originals_names() {
+        let names = ["job", "run", "pool", "jobs"].map(shown);
+        assert_eq!(names, ["gh_job_id", "gh_run_id", "pool", "jobs"]);
+    }
 
     #[test]
     fn a_line_is_the_time_and_the_text() {

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleetfoot_controller::{PoolSettings, ScaleSetEnd};
+use fleetfoot_controller::{PoolSettings, ScaleSetEnd, SessionSettings};
 use fleetfoot_core::host::Footprint;
 use fleetfoot_core::{Naming, PoolName, PoolSpec, PoolState, ResourceType, Span};
 use fleetfoot_github::{Connection, LabelKind};
@@ -184,9 +184,7 @@ impl Pools {
         let installation = match (self.github.installation(scope).await, last) {
             (Ok(Some(found)), _) => found.id,
             (Ok(None) | Err(_), Some(last)) => last,
-            (Ok(None), None) => {
-                return Err("it is not installed configured GitHub Apps".to_owned());
-            }
+            (Ok(None), None) => return Err(self.github.not_installed(scope)),
             (Err(error), None) => return Err(error.to_string()),
         };
         let connection =
@@ -206,8 +204,6 @@ impl Pools {
         let mut labels = vec!["self-hosted".to_owned(), set.clone()];
         labels.extend(self.extra_labels.iter().cloned());
         let provisioner = self.provisioner(&name, target);
-        let group = &self.scale_set.runner_group;
-        let is_default_group = group.eq_ignore_ascii_case("default");
         let max_runners = if removed { 0 } else { self.limit(target) };
         PoolSettings {
             provisioner,
@@ -216,7 +212,9 @@ impl Pools {
             spec: spec(max_runners),
             labels,
             label_kind: LabelKind::System,
-            runner_group: (!is_default_group).then(|| group.clone()),
+            // The default one is looked up by its name, too, as the original does.
+            runner_group: Some(self.scale_set.runner_group.clone()),
+            session: session(target),
             connection,
             credential_reference,
             backend_concurrency: self.calls,
@@ -260,6 +258,15 @@ impl Pools {
         let made = Arc::new(ShoesProvisioner::new(self.host.clone(), pool));
         self.made.insert(name.clone(), (recipe, made.clone()));
         made
+    }
+}
+
+/// As the original has it: who serves it, and what its listener is started again for.
+fn session(target: &TargetRow) -> SessionSettings {
+    let TargetRow { resource_type, provider_url, status, .. } = target;
+    SessionSettings {
+        owner: Some(format!("myshoes-manager-{}", crate::daemon::session_owner())),
+        key: format!("{resource_type} {status} {}", provider_url.as_deref().unwrap_or_default()),
     }
 }
 

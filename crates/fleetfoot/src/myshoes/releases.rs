@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fleetfoot_controller::PoolSettings;
-use fleetfoot_github::RunnerPlatform;
+use fleetfoot_github::RunnerOffer;
 use fleetfoot_myshoes::version::RunnerVersion;
 use fleetfoot_provisioner_shoes::script::{DOWNLOADS, ScriptSettings};
 use tokio::sync::watch;
@@ -21,13 +21,6 @@ const ASKED_MAX: usize = 3;
 
 /// A look at the releases is over within this.
 const BOUND: Duration = Duration::from_secs(10);
-
-/// What machines may be.
-const PLATFORMS: [RunnerPlatform; 3] = [
-    RunnerPlatform { os: "linux", architecture: "x64" },
-    RunnerPlatform { os: "linux", architecture: "arm64" },
-    RunnerPlatform { os: "osx", architecture: "arm64" },
-];
 
 /// Keeps what machines are told up to date.
 #[derive(Debug)]
@@ -122,16 +115,43 @@ impl Releases {
 
 /// The newest version, and the checksums of its archives.
 async fn newest(pool: &PoolSettings) -> Result<Option<(String, String)>, String> {
-    let mut newest = None;
+    let offers = pool.connection.newest_runners().await.map_err(|error| error.chain())?;
+    Ok(told(&offers))
+}
+
+/// The version is that of Linux on x64, as the original has it; checksums are those that are stated of it, by platform.
+fn told(offers: &[RunnerOffer]) -> Option<(String, String)> {
+    let linux = |it: &&RunnerOffer| it.os == "linux" && it.architecture == "x64";
+    let version = &offers.iter().find(linux)?.version;
     let mut checksums = String::new();
-    for platform in PLATFORMS {
-        let archive = pool.connection.newest_runner(platform).await.map_err(|it| it.chain())?;
-        let Some(archive) = archive else { continue };
-        let RunnerPlatform { os, architecture } = platform;
-        let version = newest.get_or_insert_with(|| archive.version.clone());
-        if *version == archive.version {
-            checksums.push_str(&format!("{os}-{architecture} {}\n", archive.sha256));
+    for offer in offers.iter().filter(|offer| offer.version == *version) {
+        if let Some(sha256) = &offer.sha256 {
+            checksums.push_str(&format!("{}-{} {sha256}\n", offer.os, offer.architecture));
         }
     }
-    Ok(newest.map(|version| (format!("v{version}"), checksums)))
+    Some((format!("v{version}"), checksums))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_linux_and_a_checksum_may_be_missing() {
+        let offer =
+            |os: &str, architecture: &str, version: &str, sha256: Option<&str>| RunnerOffer {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                version: version.to_owned(),
+                sha256: sha256.map(str::to_owned),
+            };
+        let offers = [
+            offer("osx", "arm64", "2.2.0", Some("cc")),
+            offer("linux", "arm64", "2.3.0", Some("bb")),
+            offer("linux", "x64", "2.3.0", None),
+        ];
+        let expected = ("v2.3.0".to_owned(), "linux-arm64 bb\n".to_owned());
+        assert_eq!(told(&offers), Some(expected));
+        assert_eq!(told(&offers[..2]), None);
+    }
 }

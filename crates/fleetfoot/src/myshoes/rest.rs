@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleetfoot_controller::Tasks;
-use fleetfoot_core::Timestamp;
+use fleetfoot_controller::{Clock, Tasks};
 use fleetfoot_github::RateLimit;
 use fleetfoot_server::listen::ListenError;
 use fleetfoot_server::myshoes::numbers::{self, Retries, Shown, ShownLimit};
-use fleetfoot_server::myshoes::{MyshoesState, router};
+use fleetfoot_server::myshoes::{MyshoesState, Page, router};
 use fleetfoot_server::{ServerState, listen};
 use fleetfoot_store::Store;
 use secrecy::SecretString;
@@ -21,6 +20,16 @@ use super::github::Github;
 use super::log;
 use super::targets::{MyshoesError, Targets};
 use crate::daemon::DaemonError;
+
+/// What the API shows and changes.
+pub(crate) struct Served {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) shown: watch::Receiver<Shown>,
+    pub(crate) hub: watch::Receiver<Option<(f64, f64)>>,
+    /// The daemon as a whole, from the moment at which its controller runs.
+    pub(crate) whole: watch::Receiver<Option<ServerState>>,
+}
 
 /// The API, open and not served yet.
 pub(crate) struct Api {
@@ -63,15 +72,13 @@ impl Targets {
     pub(crate) fn serve_api(
         &self,
         api: Api,
-        state: ServerState,
-        shown: watch::Receiver<Shown>,
-        hub: watch::Receiver<Option<(f64, f64)>>,
+        served: Served,
         stop: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
         let settings = &self.environment.settings;
-        let (store, clock) = (state.store.clone(), state.clock.clone());
         let retries = Arc::new(Mutex::new(Retries::default()));
-        let kept = keep(retries.clone(), store.clone(), shown.clone(), clock);
+        let (store, clock) = (served.store.clone(), served.clock.clone());
+        let kept = keep(retries.clone(), store.clone(), served.shown.clone(), clock);
         let routes = router(MyshoesState {
             store,
             scopes: self.github.clone(),
@@ -79,7 +86,7 @@ impl Targets {
             debug: Arc::new(log::set_debug),
             // In scale set mode nothing asks for it; GitHub says which runner is online.
             strict: Arc::new(|_| ()),
-            metrics: page(state, shown, self.github.clone(), hub, retries),
+            metrics: page(served, self.github.clone(), retries),
             token: api.token,
             is_read_only: self.environment.own.is_read_only,
         });
@@ -105,14 +112,14 @@ async fn keep(
     retries: Arc<Mutex<Retries>>,
     store: Store,
     shown: watch::Receiver<Shown>,
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
 ) -> Infallible {
     let mut changes = store.changes_all();
     loop {
         let targets = shown.borrow().targets.iter().map(|(pool, _)| pool.clone()).collect();
         {
             let mut known = retries.lock().unwrap_or_else(PoisonError::into_inner);
-            known.look(&store.pools(), &targets, clock());
+            known.look(&store.pools(), &targets, clock.now());
         }
         tokio::time::sleep(RETRIES_PAUSE).await;
         if changes.changed().await.is_err() {
@@ -121,36 +128,43 @@ async fn keep(
     }
 }
 
-/// The original's numbers, and ours.
-fn page(
-    state: ServerState,
-    shown: watch::Receiver<Shown>,
-    github: Arc<Github>,
-    hub: watch::Receiver<Option<(f64, f64)>>,
-    retries: Arc<Mutex<Retries>>,
-) -> Arc<dyn Fn() -> String + Send + Sync> {
-    let scrapes = AtomicU64::new(0);
+/// A scrape waits so long for a daemon that begins.
+const BEGINS_WITHIN: Duration = Duration::from_secs(3);
+
+/// The original's numbers, and ours as soon as there are any.
+fn page(served: Served, github: Arc<Github>, retries: Arc<Mutex<Retries>>) -> Page {
+    let (served, scrapes) = (Arc::new(served), Arc::new(AtomicU64::new(0)));
     Arc::new(move || {
-        let ours = state.render_metrics();
-        let scrapes = scrapes.fetch_add(1, Ordering::Relaxed) + 1;
-        let limit = |(scope, it): (String, RateLimit)| ShownLimit {
-            scope,
-            limit: it.limit,
-            remaining: it.remaining,
-        };
-        let shown = Shown {
-            scrapes,
-            calls: github.shown_calls(),
-            retries: retries.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            limits: github.rate_limits().into_iter().map(limit).collect(),
-            docker_hub: *hub.borrow(),
-            ..shown.borrow().clone()
-        };
-        let health = state.health.borrow().clone();
-        let now = (state.clock)();
-        let theirs = numbers::render(&shown, &state.store.pools(), &health, now, &ours);
-        theirs + &ours
+        let (served, scrapes) = (served.clone(), scrapes.clone());
+        let (github, retries) = (github.clone(), retries.clone());
+        Box::pin(async move {
+            let mut whole = served.whole.clone();
+            let begun = tokio::time::timeout(BEGINS_WITHIN, whole.wait_for(Option::is_some)).await;
+            let whole = begun.ok().and_then(Result::ok).and_then(|whole| whole.clone());
+            let scrapes = scrapes.fetch_add(1, Ordering::Relaxed) + 1;
+            let limit = |(scope, it): (String, RateLimit)| ShownLimit {
+                scope,
+                limit: it.limit,
+                remaining: it.remaining,
+            };
+            let shown = Shown {
+                scrapes,
+                calls: github.shown_calls(),
+                retries: retries.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                limits: github.rate_limits().into_iter().map(limit).collect(),
+                docker_hub: *served.hub.borrow(),
+                ..served.shown.borrow().clone()
+            };
+            numbered(&served, &shown, whole.as_ref())
+        })
     })
+}
+
+fn numbered(served: &Served, shown: &Shown, whole: Option<&ServerState>) -> String {
+    let ours = whole.map(ServerState::render_metrics).unwrap_or_default();
+    let health = whole.map(|whole| whole.health.borrow().clone()).unwrap_or_default();
+    let (pools, now) = (served.store.pools(), served.clock.now());
+    numbers::render(shown, &pools, &health, now, &ours) + &ours
 }
 
 /// Tells that this process lives, while it waits for another one's lock. Ends with what it waits for.

@@ -10,7 +10,7 @@ use fleetfoot_controller::{Clock, Controller};
 use fleetfoot_core::PoolName;
 use fleetfoot_myshoes::target::Status;
 use fleetfoot_server::myshoes::numbers::Shown;
-use fleetfoot_store::{Store, TargetsError};
+use fleetfoot_store::{Store, TargetChanges, TargetsError};
 use tokio::sync::watch;
 
 use super::Environment;
@@ -31,6 +31,8 @@ pub(crate) struct Sync {
     github: Arc<Github>,
     shown: watch::Sender<Shown>,
     clock: Clock,
+    /// Changes that our own API makes, from before the first look on.
+    changes: TargetChanges,
 }
 
 impl Sync {
@@ -38,12 +40,13 @@ impl Sync {
         environment: &Environment,
         github: Arc<Github>,
         host: Arc<fleetfoot_provisioner_shoes::PluginHost>,
+        store: &Store,
     ) -> Self {
         let releases = Releases::new(environment);
         let shown = Shown {
             max_connections: environment.settings.max_connections,
             max_deleting: environment.settings.max_deleting,
-            is_bounded: environment.own.is_bounded,
+            is_bounded: !environment.own.by_runner.unwrap_or(environment.is_original),
             github_url: environment.settings.github_url.clone(),
             ..Shown::default()
         };
@@ -53,6 +56,7 @@ impl Sync {
             github,
             shown: watch::Sender::new(shown),
             clock: Clock::system(),
+            changes: store.target_changes(),
         }
     }
 
@@ -67,12 +71,11 @@ impl Sync {
         controller: &Controller,
         all: &AllPools,
     ) -> Infallible {
-        let mut changes = store.target_changes();
         self.adopt(store).await;
         loop {
             tokio::select! {
                 biased;
-                Ok(()) = changes.changed() => {}
+                Ok(()) = self.changes.changed() => {}
                 () = tokio::time::sleep(SYNC) => {}
             }
             if let Err(error) = self.once(store, controller, all).await {

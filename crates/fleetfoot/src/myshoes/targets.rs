@@ -91,10 +91,10 @@ impl Targets {
             // Whoever only replaced the binary would see it run, and no job.
             return Err(MyshoesError::WebhookMode);
         }
-        // The configuration first, the plugin included, then the mode: in the original's order.
-        let program = plugin::find(&environment).await?;
+        // The configuration first, the App's key and then the plugin included, then the mode: in the original's order.
         let stores_tokens = environment.own.stores_tokens;
         let github = Github::new(&settings.github_url, &settings.app, stores_tokens)?;
+        let program = plugin::find(&environment).await?;
         match settings.scale_set.switch {
             Switch::On => tracing::info!("Scale set mode enabled"),
             Switch::Off | Switch::Unsaid => {
@@ -147,8 +147,8 @@ impl Targets {
     }
 
     /// From targets to pools.
-    pub(crate) fn sync(&self) -> Sync {
-        Sync::new(&self.environment, self.github.clone(), self.host.clone())
+    pub(crate) fn sync(&self, store: &Store) -> Sync {
+        Sync::new(&self.environment, self.github.clone(), self.host.clone(), store)
     }
 
     /// Everything that goes on beside the controller. Ends only with an error.
@@ -158,7 +158,7 @@ impl Targets {
         store: &Store,
         controller: &Controller,
         all: &AllPools,
-        lock: Option<NamedLock>,
+        lock: &mut Option<NamedLock>,
         hub: watch::Sender<Option<(f64, f64)>>,
     ) -> MyshoesError {
         let hub = Hub::new(&self.environment.settings.docker_hub).run(hub);
@@ -188,8 +188,8 @@ fn host_settings(environment: &Environment, program: PathBuf) -> HostSettings {
 }
 
 /// Ends when the lock is lost; without one, never.
-async fn lost(lock: Option<NamedLock>) {
-    let Some(mut lock) = lock else { return std::future::pending().await };
+pub(crate) async fn lost(lock: &mut Option<NamedLock>) {
+    let Some(lock) = lock else { return std::future::pending().await };
     while lock.is_held().await {
         tokio::time::sleep(LOCK_CHECK).await;
     }

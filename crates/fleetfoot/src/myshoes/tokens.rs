@@ -61,7 +61,7 @@ async fn look(github: &Github, store: &Store) {
 
 async fn fresh(github: &Github, scope: &str) -> Result<StoredToken, String> {
     let found = github.installation(scope).await.map_err(|error| error.to_string())?;
-    let found = found.ok_or_else(|| "it is not installed configured GitHub Apps".to_owned())?;
+    let found = found.ok_or_else(|| github.not_installed(scope))?;
     let connection = github.connection(scope, found.id).map_err(|error| error.to_string())?;
     github::stored_token(&connection).await.map_err(|error| error.chain())
 }

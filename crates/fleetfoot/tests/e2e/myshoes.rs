@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use fleetfoot_sim::BoxState;
+use fleetfoot_sim::{BoxState, QueueJobs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -51,6 +51,8 @@ async fn targets_run_jobs_until_they_are_deleted() {
     let lines = daemon.stderr();
     assert!(lines.contains("Starting in scale set mode"), "{lines}");
     assert!(lines.contains("\"POST /target HTTP/1.1\""), "{lines}");
+    let completed = lines.lines().find(|line| line.contains("[scaleset] job completed")).unwrap();
+    assert!(completed.contains(" gh_run_id=") && completed.contains(" gh_job_id="), "{completed}");
     assert!(!lines.contains("ghs_"), "no token is logged");
     daemon.stop().await;
 }
@@ -193,6 +195,38 @@ async fn a_target_has_a_limit_and_a_mode_of_its_own() {
     shoes.sets("one scale set", |state| state.scale_sets.len() == 1).await;
     shoes.bed.all_succeeded(3, BOUND).await;
     shoes.nothing_left().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn extra_labels_are_the_scale_sets_and_the_plugins() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await.with_variable("SCALESET_EXTRA_LABELS", "linux, gpu");
+    let (daemon, api) = shoes.started().await;
+    api.create(ORG, "nano").await;
+    let polls = |state: &BoxState| state.summary.polls == 1;
+    let state = shoes.sets("a poll", polls).await;
+    let labels = state.scale_sets[0].labels.iter();
+    let labels: Vec<_> = labels.map(|it| (it.name.as_str(), it.label_type.as_str())).collect();
+    let wanted = ["self-hosted", "myshoes-acme", "linux", "gpu"].map(|name| (name, "System"));
+    assert_eq!(labels, wanted);
+    // A job that names no scale set finds it by them.
+    let words = ["self-hosted", "gpu"].map(str::to_owned).to_vec();
+    shoes.bed.github.queue_jobs(&QueueJobs {
+        scope: ORG.to_owned(),
+        labels: words,
+        count: 1,
+        duration_ms: 20,
+        ..QueueJobs::default()
+    });
+    shoes.bed.all_succeeded(1, BOUND).await;
+    shoes.nothing_left().await;
+    let calls = shoes.calls();
+    let told = |call: &str| {
+        let line = calls.iter().find(|line| line.contains(&format!(" {call} "))).unwrap();
+        line.ends_with(" scaleset,acme,linux,gpu")
+    };
+    assert!(told("add") && told("delete"), "{calls:?}");
     daemon.stop().await;
 }
 

@@ -139,6 +139,11 @@ async fn a_github_that_hangs_fails_a_creation_in_time() {
     let error = api.refused("acme/three").await;
     assert!(began.elapsed() < HANGING, "{:?}", began.elapsed());
     assert_eq!(error, "failed to check to install GitHub Apps. Are you installed?");
+    // What was known is forgotten by then, as far as creations are concerned.
+    shoes.bed.github.clear_faults();
+    shoes.bed.github.inject(Fault::always(Endpoint::RestOther, FaultAction::Cut));
+    let (status, answer) = api.post("/target", &body("acme/three")).await;
+    assert_eq!((status, &answer["error"]), (500, &json!("failed to purge installation cache")));
     let health = api.http.get(format!("{}/healthz", api.base)).send().await.unwrap();
     assert_eq!(health.status().as_u16(), 200);
     daemon.stop().await;
@@ -258,6 +263,10 @@ async fn another_size_holds_for_the_next_machine_and_makes_no_duplicates() {
     let path = format!("/target/{}", target["id"].as_str().unwrap());
     let body = json!({ "scope": ORG, "resource_type": "xlarge", "provider_url": "https://shoes" });
     assert_eq!(api.post(&path, &body).await.0, 200);
+    // Its listener is started again, with the session closed first, and what runs goes on.
+    let again = |state: &BoxState| state.sessions.len() == 2 && state.summary.sessions == 1;
+    let state = shoes.sets("another session", again).await;
+    assert_eq!(state.summary.jobs_running, 2);
     shoes.queue(ORG, SET, 1, 50);
     completed(&shoes, 3).await;
     shoes.nothing_left().await;
@@ -265,7 +274,14 @@ async fn another_size_holds_for_the_next_machine_and_makes_no_duplicates() {
     let sizes: Vec<_> = adds.iter().map(|line| line.split(' ').nth(3).unwrap()).collect();
     assert_eq!(sizes, ["1", "1", "6"], "{adds:?}");
     let state = shoes.bed.github.state();
-    assert_eq!((state.sessions.len(), state.summary.jobs_started_twice), (1, 0));
+    assert_eq!((state.sessions.len(), state.summary.jobs_started_twice), (2, 0));
+    // The same again changes nothing, and a limit is told in the poll.
+    assert_eq!(api.post(&path, &body).await.0, 200);
+    let limit = json!({ "scope": ORG, "max_runners": 3 });
+    assert_eq!(api.post(&path, &limit).await.0, 200);
+    let told = |state: &BoxState| state.scale_sets[0].capacity == Some(3);
+    let state = shoes.sets("the limit", told).await;
+    assert_eq!(state.sessions.len(), 2, "{:?}", state.sessions);
     daemon.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! The binary as `myshoes`: what it is started with, by its own variables or beside the pools of a file.
 
-use fleetfoot_sim::{BoxState, Installation};
+use fleetfoot_sim::{BoxState, Endpoint, Fault, FaultAction, Installation};
 use serde_json::json;
 
 use crate::harness::{Api, BOUND, Gateway, ORG, Shoes, eventually, plugin};
@@ -27,6 +27,10 @@ async fn github_decides_what_may_be_a_target() {
     ];
     let shoes = Shoes::with(plugin, all).await;
     let (daemon, api) = shoes.started().await;
+    shoes.bed.github.inject(Fault::once(Endpoint::AccessToken, FaultAction::status(500)));
+    let body = json!({ "scope": ORG, "resource_type": "nano" });
+    let (status, answer) = api.post("/target", &body).await;
+    assert_eq!((status, &answer["error"]), (500, &json!("failed to generate GitHub Apps token")));
     let not_installed = "failed to check to install GitHub Apps. Are you installed?";
     let invalid = "github scope is invalid (maybe, repository is not found)";
     assert_eq!(api.refused("nobody").await, not_installed);
@@ -160,21 +164,33 @@ async fn pools_of_a_file_and_targets_are_served_by_one_daemon() {
     shoes.queue(ORG, "myshoes-acme", 1, 3_000);
     bed.running(2).await;
     assert_eq!(shoes.count("add"), 1);
-    let session = |state: &BoxState| {
-        let set = state.scale_set(ORG, "myshoes-acme").unwrap();
-        state.sessions.iter().find(|it| it.scale_set_id == set.id).map(|it| it.id.clone())
+    let session = |state: &BoxState, set: &str| {
+        let set = state.scale_set(ORG, set).unwrap();
+        let of_set = state.sessions.iter().filter(|it| it.scale_set_id == set.id);
+        of_set.map(|it| (it.id.clone(), it.owner.clone())).next_back().unwrap()
     };
-    let before = session(&bed.github.state());
+    let now = |set: &str| session(&bed.github.state(), set);
+    let (before, of_file) = (now("myshoes-acme"), now("linux"));
+    let owner = before.1.strip_prefix("myshoes-manager-");
+    assert_eq!(owner, Some(of_file.1.as_str()), "each has its own habit");
     // Read again with another limit: the targets do not notice, and a change of a target leaves the file's alone.
     bed.write(&text(2));
     daemon.logs("configuration applied").await;
-    assert_eq!(session(&bed.github.state()), before);
+    assert_eq!(now("myshoes-acme"), before);
     let path = format!("/target/{}", target["id"].as_str().unwrap());
     api.post(&path, &json!({ "scope": ORG, "resource_type": "large" })).await;
     bed.queue("linux", 2, 50);
     shoes.queue(ORG, "myshoes-acme", 2, 50);
     bed.all_succeeded(6, BOUND).await;
-    assert_eq!(session(&bed.github.state()), before);
+    assert_eq!(now("linux").0, of_file.0);
+    assert_ne!(now("myshoes-acme").0, before.0, "its listener was started again");
+    // Debug lines come with the API's switch, whatever the file says.
+    let debug = || daemon.lines().iter().any(|line| line["level"] == "DEBUG");
+    assert!(!debug());
+    assert_eq!(api.post("/config/debug", &json!({ "debug": true })).await.0, 204);
+    shoes.queue(ORG, "myshoes-acme", 1, 20);
+    bed.all_succeeded(7, BOUND).await;
+    eventually("a debug line", BOUND, || async { debug().then_some(()) }).await;
     // A target that would have the name of a pool of the file is told of.
     let both = bed.config(&top, &[("linux", 1), ("myshoes-acme-app", 1)], &bed.process());
     bed.write(&both);
@@ -194,7 +210,7 @@ async fn pools_of_a_file_and_targets_are_served_by_one_daemon() {
     daemon.ready().await;
     bed.queue("linux", 1, 50);
     shoes.queue(ORG, "myshoes-acme", 1, 50);
-    bed.all_succeeded(8, BOUND).await;
+    bed.all_succeeded(9, BOUND).await;
     shoes.nothing_left().await;
     daemon.stop().await;
 }
@@ -265,5 +281,32 @@ async fn a_plugin_that_needs_most_of_a_minute_is_waited_for() {
     shoes.nothing_left().await;
     let starts = shoes.calls().iter().filter(|line| line.ends_with(" start")).count();
     assert_eq!((starts, shoes.count("add")), (1, 3), "{:?}", shoes.calls());
+    daemon.stop().await;
+}
+
+/// The API is there as soon as the database is, whatever GitHub does, and a signal ends the wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_github_that_hangs_at_the_start() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await;
+    let (daemon, api) = shoes.started().await;
+    let target = api.create(ORG, "nano").await;
+    daemon.stop().await;
+    shoes.bed.github.inject(Fault::always(Endpoint::Any, FaultAction::Hang));
+    let (daemon, api) = shoes.started().await;
+    let health = api.http.get(format!("{}/healthz", api.base)).send().await.unwrap();
+    assert_eq!(health.status().as_u16(), 200);
+    // What needs no GitHub is done.
+    let path = format!("/target/{}", target["id"].as_str().unwrap());
+    let (status, changed) =
+        api.post(&path, &json!({ "scope": ORG, "resource_type": "large" })).await;
+    assert_eq!((status, &changed["resource_type"]), (200, &json!("large")));
+    assert!(!daemon.stderr().contains("failed to start listener"), "it was waited for");
+    daemon.stop().await;
+    let (daemon, api) = shoes.started().await;
+    shoes.bed.github.clear_faults();
+    shoes.sets("a poll", |state| state.summary.polls == 1).await;
+    let page = api.http.get(format!("{}/metrics", api.base)).send().await.unwrap();
+    assert!(page.text().await.unwrap().contains("fleetfoot_info"));
     daemon.stop().await;
 }
