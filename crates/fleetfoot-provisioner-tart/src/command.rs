@@ -102,6 +102,11 @@ impl Done {
         self.code == Some(2)
     }
 
+    /// A command line that it does not know.
+    pub(crate) fn says_usage(&self) -> bool {
+        self.code == Some(64)
+    }
+
     /// `<error>: <output>`, as the original says it.
     pub(crate) fn said(&self) -> String {
         let status = self.code.map_or("signal".to_owned(), |code| format!("exit status {code}"));

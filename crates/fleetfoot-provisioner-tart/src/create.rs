@@ -70,11 +70,13 @@ impl Creation<'_> {
     async fn make(&self) -> Result<(), BackendError> {
         self.clone_image().await?;
         let name = &self.spec.name;
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("tart.mark.before");
-        self.host.mark(name, &self.spec.pool).map_err(|error| self.backend(error))?;
-        #[cfg(feature = "faults")]
-        fleetfoot_faults::point("tart.mark.after");
+        if !self.directory.elsewhere().exists() {
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("tart.mark.before");
+            self.host.mark(name, &self.spec.pool).map_err(|error| self.backend(error))?;
+            #[cfg(feature = "faults")]
+            fleetfoot_faults::point("tart.mark.after");
+        }
         if self.life(Job::Vm)? == Life::NotBegun {
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("tart.set.before");
@@ -108,7 +110,7 @@ impl Creation<'_> {
     async fn clone_image(&self) -> Result<(), BackendError> {
         let name = &self.spec.name;
         keep::ended(&self.directory, Job::Clone).await.map_err(|error| self.backend(error))?;
-        if self.host.machine(name.as_str()).exists() {
+        if self.host.machine(name.as_str()).exists() || self.directory.elsewhere().exists() {
             return Ok(());
         }
         // An earlier try that did not come to its end.
@@ -126,6 +128,11 @@ impl Creation<'_> {
             Life::Ended(end) if end.code == Some(0) => {
                 #[cfg(feature = "faults")]
                 fleetfoot_faults::point("tart.clone.end.after");
+                if !self.host.machine(name.as_str()).exists() {
+                    // The `tart` in `PATH` may be a script that has another home, or asks another Mac.
+                    std::fs::write(self.directory.elsewhere(), "")
+                        .map_err(|error| self.backend(error))?;
+                }
                 Ok(())
             }
             Life::Ended(end) => {
@@ -167,7 +174,8 @@ impl Creation<'_> {
                 }
             }
             if next > end {
-                let message = format!("guest agent not ready: {said}");
+                let after = original_duration(self.host.agent_bound);
+                let message = format!("guest agent not ready: timeout after {after} ({said})");
                 return Err(self.failed(ErrorKind::Instance, message));
             }
             tokio::time::sleep_until(next).await;
@@ -190,7 +198,7 @@ impl Creation<'_> {
         label: Option<&'static str>,
     ) -> Result<(), BackendError> {
         let order = order(self.host, &self.spec.name, arguments, None, label);
-        start(self.host, &self.directory, &self.spec.name, job, &order, OPERATION).await
+        start(self.host, &self.directory, self.spec, job, &order, OPERATION).await
     }
 
     fn life(&self, job: Job) -> Result<Life, BackendError> {
@@ -229,16 +237,17 @@ pub(crate) fn order(
 pub(crate) async fn start(
     host: &TartHost,
     directory: &Directory,
-    name: &InstanceName,
+    spec: &EnvironmentSpec,
     job: Job,
     order: &Order,
     operation: &'static str,
 ) -> Result<(), BackendError> {
+    let EnvironmentSpec { name, pool, .. } = spec;
     let failed = |kind, message: String| BackendError::new(operation, kind, message).about(name);
     match keep::start(&host.keeper, directory, job, order).await {
         Ok(None) => Ok(()),
         Ok(Some(error)) => {
-            tracing::warn!(instance = %name, error, "failed to create stderr log, running without capture");
+            tracing::warn!(%pool, instance = %name, error, "failed to create stderr log, running without capture");
             Ok(())
         }
         // What a dropped call ordered came late: it is the same command.
@@ -248,9 +257,11 @@ pub(crate) async fn start(
         }
         Err(KeepError::Refused(error)) => {
             match job {
-                Job::Vm => tracing::error!(instance = %name, error, "failed to start tart vm"),
+                Job::Vm => {
+                    tracing::error!(%pool, instance = %name, error, "failed to start tart vm");
+                }
                 Job::Runner => {
-                    tracing::error!(instance = %name, error, "failed to start tart runner")
+                    tracing::error!(%pool, instance = %name, error, "failed to start tart runner");
                 }
                 Job::Clone => {}
             }
@@ -259,4 +270,10 @@ pub(crate) async fn start(
         Err(KeepError::NoKeeper(error)) => Err(failed(ErrorKind::Backend, error)),
         Err(KeepError::Unanswered(error)) => Err(failed(ErrorKind::Unanswered, error)),
     }
+}
+
+/// `3m0s`, as the original writes it.
+fn original_duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }

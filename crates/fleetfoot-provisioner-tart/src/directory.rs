@@ -9,6 +9,7 @@
 //!   <job>.told                  its failure was logged
 //!   <job>.log, <job>.log.1      what it printed, the newer and the older half
 //!   deleting                    a delete has begun: a keeper that comes late must not start anything
+//!   elsewhere                   `tart` cloned it to a place that is not ours to see: a wrapper with a home of its own
 //! $TART_HOME/vms/<instance name>/
 //!   fleetfoot.json              whose it is, beside Tart's own files
 //! ```
@@ -121,6 +122,10 @@ impl Directory {
 
     pub(crate) fn deleting(&self) -> PathBuf {
         self.0.join("deleting")
+    }
+
+    pub(crate) fn elsewhere(&self) -> PathBuf {
+        self.0.join("elsewhere")
     }
 
     pub(crate) fn of(&self, job: Job, what: &str) -> PathBuf {

@@ -52,6 +52,8 @@ pub struct TartHost {
     pub(crate) begun: watch::Sender<u64>,
     /// Images of all pools: never taken for leftovers.
     images: Mutex<BTreeSet<String>>,
+    /// Pools that were told that leftovers cannot be listed.
+    pub(crate) told_of_list: Mutex<BTreeSet<PoolName>>,
     pub(crate) agent_period: Duration,
     pub(crate) agent_bound: Duration,
     pub(crate) stop_grace: Duration,
@@ -88,6 +90,7 @@ impl TartHost {
             locks: NameLocks::default(),
             begun: watch::Sender::new(0),
             images: Mutex::default(),
+            told_of_list: Mutex::default(),
             agent_period: Duration::from_secs(2),
             agent_bound: Duration::from_secs(180),
             stop_grace: Duration::from_secs(30),
@@ -231,14 +234,15 @@ impl TartHost {
                 Owner::OursUnrecorded(_) | Owner::Foreign | Owner::Nobody => continue,
             };
             let directory = self.directory(&name);
+            let pool = meta.and_then(|meta| PoolName::new(&meta.pool).ok());
             let mut lives = Lives::look(&directory).map_err(failed)?;
-            self.tell(&name, &directory, &lives);
+            self.tell(&name, pool.as_ref(), &directory, &lives);
             if lives.must_be_settled() && !directory.deleting().exists() {
                 self.settle(&name, &directory, &lives).await?;
                 lives = Lives::look(&directory).map_err(failed)?;
             }
             found.push(EnvironmentInfo {
-                pool: meta.and_then(|meta| PoolName::new(&meta.pool).ok()),
+                pool,
                 handle: self.handle(&name),
                 state: lives.state(),
                 name,
@@ -296,20 +300,6 @@ impl TartHost {
         Ok(found)
     }
 
-    /// The local machines as `tart` lists them.
-    pub(crate) async fn listed(
-        &self,
-        operation: &'static str,
-    ) -> Result<Vec<ListedVm>, BackendError> {
-        let arguments = ["list", "--source", "local", "--format", "json"].map(str::to_owned);
-        let done = self.tart(operation, &arguments).await?;
-        let failed = |message| BackendError::new(operation, ErrorKind::Backend, message);
-        if !done.succeeded() {
-            return Err(failed(format!("tart list: {}", done.said())));
-        }
-        serde_json::from_str(&done.stdout).map_err(|error| failed(format!("tart list: {error}")))
-    }
-
     /// Makes the end of what nobody keeps any more true, and writes it down.
     async fn settle(
         &self,
@@ -334,7 +324,14 @@ impl TartHost {
     }
 
     /// Logs each failure once, whichever daemon sees it first.
-    fn tell(&self, name: &InstanceName, directory: &Directory, lives: &Lives) {
+    fn tell(
+        &self,
+        name: &InstanceName,
+        pool: Option<&PoolName>,
+        directory: &Directory,
+        lives: &Lives,
+    ) {
+        let pool = pool.map(tracing::field::display);
         for (job, life) in [(Job::Vm, &lives.vm), (Job::Runner, &lives.runner)] {
             let Life::Ended(end) = life else { continue };
             let told = directory.of(job, "told");
@@ -344,9 +341,9 @@ impl TartHost {
             let (error, stderr) = (end.error(), &end.stderr);
             let log = end.log.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
             if job == Job::Vm {
-                tracing::error!(instance = %name, error, stderr, log, "tart vm exited with error");
+                tracing::error!(pool, instance = %name, error, stderr, log, "tart vm exited with error");
             } else {
-                tracing::error!(instance = %name, error, stderr, log, "tart runner exited with error");
+                tracing::error!(pool, instance = %name, error, stderr, log, "tart runner exited with error");
             }
         }
     }

@@ -1,10 +1,12 @@
-//! Images on this host, and which machines are macOS guests.
+//! Images on this host, the machines that `tart` lists, and which of them are macOS guests.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
-use fleetfoot_provisioner::{EnvironmentState, InstanceName};
+use fleetfoot_provisioner::{BackendError, EnvironmentState, ErrorKind, InstanceName, PoolName};
 use serde::Deserialize;
 
+use crate::command::Done;
 use crate::directory::{self, End, Job};
 use crate::host::{TartHost, names_in};
 use crate::life;
@@ -41,6 +43,49 @@ impl TartHost {
             .flatten()
             .find(|path| path.exists())
     }
+
+    /// The local machines as `tart` lists them.
+    pub(crate) async fn listed(
+        &self,
+        operation: &'static str,
+    ) -> Result<Vec<ListedVm>, BackendError> {
+        let arguments = ["list", "--source", "local", "--format", "json"].map(str::to_owned);
+        let done = self.tart(operation, &arguments).await?;
+        if done.succeeded()
+            && let Ok(listed) = serde_json::from_str(&done.stdout)
+        {
+            return Ok(listed);
+        }
+        let failed = |done: &Done| {
+            let message = format!("tart list: {}", done.said());
+            BackendError::new(operation, ErrorKind::Backend, message)
+        };
+        if !done.succeeded() && !done.says_usage() {
+            return Err(failed(&done));
+        }
+        // One that writes no JSON is asked as the original did. Pulled images are in that list, too.
+        let quiet = self.tart(operation, &["list", "--quiet"].map(str::to_owned)).await?;
+        if !quiet.succeeded() {
+            return Err(failed(&quiet));
+        }
+        let names = quiet.stdout.lines().map(str::trim);
+        let local = names.filter(|name| !name.is_empty() && !name.contains('/'));
+        Ok(local.map(ListedVm::of_name).collect())
+    }
+
+    /// Says that leftovers cannot be listed, each time that this begins.
+    pub(crate) fn list_failed(&self, pool: &PoolName, error: Option<&BackendError>) {
+        let mut told = self.told_of_list.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) if told.insert(pool.clone()) => {
+                tracing::warn!(%pool, error = error.message, "failed to list tart machines");
+            }
+            Some(_) => {}
+            None => {
+                told.remove(pool);
+            }
+        }
+    }
 }
 
 /// An entry of `tart list`.
@@ -53,6 +98,11 @@ pub(crate) struct ListedVm {
 }
 
 impl ListedVm {
+    /// One of which nothing else is known.
+    fn of_name(name: &str) -> Self {
+        Self { name: name.to_owned(), state: String::new() }
+    }
+
     pub(crate) fn state(&self) -> EnvironmentState {
         match self.state.as_str() {
             "stopped" => EnvironmentState::Ended(End::default().into_exit()),

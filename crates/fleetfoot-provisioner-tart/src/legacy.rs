@@ -17,8 +17,17 @@ pub(crate) async fn of_pool(
     pool: &PoolName,
 ) -> Result<Vec<EnvironmentInfo>, BackendError> {
     let marked = host.marked(OPERATION)?;
+    let listed = match host.listed(OPERATION).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            // As in the original, a list that fails holds nothing up: one broken machine is enough for that.
+            host.list_failed(pool, Some(&error));
+            return Ok(Vec::new());
+        }
+    };
+    host.list_failed(pool, None);
     let mut found = Vec::new();
-    for vm in host.listed(OPERATION).await? {
+    for vm in listed {
         let Ok(name) = InstanceName::new(&vm.name) else { continue };
         let spoken_for = marked.iter().any(|(marked, _)| *marked == name)
             || host.directory(&name).path().exists()
@@ -40,7 +49,8 @@ pub(crate) async fn delete(host: &TartHost, name: &InstanceName) -> Result<Delet
     let form = name.as_str().rsplit_once('-').and_then(|(pool, _)| PoolName::new(pool).ok());
     let Some(pool) = form else { return Ok(Deletion::WasAbsent) };
     if of_pool(host, &pool).await?.iter().any(|left| left.name == *name) {
-        remove::machine(host, name).await?;
+        tracing::info!(%pool, instance = %name, "cleaning up orphaned tart vm");
+        remove::machine(host, name, true).await?;
         return Ok(Deletion::Removed);
     }
     Ok(Deletion::WasAbsent)

@@ -99,7 +99,7 @@ impl Provisioner for TartProvisioner {
         let order = create::order(&self.host, name, arguments, input, Some("runner"));
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("tart.launch.before");
-        create::start(&self.host, &directory, name, Job::Runner, &order, OPERATION).await?;
+        create::start(&self.host, &directory, spec, Job::Runner, &order, OPERATION).await?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("tart.launch.after");
         self.host.begun.send_modify(|count| *count += 1);

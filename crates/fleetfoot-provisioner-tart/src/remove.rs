@@ -7,7 +7,8 @@ use fleetfoot_provisioner::{BackendError, ErrorKind, InstanceName};
 use crate::command;
 use crate::directory::{self, Job};
 use crate::host::TartHost;
-use crate::{keep, life};
+use crate::keep;
+use crate::life::{self, Life};
 
 pub(crate) const OPERATION: &str = "delete tart machine";
 /// A keeper ends its command by force after its grace; then it is soon gone.
@@ -31,7 +32,10 @@ pub(crate) async fn all(host: &TartHost, name: &InstanceName) -> Result<(), Back
             return Err(failed(ErrorKind::Backend, message));
         }
     }
-    machine(host, name).await?;
+    // A clone whose keeper was killed may have landed where we cannot look.
+    let lost = !host.home.join("vms").is_dir()
+        && life::look(&directory, Job::Clone).map_err(backend)? == Life::Lost;
+    machine(host, name, directory.elsewhere().exists() || lost).await?;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("tart.forget.before");
     directory.remove().map_err(backend)?;
@@ -40,14 +44,19 @@ pub(crate) async fn all(host: &TartHost, name: &InstanceName) -> Result<(), Back
     Ok(())
 }
 
-/// `tart stop`, `tart delete`: what is not there is fine.
-pub(crate) async fn machine(host: &TartHost, name: &InstanceName) -> Result<(), BackendError> {
+/// `tart stop`, `tart delete`: what is not there is fine. What may be `elsewhere` than in the home that we see is asked
+/// for all the same.
+pub(crate) async fn machine(
+    host: &TartHost,
+    name: &InstanceName,
+    elsewhere: bool,
+) -> Result<(), BackendError> {
     let failed =
         |message: String| BackendError::new(OPERATION, ErrorKind::Backend, message).about(name);
     let directory = host.directory(name);
     let backend = |error: std::io::Error| failed(error.to_string());
     let machine = host.machine(name.as_str());
-    if machine.exists() {
+    if elsewhere || machine.exists() {
         // Its own failure decides nothing: a machine that still runs cannot be deleted, and that is said.
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("tart.stop.before");
@@ -64,7 +73,7 @@ pub(crate) async fn machine(host: &TartHost, name: &InstanceName) -> Result<(), 
     {
         return Err(failed("tart run does not end".to_owned()));
     }
-    if machine.exists() {
+    if elsewhere || machine.exists() {
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("tart.delete.before");
         let deleted = host.tart(OPERATION, &command::delete(name)).await?;

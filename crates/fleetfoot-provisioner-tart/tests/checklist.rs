@@ -181,7 +181,11 @@ async fn every_failing_command_is_named_and_leaves_nothing() {
         ("clone", "1 Error: no such image", "tart clone: exit status 1: Error: no such image"),
         ("set", "1 Error: no", "tart set: exit status 1: Error: no"),
         ("run", "1 Error: no keychain", "tart vm exited: exit status 1: Error: no keychain"),
-        ("exec", "1 Error: no agent", "guest agent not ready: exit status 1: Error: no agent"),
+        (
+            "exec",
+            "1 Error: no agent",
+            "guest agent not ready: timeout after 0s (exit status 1: Error: no agent)",
+        ),
     ];
     for (index, (command, told, wanted)) in cases.into_iter().enumerate() {
         bench.tell(&format!("fail/{command}"), told);

@@ -165,7 +165,7 @@ impl Bench {
     }
 }
 
-fn write_program(path: &Path, text: &str) {
+pub fn write_program(path: &Path, text: &str) {
     let done = Command::new("/bin/sh")
         .args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"])
         .arg(path)
