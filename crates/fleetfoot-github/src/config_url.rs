@@ -328,16 +328,34 @@ fn scheme_problem(given: &str, text: &str) -> ConfigUrlError {
     ConfigUrlError::Scheme { url: given.to_owned(), example: example.to_owned() }
 }
 
-/// What Go's parser refuses and a browser's parser would repair.
-fn syntax_problem(text: &str) -> Option<&'static str> {
-    if text.starts_with(char::is_whitespace) || text.chars().any(|c| c.is_ascii_control()) {
-        return Some("blanks or control characters are not allowed");
+/// What Go's parser refuses, in its words; a browser's parser would repair some of it.
+fn syntax_problem(text: &str) -> Option<String> {
+    if text.chars().any(|c| c.is_ascii_control()) {
+        return Some("net/url: invalid control character in URL".to_owned());
     }
-    let mut rest = text;
+    let first = text.split('/').next().unwrap_or_default();
+    if text.starts_with(char::is_whitespace) && first.contains(':') {
+        return Some("first path segment in URL cannot contain colon".to_owned());
+    }
+    let authority = text.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if host.contains(' ') {
+        return Some("invalid character \" \" in host name".to_owned());
+    }
+    let port = match host.rsplit_once(']') {
+        Some((_, behind)) => behind.strip_prefix(':'),
+        None => host.rsplit_once(':').map(|(_, port)| port),
+    };
+    if let Some(port) = port.filter(|port| !port.bytes().all(|it| it.is_ascii_digit())) {
+        return Some(format!("invalid port {:?} after host", format!(":{port}")));
+    }
+    // A query is not looked into.
+    let mut rest = text.split('?').next().unwrap_or_default();
     while let Some(at) = rest.find('%') {
-        let is_escape = rest.as_bytes().get(at + 1..at + 3);
-        if !is_escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Some("invalid URL escape");
+        let escape: String = rest[at..].chars().take(3).collect();
+        if escape.len() != 3 || !escape.bytes().skip(1).all(|it| it.is_ascii_hexdigit()) {
+            return Some(format!("invalid URL escape {escape:?}"));
         }
         rest = &rest[at + 3..];
     }

@@ -75,19 +75,26 @@ fn refusals() {
     ] {
         assert_eq!(parse(bad).unwrap_err().to_string(), path(bad));
     }
-    for bad in [
-        " https://github.com/acme",
-        "https://github.com:port/acme",
-        "https://github.com/%zz",
-        "https://github.com/a\nb",
-        "https://:80/acme",
+    // The reasons are Go's, but for a host that is missing.
+    for (bad, reason) in [
+        (" https://github.com/acme", "first path segment in URL cannot contain colon"),
+        ("https://github.com:port/acme", "invalid port \":port\" after host"),
+        ("https://[::1]:x/acme", "invalid port \":x\" after host"),
+        ("https://git hub.com/acme", "invalid character \" \" in host name"),
+        ("https://github.com/%zz", "invalid URL escape \"%zz\""),
+        ("https://github.com/a%2", "invalid URL escape \"%2\""),
+        ("https://github.com/a\nb", "net/url: invalid control character in URL"),
+        ("https://:80/acme", "empty host"),
     ] {
         let text = parse(bad).unwrap_err().to_string();
-        assert!(
-            text.starts_with("failed to parse githubConfigURL: failed to parse URL: parse "),
-            "{text}"
+        assert_eq!(
+            text,
+            format!(
+                "failed to parse githubConfigURL: failed to parse URL: parse {bad:?}: {reason}"
+            )
         );
     }
+    assert!(parse("https://github.com/acme?x=%zz").is_ok());
     for (bad, example) in [
         ("acme", "acme"),
         ("acme/app", "acme/app"),

@@ -28,6 +28,7 @@ const EXITS_MAX: usize = 20_000;
 pub struct DockerEngine {
     endpoint: Endpoint,
     connection: String,
+    detected: Option<String>,
     fixed_version: Option<String>,
     version: Mutex<Option<Arc<Version>>>,
     pub(crate) settings: EngineSettings,
@@ -111,6 +112,7 @@ impl DockerEngine {
         Ok(Arc::new(Self {
             connection: format!("docker:{endpoint}"),
             endpoint,
+            detected: found.detected.then_some(found.address),
             fixed_version: settings.variable("DOCKER_API_VERSION").map(str::to_owned),
             version: Mutex::new(None),
             settings,
@@ -126,6 +128,12 @@ impl DockerEngine {
     #[must_use]
     pub fn address(&self) -> String {
         self.endpoint.to_string()
+    }
+
+    /// The address, if a context of the `docker` command named it, as it stands there.
+    #[must_use]
+    pub fn detected(&self) -> Option<&str> {
+        self.detected.as_deref()
     }
 
     pub(crate) fn connection(&self) -> &str {

@@ -129,6 +129,8 @@ impl Tls {
 pub(crate) struct Found {
     pub(crate) address: String,
     pub(crate) tls: Option<Tls>,
+    /// A context of the `docker` command named it.
+    pub(crate) detected: bool,
 }
 
 pub(crate) async fn resolve(settings: &EngineSettings) -> Result<Found, ResolveError> {
@@ -138,21 +140,18 @@ pub(crate) async fn resolve(settings: &EngineSettings) -> Result<Found, ResolveE
         .filter(|host| !host.is_empty())
         .or(settings.variable("DOCKER_HOST"));
     if let Some(address) = named {
-        return Ok(Found { address: address.to_owned(), tls: variable_tls(settings, address) });
+        let tls = variable_tls(settings, address);
+        return Ok(Found { address: address.to_owned(), tls, detected: false });
     }
-    let default = || Found { address: DEFAULT_HOST.to_owned(), tls: None };
+    let default = || Found { address: DEFAULT_HOST.to_owned(), tls: None, detected: false };
     match context_of_cli(settings).await {
         Cli::Host(address) => {
-            tracing::info!(host = address, "docker host detected");
             let tls = disk_tls_of(settings, &address).or_else(|| variable_tls(settings, &address));
-            Ok(Found { address, tls })
+            Ok(Found { address, tls, detected: true })
         }
         Cli::NoAnswer => Ok(default()),
         Cli::NoCommand => match context_on_disk(settings)? {
-            Some(found) => {
-                tracing::info!(host = found.address, "docker host detected");
-                Ok(found)
-            }
+            Some(found) => Ok(Found { detected: true, ..found }),
             None => Ok(default()),
         },
     }
@@ -260,7 +259,7 @@ fn context_on_disk(settings: &EngineSettings) -> Result<Option<Found>, ResolveEr
         return Err(ResolveError::Tls { path: tls, why });
     }
     let tls = tls.join("ca.pem").exists().then_some(Tls { directory: tls });
-    Ok(Some(Found { address: endpoint.host, tls }))
+    Ok(Some(Found { address: endpoint.host, tls, detected: false }))
 }
 
 fn disk_tls_of(settings: &EngineSettings, address: &str) -> Option<Tls> {

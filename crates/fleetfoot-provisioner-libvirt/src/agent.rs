@@ -55,7 +55,16 @@ struct Answer<T> {
     value: T,
 }
 
-#[derive(Deserialize)]
+/// An agent that names no process is believed, as by the original: its process is 0.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Launched {
+    #[serde(rename = "return")]
+    value: Pid,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Pid {
     pid: i64,
 }
@@ -160,7 +169,15 @@ pub(crate) async fn exec(
     domain: &Domain,
     command: &Value,
 ) -> Result<i64, AgentError> {
-    parse::<Pid>(&ask(talk, domain, command, EXEC_MAX).await?).map(|it| it.pid)
+    process(&ask(talk, domain, command, EXEC_MAX).await?)
+}
+
+fn process(text: &str) -> Result<i64, AgentError> {
+    if !text.trim_start().starts_with('{') {
+        return Err(AgentError::Malformed);
+    }
+    let launched: Launched = serde_json::from_str(text).map_err(|_| AgentError::Malformed)?;
+    Ok(launched.value.pid)
 }
 
 /// How far a process is. The agent tells an end only once.
@@ -330,10 +347,12 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_process_are_errors() {
-        for text in ["", "{}", "{\"return\":{}}", "{\"return\":{\"pid\":\"x\"}}", "[1]"] {
-            assert!(matches!(parse::<Pid>(text), Err(AgentError::Malformed)), "{text}");
+    fn malformed_answers_are_errors_and_one_without_a_process_is_none() {
+        for text in ["", "{\"return\":1}", "{\"return\":{\"pid\":\"x\"}}", "[1]", "[]", "{"] {
+            assert!(matches!(process(text), Err(AgentError::Malformed)), "{text}");
         }
-        assert_eq!(parse::<Pid>("{\"return\":{\"pid\":7}}").unwrap().pid, 7);
+        for (text, pid) in [("{\"return\":{\"pid\":7}}", 7), ("{\"return\":{}}", 0), ("{}", 0)] {
+            assert_eq!(process(text).unwrap(), pid, "{text}");
+        }
     }
 }

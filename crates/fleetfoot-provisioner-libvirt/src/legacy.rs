@@ -43,7 +43,8 @@ pub(crate) async fn delete(
     let mut deletion = Deletion::WasAbsent;
     for (domain, _, overlay) in find(engine, DELETE, |it| it == name).await? {
         let talk = engine.talk(Lane::Calls).await.map_err(failure::call(DELETE, true))?;
-        tracing::info!(instance = domain.name, "cleaning up orphaned machine");
+        let pool = name.as_str().rsplit_once('-').map_or("", |(pool, _)| pool);
+        tracing::info!(pool, instance = domain.name, "cleaning up orphaned machine");
         deletion = Deletion::Removed;
         talk.destroy(&domain).await.map_err(failure::call(DELETE, true))?;
         absent_is_fine(tokio::fs::remove_file(&overlay).await).map_err(|error| {

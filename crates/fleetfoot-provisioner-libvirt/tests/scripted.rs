@@ -111,7 +111,7 @@ async fn an_agent_that_never_answers_costs_the_machine() {
 
 #[tokio::test]
 async fn a_malformed_exec_answer_costs_the_machine() {
-    for answer in ["{\"return\":{}}", "nonsense", "{\"return\":{\"pid\":\"x\"}}"] {
+    for answer in ["{\"return\":7}", "nonsense", "{\"return\":{\"pid\":\"x\"}}"] {
         let Some(stand) = Stand::new(move |command| match command["execute"].as_str() {
             Some("guest-exec") => Ok(answer.to_owned()),
             _ => agent(command),

@@ -2,7 +2,9 @@
 //!
 //! Looked for in this order: the key `state_dir`; `$STATE_DIRECTORY` (systemd); `/var/lib/fleetfoot` if
 //! writable; `$XDG_STATE_HOME/fleetfoot`; and, under the name `outrunner` only, whose unit leaves nothing
-//! but `/tmp` writable, `/var/tmp/fleetfoot-<uid>` or `/tmp/fleetfoot-<uid>` with strict checks.
+//! but `/tmp` writable, `/var/tmp/fleetfoot-<uid>` or `/tmp/fleetfoot-<uid>` with strict checks. The original keeps no
+//! state, so that several of it run on one host with a file each: under its name each file but the usual one has a
+//! directory of its own below the one that is found.
 
 use std::env;
 use std::fs;
@@ -19,6 +21,9 @@ use crate::location::Location;
 use crate::lock::Lock;
 use crate::options::Options;
 use crate::store::Store;
+
+/// Below a place that nobody named: the directories of configuration files that have one of their own.
+const OF_FILES: &str = "files";
 
 /// Where to look for the state directory.
 #[derive(Debug, Clone)]
@@ -120,18 +125,39 @@ impl StateDir {
         Err(StateDirError::None { tried: tried.join("; ") })
     }
 
-    /// Finds the directory that a controller uses, for readers: nothing is made.
+    /// The same for one configuration file of several: unless someone named the place, it is the file's own.
+    ///
+    /// # Errors
+    /// As [`StateDir::resolve`].
+    pub fn resolve_of_file(search: &Search, config: &Path) -> Result<Self, StateDirError> {
+        let found = Self::resolve(search)?;
+        if search.named().is_some() {
+            return Ok(found);
+        }
+        let place = found.path.join(of_file(config));
+        match usable(&place) {
+            Ok(path) => Ok(Self { path, warning: found.warning }),
+            Err(source) => Err(StateDirError::Unusable { path: place, source }),
+        }
+    }
+
+    /// Finds the directory that a controller uses, for readers: nothing is made. The file's own comes first, if one is
+    /// given; without any, that of a file is taken if there is no other.
     #[must_use]
-    pub fn find(search: &Search) -> Option<Self> {
-        let named = search.named().map(Path::to_owned);
-        let places = match named {
-            Some(named) => vec![named],
+    pub fn find(search: &Search, config: Option<&Path>) -> Option<Self> {
+        let mut places = match search.named() {
+            Some(named) => vec![named.to_owned()],
             None => [search.usual(), search.shared()].concat(),
         };
-        let used = |place: &PathBuf| {
-            ["lock", "store.sqlite", "installation-id"].iter().any(|file| place.join(file).exists())
-        };
-        places.into_iter().find(used).map(|path| Self { path, warning: None })
+        if search.named().is_none() {
+            let below: Vec<PathBuf> = match config {
+                Some(config) => places.iter().map(|place| place.join(of_file(config))).collect(),
+                None => Vec::new(),
+            };
+            let only = if config.is_none() { only_file(&places) } else { None };
+            places = below.into_iter().chain(places).chain(only).collect();
+        }
+        places.into_iter().find(|place| is_used(place)).map(|path| Self { path, warning: None })
     }
 
     /// The directory itself.
@@ -232,6 +258,28 @@ pub enum StateDirOpenError {
     /// The store itself.
     #[error(transparent)]
     Store(#[from] OpenError),
+}
+
+fn is_used(place: &Path) -> bool {
+    ["lock", "store.sqlite", "installation-id"].iter().any(|file| place.join(file).exists())
+}
+
+/// The directory of a configuration file, told by where the file is.
+fn of_file(config: &Path) -> PathBuf {
+    let whole = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+    // FNV-1a: short, for the path of a socket has little room.
+    let bytes = whole.as_os_str().as_encoded_bytes();
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Path::new(OF_FILES).join(format!("{hash:016x}"))
+}
+
+/// The one directory of a file that is used below these places, if there is exactly one.
+fn only_file(places: &[PathBuf]) -> Option<PathBuf> {
+    let entries = places.iter().filter_map(|place| fs::read_dir(place.join(OF_FILES)).ok());
+    let mut used = entries.flatten().flatten().map(|entry| entry.path()).filter(|it| is_used(it));
+    used.next().filter(|_| used.next().is_none())
 }
 
 fn shared_warning(path: &Path) -> String {

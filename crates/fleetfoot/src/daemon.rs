@@ -161,7 +161,8 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     limits::raise(&config.runners)?;
     let outrunner = options.flavor == Flavor::Outrunner;
     let key = options.state_dir.clone().or_else(|| config.state_dir.clone());
-    let state_dir = StateDir::resolve(&Search::from_environment(key, outrunner))?;
+    let file = outrunner.then_some(config.path.as_path());
+    let state_dir = crate::outrunner::state_dir(&Search::from_environment(key, outrunner), file)?;
     if let Some(warning) = state_dir.warning() {
         tracing::warn!(state_dir = %state_dir.path().display(), "{warning}");
     }

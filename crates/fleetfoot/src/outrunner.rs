@@ -5,8 +5,10 @@ pub mod args;
 pub mod complete;
 pub mod log;
 
+use std::path::Path;
+
 use fleetfoot_core::PoolName;
-use fleetfoot_store::Store;
+use fleetfoot_store::{Search, StateDir, StateDirError, Store};
 
 use crate::config::credentials::go_io_error;
 use crate::config::{Class, Finding, LoadError, Original, Report};
@@ -17,6 +19,15 @@ pub(crate) fn emptied(store: &Store, named: &[PoolName]) {
     let is_empty = |name: &&PoolName| pools.get(*name).is_none_or(|it| it.instances.is_empty());
     for pool in named.iter().filter(is_empty) {
         tracing::info!(%pool, "all instances left");
+    }
+}
+
+/// Where the state is; of a `file` of the original that is not the usual one, in a place of its own: the original keeps
+/// none, so several of it run on one host with a file each.
+pub(crate) fn state_dir(search: &Search, file: Option<&Path>) -> Result<StateDir, StateDirError> {
+    match file.filter(|file| *file != Path::new(args::USUAL_FILE)) {
+        Some(file) => StateDir::resolve_of_file(search, file),
+        None => StateDir::resolve(search),
     }
 }
 

@@ -112,7 +112,7 @@ async fn identities_stay_with_their_store() {
     let dir = tempfile::tempdir().unwrap();
     let mut search = nowhere();
     search.key = Some(dir.path().to_owned());
-    assert_eq!(StateDir::find(&search), None, "readers make nothing");
+    assert_eq!(StateDir::find(&search, None), None, "readers make nothing");
     let state = StateDir::resolve(&search).unwrap();
     let location = || Location::Sqlite(state.store_file());
     let store = state.open_store(location(), Options::default()).await.unwrap();
@@ -122,7 +122,7 @@ async fn identities_stay_with_their_store() {
     assert_eq!(state.host_id().unwrap(), state.host_id().unwrap());
     assert_eq!(mode(&dir.path().join("installation-id")), 0o600);
     store.close().await;
-    assert_eq!(StateDir::find(&search).as_ref().map(StateDir::path), Some(dir.path()));
+    assert_eq!(StateDir::find(&search, None).as_ref().map(StateDir::path), Some(dir.path()));
 
     // The file is lost: the store knows it.
     fs::remove_file(dir.path().join("installation-id")).unwrap();
@@ -158,4 +158,33 @@ fn this_boot_has_an_id() {
     let id = fleetfoot_store::boot_id().unwrap();
     assert_eq!(id, fleetfoot_store::boot_id().unwrap());
     assert!(id.len() >= 32, "{id}");
+}
+
+/// Two of the original run beside each other, each with a file of its own.
+#[test]
+fn each_file_may_have_a_directory_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (Path::new("/srv/one.yml"), Path::new("/srv/other.yml"));
+    let mut search = nowhere();
+    search.system = dir.path().join("system");
+    let first = StateDir::resolve_of_file(&search, one).unwrap();
+    assert_eq!(first, StateDir::resolve_of_file(&search, one).unwrap(), "always the same");
+    assert!(first.path().starts_with(dir.path().join("system/files")));
+    assert_eq!(mode(first.path()), 0o700);
+    let second = StateDir::resolve_of_file(&search, other).unwrap();
+    let _locks = (first.lock().unwrap(), second.lock().unwrap());
+    assert_eq!(StateDir::find(&search, Some(one)).unwrap().path(), first.path());
+    assert_eq!(StateDir::find(&search, Some(other)).unwrap().path(), second.path());
+    // Without a file it would be a guess.
+    assert_eq!(StateDir::find(&search, None), None);
+    fs::remove_dir_all(second.path()).unwrap();
+    assert_eq!(StateDir::find(&search, None).unwrap().path(), first.path());
+    // The one of all others comes first then, and is what a file without its own means.
+    let base = StateDir::resolve(&search).unwrap();
+    let _base = base.lock().unwrap();
+    assert_eq!(StateDir::find(&search, None).unwrap().path(), base.path());
+    assert_eq!(StateDir::find(&search, Some(other)).unwrap().path(), base.path());
+    // What was named is taken as it is.
+    search.key = Some(dir.path().join("named"));
+    assert_eq!(StateDir::resolve_of_file(&search, one).unwrap().path(), dir.path().join("named"));
 }

@@ -57,7 +57,7 @@ fn named_state_dir(args: &LocateArgs) -> Result<Option<PathBuf>, CommandError> {
 pub fn state_dir(args: &LocateArgs) -> Result<StateDir, CommandError> {
     let named = named_state_dir(args)?;
     let search = Search::from_environment(named.clone(), false);
-    StateDir::find(&search).ok_or_else(|| {
+    StateDir::find(&search, args.config.as_deref()).ok_or_else(|| {
         let place = named.or(search.state_directory);
         let message = match place {
             Some(place) => format!("no state of fleetfoot can be read in {}", place.display()),
@@ -76,7 +76,7 @@ pub fn state_dir(args: &LocateArgs) -> Result<StateDir, CommandError> {
 pub fn state_dir_to_fill(args: &LocateArgs) -> Result<StateDir, CommandError> {
     let named = named_state_dir(args)?;
     let search = Search::from_environment(named.clone(), false);
-    match (StateDir::find(&search), named) {
+    match (StateDir::find(&search, args.config.as_deref()), named) {
         (Some(found), _) => Ok(found),
         (None, Some(_)) => StateDir::resolve(&search)
             .map_err(|error| CommandError::new(Exit::Failure, error.to_string())),

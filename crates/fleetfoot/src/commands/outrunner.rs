@@ -32,7 +32,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
         Ok(Invocation::Help) => args::help().to_owned(),
         Ok(Invocation::Version) => format!("{}\n", args::version_line(env!("CARGO_PKG_VERSION"))),
         Ok(Invocation::Completion(shell)) => completion(shell),
-        Ok(Invocation::CompletionHelp) => args::completion_help().to_owned(),
+        Ok(Invocation::CompletionHelp(shell)) => args::completion_help(shell),
         Err(error) => return fail(&error.to_string()),
     };
     // A reader that has left needs no text.
@@ -78,10 +78,10 @@ fn run(options: Options) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return fail(&crate::outrunner::load_error(&error)),
     };
+    tracing::info!(runners = loaded.config.runners.len(), "configuration loaded");
     for finding in loaded.report.warnings() {
         tracing::warn!("{}", finding.one_line(&loaded.report.file));
     }
-    tracing::info!(runners = loaded.config.runners.len(), "configuration loaded");
     let flags = Flags { url: options.url, token: options.token };
     // Before anything is made on this host, so that a file without a token leaves nothing behind.
     let resolution = resolve(&loaded.config, &flags, &RealSurroundings);

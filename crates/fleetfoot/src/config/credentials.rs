@@ -176,7 +176,15 @@ fn resolve_runner(
     let credential = source.read(flags, surroundings)?;
     let connection = ConnectionKey {
         url: url.strip_suffix('/').unwrap_or(&url).to_owned(),
-        source: source.clone(),
+        // One file is one token, whoever names it.
+        source: match &source {
+            CredentialSource::RunnerFile(path) => CredentialSource::File(path.clone()),
+            CredentialSource::App { .. }
+            | CredentialSource::Flag
+            | CredentialSource::Environment
+            | CredentialSource::SystemdCredential(_)
+            | CredentialSource::File(_) => source.clone(),
+        },
         api_url: runner.github.api_url.clone(),
         ca_file: runner.github.ca_file.clone(),
         proxy: runner.github.proxy.clone(),

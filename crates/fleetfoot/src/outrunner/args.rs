@@ -6,6 +6,9 @@
 
 use secrecy::SecretString;
 
+/// The file that is read without `--config`.
+pub const USUAL_FILE: &str = "/etc/outrunner/config.yml";
+
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Invocation {
@@ -17,8 +20,8 @@ pub enum Invocation {
     Version,
     /// Print a completion script on standard output, exit 0.
     Completion(Shell),
-    /// Print [`completion_help`] on standard output, exit 0.
-    CompletionHelp,
+    /// Print [`completion_help`] on standard output, exit 0; that of one shell, if one is named.
+    CompletionHelp(Option<Shell>),
 }
 
 /// The flags of a run.
@@ -37,7 +40,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            config: "/etc/outrunner/config.yml".to_owned(),
+            config: USUAL_FILE.to_owned(),
             url: String::new(),
             token: SecretString::default(),
             max_runners: 2,
@@ -79,6 +82,15 @@ impl Shell {
             "fish" => Some(Shell::Fish),
             "powershell" => Some(Shell::PowerShell),
             _ => None,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Shell::Bash => "bash",
+            Shell::Zsh => "zsh",
+            Shell::Fish => "fish",
+            Shell::PowerShell => "powershell",
         }
     }
 }
@@ -134,24 +146,45 @@ Flags:
 "
 }
 
-/// What `completion` without a shell prints.
+/// What `completion` without a shell prints, and with `--help`.
 #[must_use]
-pub fn completion_help() -> &'static str {
-    "\
-Prints a completion script for a shell
+pub fn completion_help(shell: Option<Shell>) -> String {
+    let Some(shell) = shell.map(Shell::word) else {
+        return "\
+Generate the autocompletion script for outrunner for the specified shell.
+See each sub-command's help for details on how to use the generated script.
 
 Usage:
   outrunner completion [command]
 
 Available Commands:
-  bash        completion script for bash
-  fish        completion script for fish
-  powershell  completion script for powershell
-  zsh         completion script for zsh
+  bash        Generate the autocompletion script for bash
+  fish        Generate the autocompletion script for fish
+  powershell  Generate the autocompletion script for powershell
+  zsh         Generate the autocompletion script for zsh
 
 Flags:
   -h, --help   help for completion
+
+Use \"outrunner completion [command] --help\" for more information about a command.
 "
+        .to_owned();
+    };
+    // Of the four, bash alone shows no flags in its line of usage.
+    let flags = if shell == "bash" { "" } else { " [flags]" };
+    format!(
+        "\
+Generate the autocompletion script for {}.
+
+Usage:
+  outrunner completion {shell}{flags}
+
+Flags:
+  -h, --help              help for {shell}
+      --no-descriptions   disable completion descriptions
+",
+        if shell == "powershell" { shell.to_owned() } else { format!("the {shell} shell") }
+    )
 }
 
 /// A flag: long name, shorthand, and whether it stands without a value.
@@ -204,27 +237,26 @@ fn completion(words: &[String], at: usize) -> Result<Invocation, UsageError> {
     })?;
     Ok(match shell {
         Some(shell) if !help => Invocation::Completion(shell),
-        Some(_) | None => Invocation::CompletionHelp,
+        Some(_) | None => Invocation::CompletionHelp(shell),
     })
 }
 
-/// Where the first word that is no flag and no flag's value stands.
+/// Where the first word that is no flag and no flag's value stands. No flag that goes without a value is known yet when
+/// this is asked (help and version come later), so the word behind any flag counts as its value.
 fn first_word(words: &[String]) -> Option<usize> {
     let mut at = 0;
     while let Some(word) = words.get(at) {
         if word == "--" {
             return None;
         }
-        if let Some(long) = word.strip_prefix("--") {
-            let alone = ROOT.iter().any(|(name, _, alone)| *name == long && *alone);
-            if !long.contains('=') && !alone {
-                at += 1;
+        let has_value = !word.contains('=')
+            && (word.starts_with("--") || word.len() == 2 && word.starts_with('-'));
+        if has_value {
+            // The last word is not looked at any more behind a flag.
+            if words.len() <= at + 2 {
+                return None;
             }
-        } else if word.len() == 2 && word.starts_with('-') {
-            let known = ROOT.iter().any(|(_, short, _)| *short == word.chars().nth(1));
-            if !known {
-                at += 1;
-            }
+            at += 1;
         } else if !word.starts_with('-') && !word.is_empty() {
             return Some(at);
         }
@@ -305,8 +337,14 @@ fn apply(name: &str, short: Option<char>, value: &str, set: Set<'_>) -> Result<(
     })
 }
 
+/// As Go quotes the first byte of what it does not know.
 fn go_quote(letter: char) -> String {
-    format!("{letter:?}")
+    let mut bytes = [0; 4];
+    let first = letter.encode_utf8(&mut bytes).as_bytes().first().copied().unwrap_or_default();
+    match first {
+        0..0x20 if !matches!(first, b'\t' | b'\n' | b'\r') => format!("'\\x{first:02x}'"),
+        _ => format!("{:?}", char::from(first)),
+    }
 }
 
 /// An int of Go in base 0: `0x10`, `010`, `0o10`, `0b1`, underscores between digits.

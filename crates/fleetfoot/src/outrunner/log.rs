@@ -199,11 +199,17 @@ fn own_phrase(fields: &Fields) -> &str {
 const STEPS: [&str; 5] =
     ["tart clone: ", "tart set: ", "create overlay: ", "guest agent not ready: ", "guest-exec: "];
 
+/// What it says of an agent that never answered; the time stands behind it.
+const TIMEOUT: &str = "guest agent not ready: timeout after ";
+
 /// An error of a backend as the original words it: `create container: …` where ours is
 /// `failed to create container `linux-0a1b2c3d`: …`.
 fn original_error(text: &str) -> String {
     if let Some(at) = STEPS.iter().find_map(|step| text.find(step)) {
-        return text.get(at..).unwrap_or(text).to_owned();
+        let words = text.get(at..).unwrap_or(text);
+        // It does not say what the agent's last answer was.
+        let timeout = words.starts_with(TIMEOUT).then(|| words.split_once(" (")).flatten();
+        return timeout.map_or(words, |(words, _)| words).to_owned();
     }
     let said = text.strip_prefix("failed to ").and_then(|rest| rest.split_once(": "));
     match said {
@@ -214,6 +220,12 @@ fn original_error(text: &str) -> String {
     }
 }
 
+/// A daemon of libvirt that cannot be reached, in the original's words: it ended with them, ours goes on asking.
+fn unreachable(text: &str) -> Option<String> {
+    let (_, place) = text.split_once("cannot reach libvirt at ")?;
+    Some(format!("libvirt connect to {place}"))
+}
+
 /// A phrase of our own: its message and its fields as they are, the pool under the original's key.
 fn pass(level: Level, fields: &Fields, own: usize) -> String {
     let mut out = format!("{level} {}", fields.message);
@@ -222,7 +234,8 @@ fn pass(level: Level, fields: &Fields, own: usize) -> String {
     }
     for (key, value) in fields.list.iter().skip(own) {
         if *key != "pool" {
-            attribute(&mut out, "", key, value);
+            let own = Some(value).filter(|_| *key == "error").and_then(|it| unreachable(it));
+            attribute(&mut out, "", key, own.as_deref().unwrap_or(value));
         }
     }
     out

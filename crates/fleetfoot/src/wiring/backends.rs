@@ -119,7 +119,14 @@ impl Backends {
             |message: String| WiringError::Backend { runner: runner.name.clone(), message };
         match &runner.backend {
             Backend::Docker(docker) => {
+                let is_known = self.engines.contains_key(&docker.host);
                 let engine = self.engine(docker.host.clone()).await.map_err(failed)?;
+                // The original looks for it, and tells what it found, once for each runner.
+                if let Some(host) = engine.detected()
+                    && (!is_known || self.surroundings.flavor == Flavor::Outrunner)
+                {
+                    tracing::info!(pool = runner.name, host, "docker host detected");
+                }
                 let pool = super::docker::pool(docker, runner, kept);
                 let installation = self.surroundings.installation.clone();
                 let provisioner = Arc::new(DockerProvisioner::new(engine, pool, installation));

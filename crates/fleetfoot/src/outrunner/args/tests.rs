@@ -83,6 +83,7 @@ fn mistakes_have_the_flag_librarys_texts() {
         ("--bogus=1", "unknown flag: --bogus"),
         ("--conf x", "unknown flag: --conf"),
         ("-x", "unknown shorthand flag: 'x' in -x"),
+        ("-é", "unknown shorthand flag: 'Ã' in -é"),
         ("-vx", "unknown shorthand flag: 'x' in -x"),
         ("-config", "unknown shorthand flag: 'c' in -config"),
         ("-v=", "unknown shorthand flag: '=' in -="),
@@ -155,10 +156,22 @@ fn completion_is_a_command_when_it_is_the_first_word() {
         "completion tcsh",
         "completion --help",
         "completion bash -h",
-        "-h completion",
+        "-h x completion",
+        "completion -h bash",
     ] {
-        assert!(matches!(parse(&words(line)), Ok(Invocation::CompletionHelp)), "{line}");
+        assert!(
+            matches!(parse(&words(line)), Ok(Invocation::CompletionHelp(None | Some(Shell::Bash)))),
+            "{line}"
+        );
     }
+    // A flag before it takes it for a value, whatever that flag will be.
+    for line in ["-h completion", "--help completion bash", "-h completion bash"] {
+        assert!(matches!(parse(&words(line)), Ok(Invocation::Help)), "{line}");
+    }
+    assert!(completion_help(None).ends_with(
+        "  -h, --help   help for completion\n\nUse \"outrunner completion [command] --help\" for more information about a command.\n"
+    ));
+    assert!(completion_help(Some(Shell::Zsh)).contains("outrunner completion zsh [flags]\n"));
 }
 
 #[test]

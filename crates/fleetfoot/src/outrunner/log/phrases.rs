@@ -171,6 +171,13 @@ pub static PHRASES: &[Phrase] = &[
         "libvirt",
         &[("instance", "name")],
     ),
+    line(
+        "cleaning up orphaned tart vm",
+        "INFO",
+        "Cleaning up orphaned VM",
+        "tart",
+        &[("instance", "name")],
+    ),
     line("tart vm exited with error", "ERROR", "Tart vm exited with error", "tart", TART_END),
     line(
         "tart runner exited with error",

@@ -89,16 +89,22 @@ fn every_phrase_has_its_exact_line() {
         tracing::info!(pool = "linux", host = "unix:///run/d.sock", "docker host detected");
         let instance = "linux-0a1b2c3d";
         tracing::info!(pool = "linux", instance, pid = 77, "runner started in machine");
-        tracing::info!(instance, "cleaning up orphaned machine");
+        tracing::info!(pool = "linux", instance, "cleaning up orphaned machine");
+        tracing::info!(pool = "macos", instance, "cleaning up orphaned tart vm");
         tracing::info!(pool = "linux", "all instances left");
         tracing::warn!(pool = "linux", "shutdown timed out");
         let (instance, log) = ("macos-0a1b2c3d", "/tmp/outrunner-vm-macos-0a1b2c3d-1.log");
-        let (error, stderr) = ("exit status 1", "no keychain");
-        tracing::error!(instance, error, stderr, log, "tart vm exited with error");
-        tracing::error!(instance, error, stderr, log, "tart runner exited with error");
-        tracing::error!(instance, error, "failed to start tart vm");
-        tracing::error!(instance, error, "failed to start tart runner");
-        tracing::warn!(instance, error, "failed to create stderr log, running without capture");
+        let (pool, error, stderr) = ("macos", "exit status 1", "no keychain");
+        tracing::error!(pool, instance, error, stderr, log, "tart vm exited with error");
+        tracing::error!(pool, instance, error, stderr, log, "tart runner exited with error");
+        tracing::error!(pool, instance, error, "failed to start tart vm");
+        tracing::error!(pool, instance, error, "failed to start tart runner");
+        tracing::warn!(
+            pool,
+            instance,
+            error,
+            "failed to create stderr log, running without capture"
+        );
         tracing::info!("shut down cleanly");
     });
     let expected = "\
@@ -120,14 +126,15 @@ WARN Failed to deregister runner scaler.scaleSet=linux scaler.name=linux-0a1b2c3
 INFO Container started docker.scaleSet=linux docker.name=linux-0a1b2c3d docker.image=i:1 docker.id=0123456789ab
 INFO Auto-detected Docker host docker.scaleSet=linux docker.host=unix:///run/d.sock
 INFO Runner started in VM libvirt.scaleSet=linux libvirt.name=linux-0a1b2c3d libvirt.pid=77
-INFO Cleaning up orphaned VM libvirt.name=linux-0a1b2c3d
+INFO Cleaning up orphaned VM libvirt.scaleSet=linux libvirt.name=linux-0a1b2c3d
+INFO Cleaning up orphaned VM tart.scaleSet=macos tart.name=linux-0a1b2c3d
 INFO All runners shut down scaler.scaleSet=linux
 WARN Shutdown timed out, some runners may not be fully cleaned up scaler.scaleSet=linux
-ERROR Tart vm exited with error tart.name=macos-0a1b2c3d tart.error=exit status 1 tart.stderr=no keychain tart.log=/tmp/outrunner-vm-macos-0a1b2c3d-1.log
-ERROR Tart runner exited with error tart.name=macos-0a1b2c3d tart.error=exit status 1 tart.stderr=no keychain tart.log=/tmp/outrunner-vm-macos-0a1b2c3d-1.log
-ERROR Failed to start tart vm tart.name=macos-0a1b2c3d tart.error=exit status 1
-ERROR Failed to start tart runner tart.name=macos-0a1b2c3d tart.error=exit status 1
-WARN Failed to create stderr log, running without capture tart.name=macos-0a1b2c3d tart.error=exit status 1
+ERROR Tart vm exited with error tart.scaleSet=macos tart.name=macos-0a1b2c3d tart.error=exit status 1 tart.stderr=no keychain tart.log=/tmp/outrunner-vm-macos-0a1b2c3d-1.log
+ERROR Tart runner exited with error tart.scaleSet=macos tart.name=macos-0a1b2c3d tart.error=exit status 1 tart.stderr=no keychain tart.log=/tmp/outrunner-vm-macos-0a1b2c3d-1.log
+ERROR Failed to start tart vm tart.scaleSet=macos tart.name=macos-0a1b2c3d tart.error=exit status 1
+ERROR Failed to start tart runner tart.scaleSet=macos tart.name=macos-0a1b2c3d tart.error=exit status 1
+WARN Failed to create stderr log, running without capture tart.scaleSet=macos tart.name=macos-0a1b2c3d tart.error=exit status 1
 INFO Shut down cleanly
 ";
     let expected: String =
@@ -170,6 +177,8 @@ fn a_runner_that_ended_by_itself_is_stopped_in_the_originals_words() {
 fn other_phrases_pass_with_their_fields() {
     let lines = logged(|| {
         tracing::warn!(pool = "l", since_s = 4, what = %"a\nb", "session held by another");
+        let error = "failed to list domains: cannot reach libvirt at /run/l: no such file";
+        tracing::error!(connection = "libvirt", error, "backend does not answer");
         tracing::debug!("hidden");
         tracing::info!(target: "hyper::client", "hidden too");
         tracing::warn!(target: "hyper::client", "odd");
@@ -178,6 +187,7 @@ fn other_phrases_pass_with_their_fields() {
     assert_eq!(
         lines,
         "2026-01-02 03:04:05 WARN session held by another scaleSet=l since_s=4 what=a\nb\n\
+         2026-01-02 03:04:05 ERROR backend does not answer connection=libvirt error=libvirt connect to /run/l: no such file\n\
          2026-01-02 03:04:05 WARN odd\n\
          2026-01-02 03:04:05 ERROR bare\n"
     );
@@ -235,6 +245,10 @@ fn errors_of_backends_have_the_originals_words() {
         (
             "failed to create overlay `w-0a1b2c3d`: create overlay: exit status 1: no base",
             "create overlay: exit status 1: no base",
+        ),
+        (
+            "failed to create domain `w-0a1b2c3d`: guest agent not ready: timeout after 3m0s (the guest agent does not answer: QEMU guest agent is not connected)",
+            "guest agent not ready: timeout after 3m0s",
         ),
         ("the backend did not answer in time", "the backend did not answer in time"),
     ] {
