@@ -141,6 +141,10 @@ pub(crate) async fn record_pool(
     // Among several controllers this is the first that is done with its rows.
     let several = shared.store.membership().is_some();
     let careful = several && shared.store.behind().is_some();
+    if several && begins {
+        let read = shared.store.look_at_names().await;
+        read.inspect_err(|error| tracing::warn!(pool = %pool.name, %error, "names that others gave were not read")).ok();
+    }
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.pool.before");
     let recorded = shared

@@ -229,11 +229,17 @@ async fn closed_rows(pool: &PoolContext, listed: &Listed<'_>) -> Vec<(Instance, 
         .store
         .update(move |txn| {
             let closed = |name: &InstanceName| txn.instance(name).is_none() && txn.is_closed(name);
-            names.into_iter().filter(closed).take(BATCH).collect::<Vec<_>>()
+            names.into_iter().filter(closed).collect::<Vec<_>>()
         })
         .await;
+    let mut known = known.unwrap_or_default();
+    // Those of other pools, or busy ones, must not be the first of each look.
+    if known.len() > BATCH {
+        fastrand::shuffle(&mut known);
+        known.truncate(BATCH);
+    }
     let (now, mut rows) = (pool.now(), Vec::new());
-    for name in known.unwrap_or_default() {
+    for name in known {
         let Ok(Some(row)) = pool.shared.store.closed_instance(&name).await else { continue };
         let is_over = was_closed_before(row.phase_since, listed.began, now);
         let Some((_, status)) = listed.by_name.get(name.as_str()).filter(|_| is_over) else {

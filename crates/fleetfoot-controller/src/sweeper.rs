@@ -33,8 +33,6 @@ use stray::Seen;
 
 /// Exits in one commit.
 const EXITS_MAX: usize = 256;
-/// A careful pass is over after so many looks, whatever goes on to come.
-const CAREFUL_LOOKS_MAX: u32 = 5;
 /// Pauses between attempts to follow exits; what is missed meanwhile the sweep finds.
 const WATCH_WAITS: Backoff = Backoff { first: Span::seconds(1), longest: Span::seconds(5) };
 
@@ -56,6 +54,7 @@ pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>) {
         unserved: Ledger::default(),
         careful_looks: 0,
         seen_once: 0,
+        refused: false,
     };
     loop {
         let pause = tokio::select! {
@@ -183,6 +182,8 @@ struct Sweep {
     careful_looks: u32,
     /// Strays of served pools that the last list was the first to show.
     seen_once: usize,
+    /// The store did not take the strays that were to be taken up.
+    refused: bool,
 }
 
 impl Sweep {
@@ -271,17 +272,6 @@ impl Sweep {
             }
         }
         Ok(found)
-    }
-
-    /// After a lost store the first look is no pass: what it shows is looked at twice, and so is what lands meanwhile,
-    /// or it would be counted by nobody (seed 323).
-    fn is_careful(&mut self) -> bool {
-        let first = self.careful_looks == 0 && self.strays.len() > 0;
-        let careful = self.careful_looks < CAREFUL_LOOKS_MAX
-            && self.shared.settings.careful
-            && (first || self.seen_once > 0);
-        self.careful_looks = if careful { self.careful_looks + 1 } else { CAREFUL_LOOKS_MAX };
-        careful
     }
 
     fn swept(&self, number: u64) {

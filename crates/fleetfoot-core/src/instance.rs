@@ -14,6 +14,7 @@ use crate::cause::Reason;
 use crate::names::{InstanceName, JobId, PoolName, RunnerId, ScaleSetId};
 use crate::outcome::{Exit, FailureKind, Outcome};
 use crate::phase::{Observation, Phase, Refused, apply};
+use crate::removal::registration_open;
 use crate::time::{Span, Timestamp};
 
 /// A runner that was called busy runs as long as this at least although no message tells of its job, where GitHub
@@ -276,8 +277,11 @@ impl Instance {
             Observation::EnvironmentGone => {
                 self.environment = Environment::Gone;
                 self.last_call_at = Some(now);
-                self.attempts = 0;
-                self.retry_at = None;
+                // Of a registration that is left GitHub may have said when it wants to be asked again (seed 20576).
+                if !registration_open(self) {
+                    self.attempts = 0;
+                    self.retry_at = None;
+                }
             }
             Observation::Deregistered => {
                 self.registration = Registration::Gone;

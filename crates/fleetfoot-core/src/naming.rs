@@ -7,7 +7,8 @@
 //!
 //! The count is in the pool's row, committed with the instance. It never falls behind a clock of four ticks
 //! a second, so a store that lost its count (made anew, or restored from an older copy) goes on beyond it;
-//! what a burst made ahead of that clock, the store's floor covers. The numbers last for 34 years.
+//! what a burst made ahead of that clock, or a pool counted that has no row any more, the store's floor covers. The
+//! numbers last for 34 years.
 
 use crate::names::{InstallationId, InstanceName, PoolName};
 use crate::time::Timestamp;

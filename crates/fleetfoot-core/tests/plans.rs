@@ -284,6 +284,25 @@ fn a_job_whose_start_no_message_told_counts_its_time_from_when_it_was_seen() {
     assert_eq!(scene.plan().actions, [Action::Retire { name, reason: Reason::MaxJobDuration }]);
 }
 
+/// What GitHub said of its own side holds when the backend's side is done, and not the other way round.
+#[test]
+fn a_machine_that_is_gone_does_not_make_github_ready_sooner() {
+    let wait = Some(NOW + Span::minutes(1));
+    let table = [
+        (Registration::Requested, wait),
+        (Registration::Registered(RunnerId(7)), wait),
+        (Registration::Gone, None),
+        (Registration::None, None),
+    ];
+    for (registration, left) in table {
+        let mut scene = Scene::new(0);
+        let row = scene.instance(Phase::Stopping, Environment::Ended);
+        (row.registration, row.retry_at) = (registration, wait);
+        row.observe(&Observation::EnvironmentGone, NOW).unwrap();
+        assert_eq!(row.retry_at, left, "{registration:?}");
+    }
+}
+
 #[test]
 fn stored_times_that_lie_ahead_delay_nothing() {
     let mut scene = Scene::new(0);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use fleetfoot_core::{Instance, InstanceName, JobId, PoolName, PoolState, Timestamp};
 
 use crate::event::Event;
+use crate::floor;
 use crate::history::FinishedJob;
 use crate::homes::Present;
 use crate::lease;
@@ -192,4 +193,5 @@ fn removed(sql: &Sql, old: &PoolState, out: &mut Vec<Statement>) {
     out.extend(old.jobs.keys().map(|id| delete_job(sql, name, id)));
     out.push(Statement { sql: Arc::clone(&sql.delete_pool), values: vec![Value::text(name)] });
     out.push(lease::forget(sql, name));
+    out.push(floor::keep(sql, old));
 }

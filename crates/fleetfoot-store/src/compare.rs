@@ -9,6 +9,7 @@ use crate::behind::Behind;
 use crate::driver::Driver;
 use crate::event::Event;
 use crate::fault::DriverError;
+use crate::floor::NAME_FLOOR;
 use crate::lease;
 use crate::mark::Mark;
 use crate::options::Options;
@@ -28,9 +29,6 @@ pub(crate) const TAKEN_AT: &str = "backup_taken_at";
 
 /// The row with the name of this copy and of the one before.
 const COPY: &str = "copy";
-
-/// The row that says below which number names may have been given that the store does not know of.
-const NAME_FLOOR: &str = "name_floor";
 
 /// A name may have been given this far ahead of the clock when nothing says how far.
 const NAMES_UNKNOWN: i64 = 1 << 16;
@@ -67,6 +65,8 @@ pub(crate) async fn compare(
     if identity.behind.is_some() && below > identity.name_floor {
         identity.name_floor = below;
         rows.push(put_meta(sql, NAME_FLOOR, &below.to_string()));
+    } else if !found.contains_key(NAME_FLOOR) {
+        rows.push(put_meta(sql, NAME_FLOOR, "0"));
     }
     let kept = mark.as_ref().is_some_and(|mark| mark.is_kept());
     let copy = kept.then(|| Mark::next_copy(copies));

@@ -42,6 +42,7 @@ mod error;
 mod event;
 mod fault;
 mod fleet;
+mod floor;
 mod history;
 mod homes;
 mod hosts;

@@ -141,7 +141,7 @@ impl Store {
         if let (Reads::File(connection, _), Driver::Sqlite(sqlite)) = (&reads, driver) {
             *locked(connection) = Some(sqlite);
         }
-        let shared = Arc::new(Shared::new(&place, pools, identity.behind, None));
+        let shared = Arc::new(Shared::new(&place, pools, &identity, None));
         let inner = Inner { shared, sql, identity, access: Access::ReadOnly, reads };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -177,7 +177,7 @@ async fn prepare(
     let seen = seen.await.map_err(failed)?;
     let present = schema::load(&mut driver, &sql).await.map_err(failed)?;
     let member = options.member.clone();
-    let shared = Arc::new(Shared::new(place, present.pools, identity.behind, member));
+    let shared = Arc::new(Shared::new(place, present.pools, &identity, member));
     if let Some(member) = &shared.member {
         *locked(&member.seen) = seen;
         let sent = member.me.clock.now();

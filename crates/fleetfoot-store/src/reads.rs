@@ -97,7 +97,7 @@ impl Store {
         read.map_err(|error| self.read_error(error))
     }
 
-    async fn query(&self, query: Query) -> Result<Vec<Row>, ReadError> {
+    pub(crate) async fn query(&self, query: Query) -> Result<Vec<Row>, ReadError> {
         let again = query.clone();
         self.on_connection(
             move |driver| poll_now(driver.query(&query)),

@@ -1,7 +1,7 @@
 //! The published present: what everyone reads, and who is told when it changes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fleetfoot_core::{PoolName, PoolState};
@@ -10,10 +10,12 @@ use fleetfoot_ordered::watch;
 use crate::batch::Working;
 use crate::behind::Behind;
 use crate::fleet::Membership;
+use crate::floor;
 use crate::homes::Present;
 use crate::lease::{self, Fence};
 use crate::member::{Member, Owned};
 use crate::runner_rows::AllRows;
+use crate::schema::Identity;
 use crate::sql::Sql;
 
 /// The present of every pool, by name.
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     /// This controller's part among several; nothing if it is alone.
     pub(crate) member: Option<Member>,
     behind: Mutex<Option<Behind>>,
+    /// Below it names may have been given that no row tells of.
+    name_floor: AtomicI64,
     updates: AtomicU64,
     commits: AtomicU64,
     rows: AtomicU64,
@@ -57,7 +61,7 @@ impl Shared {
     pub(crate) fn new(
         place: &str,
         pools: Pools,
-        behind: Option<Behind>,
+        identity: &Identity,
         member: Option<Membership>,
     ) -> Self {
         Self {
@@ -68,7 +72,8 @@ impl Shared {
             targets: watch::Sender::new(0),
             watchers: Mutex::default(),
             member: member.map(Member::new),
-            behind: Mutex::new(behind),
+            behind: Mutex::new(identity.behind),
+            name_floor: AtomicI64::new(identity.name_floor),
             updates: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             rows: AtomicU64::new(0),
@@ -99,6 +104,14 @@ impl Shared {
     pub(crate) fn count_commit(&self, rows: usize) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn name_floor(&self) -> i64 {
+        self.name_floor.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn raise_name_floor(&self, below: i64) {
+        self.name_floor.fetch_max(below, Ordering::AcqRel);
     }
 
     /// The pools that may be changed now; nothing is said if this controller is alone.
@@ -160,10 +173,14 @@ impl Shared {
         if touched.is_empty() {
             return;
         }
-        let names: Vec<PoolName> = touched.keys().cloned().collect();
+        let changed: Vec<PoolName> = touched.keys().cloned().collect();
         {
             let mut published = self.writing();
             for (name, state) in touched {
+                // Its count went with it, too; the batch noted it (see `floor`).
+                if let Some(old) = published.pools.get(&name).filter(|_| state.is_none()) {
+                    self.raise_name_floor(floor::below(old));
+                }
                 // Its owner's row went with it.
                 if let Some(member) = self.member.as_ref().filter(|_| state.is_none()) {
                     member.lose(&name);
@@ -171,7 +188,7 @@ impl Shared {
                 published.put(&name, state);
             }
         }
-        self.tick(&names);
+        self.tick(&changed);
     }
 
     /// Puts another present in the place of the whole one, and wakes everyone.

@@ -146,7 +146,7 @@ impl Store {
     /// see [`naming`](fleetfoot_core::naming).
     #[must_use]
     pub fn name_floor(&self) -> i64 {
-        self.inner.identity.name_floor
+        self.inner.shared.name_floor()
     }
 
     /// One full pass over what is outside is done: [`Store::behind`] is over.

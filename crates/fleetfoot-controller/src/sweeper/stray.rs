@@ -15,6 +15,9 @@ use crate::record::observe;
 use super::Sweep;
 use super::disagreements::of_stray;
 
+/// A careful pass is over after so many looks, whatever goes on to come.
+const CAREFUL_LOOKS_MAX: u32 = 5;
+
 /// Things without a row that the last list showed: only what is seen twice is taken up.
 #[derive(Debug, Default)]
 pub(super) struct Seen(BTreeSet<InstanceName>);
@@ -79,15 +82,29 @@ impl Sweep {
             rows.push(stray_row(stray, pool, identity, now, bound));
         }
         self.left_alone.retain(|name| self.strays.contains(name));
+        self.refused = false;
         if !rows.is_empty() {
-            let count = rows.len();
-            if !self.insert(rows).await {
-                // They are seen for the first time once more (seed 1247).
-                self.seen_once += count;
-            }
+            // What was refused is seen for the first time once more (seed 1247).
+            self.refused = !self.insert(rows).await;
             settled = false;
         }
         settled
+    }
+
+    /// After a lost store the first look is no pass: what it shows is looked at twice, and so is what lands meanwhile,
+    /// or it would be counted by nobody (seed 323). What the store did not take is counted by nobody either: a look that
+    /// ends so is none (seed 20688).
+    pub(super) fn is_careful(&mut self) -> bool {
+        let first = self.careful_looks == 0 && self.strays.len() > 0;
+        let careful = self.careful_looks < CAREFUL_LOOKS_MAX
+            && self.shared.settings.careful
+            && (first || self.refused || self.seen_once > 0);
+        if careful {
+            self.careful_looks += u32::from(!self.refused);
+        } else {
+            self.careful_looks = CAREFUL_LOOKS_MAX;
+        }
+        careful
     }
 
     /// False if the store refused them.

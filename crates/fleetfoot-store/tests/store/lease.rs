@@ -215,8 +215,19 @@ async fn a_hosts_pool_stays_with_its_host(bed: &Bed) {
     let again = open(bed, Membership { controller: "a2".to_owned(), ..member("a") }).await;
     epoch(&again.take(&p, true).await.unwrap());
     // The pool is gone for good: its name is free.
+    again
+        .update(|txn| {
+            if let Some(row) = txn.pool_mut(&pool_name("p")) {
+                row.last_name = 1 << 50;
+            }
+        })
+        .await
+        .unwrap();
     again.update(|txn| txn.remove_pool(&pool_name("p"))).await.unwrap().unwrap();
     epoch(&second.take(&p, true).await.unwrap());
+    // Not its names: whoever puts it back learns of them.
+    second.look_at_names().await.unwrap();
+    assert_eq!(second.name_floor(), (1 << 50) + 1);
     again.close().await;
     second.close().await;
 }

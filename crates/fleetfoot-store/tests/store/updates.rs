@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetfoot_core::{
-    Exit, FailureKind, Observation, Outcome, Phase, RunnerId, ScaleSetId, Timestamp,
+    Exit, FailureKind, Observation, Outcome, Phase, Pool, RunnerId, ScaleSetId, Timestamp,
 };
 use fleetfoot_store::{
     Execution, InsertError, Location, ObserveError, Options, RemovePoolError, Store, UpdateError,
@@ -162,6 +162,37 @@ async fn refusals_change_nothing(bed: &Bed) {
     store.close().await;
 }
 
+/// Its count goes with its row, and the clock may stand before what it gave: the floor goes on from there.
+async fn a_removed_pool_leaves_the_count_of_its_names(bed: &Bed) {
+    let counted = |store: &Store, name: &str, last: i64| {
+        let (store, name) = (store.clone(), pool_name(name));
+        async move {
+            let remove = name.clone();
+            let put = store.update(move |txn| {
+                txn.put_pool(Pool { last_name: last, ..Pool::new(name, Timestamp(1)) });
+            });
+            put.await.unwrap();
+            store.update(move |txn| txn.remove_pool(&remove)).await.unwrap().unwrap();
+        }
+    };
+    let store = bed.open().await;
+    let before = store.name_floor();
+    counted(&store, "p", before + 900).await;
+    assert_eq!(store.name_floor(), before + 901);
+    counted(&store, "q", before + 99).await;
+    assert_eq!(store.name_floor(), before + 901, "it never falls");
+    store.close().await;
+    let store = bed.open().await;
+    assert_eq!(store.name_floor(), before + 901, "over restarts");
+    // More digits, and a smaller first one.
+    let wide = 10_i64.pow(15);
+    counted(&store, "p", wide).await;
+    store.close().await;
+    let store = bed.open().await;
+    assert_eq!(store.name_floor(), wide + 1);
+    store.close().await;
+}
+
 async fn names_are_never_used_again(bed: &Bed) {
     let store = bed.open().await;
     with_pools(&store, &["p"]).await;
@@ -253,6 +284,7 @@ on_every_database!(
     only_touched_pools_tick,
     a_life_is_kept,
     refusals_change_nothing,
+    a_removed_pool_leaves_the_count_of_its_names,
     names_are_never_used_again,
     a_panic_loses_only_its_own,
     later_closures_see_earlier_ones,
