@@ -39,8 +39,8 @@ const AFTER_END: Duration = Duration::from_millis(50);
 const OVERDUE: Duration = Duration::from_secs(3);
 /// A pool that was handed over and came back stays for this long.
 const SETTLED: Duration = Duration::from_secs(60);
-/// The tasks of a pool end within this: its calls have bounds of their own.
-const END_BOUND: Duration = Duration::from_secs(300);
+/// A pool whose calls take longer than this to end is told of.
+const LONG: Duration = Duration::from_secs(300);
 
 /// The pools this controller can serve, by name.
 pub(crate) type Candidates = BTreeMap<PoolName, PoolSettings>;
@@ -263,8 +263,7 @@ impl Keeper {
         let (shared, ending, pool) = (self.shared.clone(), self.ending.clone(), pool.clone());
         self.shared.tasks.spawn("end pool", async move {
             let began = Instant::now();
-            if !shared.end_pool(&pool, END_BOUND).await {
-                tracing::error!(%pool, "tasks of a pool do not end, it is not taken again");
+            if !shared.end_pool_wholly(&pool, LONG).await {
                 return;
             }
             if let_go && let Err(error) = shared.store.let_go(&pool).await {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use fleetfoot_core::{Intent, PoolName, PoolSpec};
 use fleetfoot_store::UpdateError;
+use tokio::sync::AcquireError;
 
 use crate::adopt;
 use crate::executor::chain;
@@ -88,14 +89,33 @@ impl Shared {
 
     /// Ends the tasks of a pool, if it is served; true if they ended in time.
     pub(crate) async fn end_pool(&self, name: &PoolName, bound: Duration) -> bool {
-        let pool = {
-            let Ok(_turn) = self.changing.acquire().await else { return false };
-            let Some(pool) = self.served(name) else { return true };
-            // It ends here: what was to follow it follows where it goes on.
-            let _ = self.dismiss(&pool);
-            pool
-        };
-        pool.tasks.wait(bound).await
+        match self.withdraw(name).await {
+            Ok(Some(pool)) => pool.tasks.wait(bound).await,
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// The same for as long as its calls take, which have bounds of their own; one that takes long is told.
+    pub(crate) async fn end_pool_wholly(&self, name: &PoolName, long: Duration) -> bool {
+        let Ok(pool) = self.withdraw(name).await else { return false };
+        let Some(pool) = pool else { return true };
+        let mut told = false;
+        while !pool.tasks.wait(long).await {
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(pool = %name, "calls of a pool take long to end, nobody serves it until then");
+            }
+        }
+        true
+    }
+
+    /// Takes the pool out of those that are served.
+    async fn withdraw(&self, name: &PoolName) -> Result<Option<Arc<PoolContext>>, AcquireError> {
+        let _turn = self.changing.acquire().await?;
+        let Some(pool) = self.served(name) else { return Ok(None) };
+        // It ends here: what was to follow it follows where it goes on.
+        let _ = self.dismiss(&pool);
+        Ok(Some(pool))
     }
 
     /// Serves exactly these pools; the others that are served are drained.
