@@ -77,8 +77,8 @@ pub(crate) fn stated_anew(inner: &mut Inner, github: &GithubBox, pool: &PoolName
 /// session, and it raises demand whatever the statistics beside it say (design, 5); also if GitHub has given up the job
 /// meanwhile (seed 21227).
 fn taken_back(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
-    let open = github.jobs_since(u64::MAX);
-    let of_pool = open.iter().filter(|job| {
+    let all = github.jobs_since(0);
+    let of_pool = all.iter().filter(|job| {
         job.scope == scope && job.scale_set.as_deref() == Some(pool.as_str()) && job.withdrawals > 0
     });
     let waits = |job: &&fleetfoot_sim::Job| match job.state {
