@@ -74,18 +74,14 @@ pub(crate) fn stated_anew(inner: &mut Inner, github: &GithubBox, pool: &PoolName
 }
 
 /// Jobs whose assignment GitHub took back because nobody served it: the message of it may still wait for the next
-/// session, and it raises demand whatever the statistics beside it say (design, 5); also if GitHub has given up the job
-/// meanwhile (seed 21227).
+/// session, and it raises demand whatever the statistics beside it say (design, 5).
 fn taken_back(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
-    let all = github.jobs_since(0);
-    let of_pool = all.iter().filter(|job| {
+    let open = github.jobs_since(u64::MAX);
+    let of_pool = open.iter().filter(|job| {
         job.scope == scope && job.scale_set.as_deref() == Some(pool.as_str()) && job.withdrawals > 0
     });
-    let waits = |job: &&fleetfoot_sim::Job| match job.state {
-        JobState::Running => false,
-        JobState::Completed => job.runner.is_none(),
-        JobState::Queued | JobState::Available | JobState::Assigned | JobState::Offered => true,
-    };
+    let waits =
+        |job: &&fleetfoot_sim::Job| !matches!(job.state, JobState::Running | JobState::Completed);
     u64::try_from(of_pool.filter(waits).count()).unwrap_or(u64::MAX)
 }
 
