@@ -9,7 +9,7 @@ use fleetfoot_provisioner::{Finding, Severity};
 use crate::auth;
 use crate::container::{DockerPool, PullPolicy};
 use crate::engine::{DockerEngine, Info};
-use crate::http::{Call, CallError, encoded};
+use crate::http::{Call, CallError, encoded, remedy};
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -62,24 +62,16 @@ fn unreachable(engine: &DockerEngine, failure: &CallError) -> Finding {
 
 fn unconnected(address: &str, cause: &std::io::Error) -> Finding {
     let kind = cause.kind();
-    if kind == IoErrorKind::NotFound {
-        error(
-            format!("there is no engine socket at {address}"),
-            "install and start Docker, or set `host` to the engine's address",
-        )
+    let what = if kind == IoErrorKind::NotFound {
+        format!("there is no engine socket at {address}")
     } else if kind == IoErrorKind::PermissionDenied {
-        error(
-            format!("no permission to use the engine socket at {address}"),
-            "add the user to the group `docker` and log in again",
-        )
+        format!("no permission to use the engine socket at {address}")
     } else if kind == IoErrorKind::ConnectionRefused {
-        error(format!("nobody listens at {address}"), "start the engine: `systemctl start docker`")
+        format!("nobody listens at {address}")
     } else {
-        error(
-            format!("cannot reach the engine at {address}: {cause}"),
-            "check the engine's address",
-        )
-    }
+        format!("cannot reach the engine at {address}: {cause}")
+    };
+    error(what, remedy(cause))
 }
 
 fn settings(engine: &DockerEngine, pool: &DockerPool, info: &Info) -> Vec<Finding> {

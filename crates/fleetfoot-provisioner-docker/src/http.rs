@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A call to the engine failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("cannot reach the engine at {endpoint}: {cause}")]
+    #[error("cannot reach the engine at {endpoint}: {cause}: {}", remedy(cause))]
     Connect { endpoint: String, cause: std::io::Error },
     #[error("the connection to the engine broke: {0}")]
     Lost(String),
@@ -34,6 +34,20 @@ pub(crate) enum CallError {
     Odd(String),
     #[error("{0}")]
     Version(String),
+}
+
+/// What to do about an engine that nobody could connect to.
+pub(crate) fn remedy(cause: &std::io::Error) -> &'static str {
+    let kind = cause.kind();
+    if kind == std::io::ErrorKind::NotFound {
+        "install and start Docker, or set `host` to the engine's address"
+    } else if kind == std::io::ErrorKind::PermissionDenied {
+        "add the user to the group `docker` and log in again"
+    } else if kind == std::io::ErrorKind::ConnectionRefused {
+        "start the engine: `systemctl start docker`"
+    } else {
+        "check the engine's address"
+    }
 }
 
 impl CallError {

@@ -298,8 +298,12 @@ async fn registry_credentials_reach_the_registry_whatever_their_letters() {
 #[tokio::test]
 async fn what_is_missing_is_found_with_its_remedy() {
     let nowhere = support::engine(Path::new("/nowhere/docker.sock")).await;
-    let findings = provisioner(&nowhere, pool()).check().await;
+    let provisioner_of_none = provisioner(&nowhere, pool());
+    let findings = provisioner_of_none.check().await;
     assert_eq!(findings[0].message, "there is no engine socket at unix:///nowhere/docker.sock");
+    // A daemon that runs says what to do, too.
+    let failed = provisioner_of_none.list().await.unwrap_err();
+    assert!(failed.message.ends_with(&findings[0].hint), "{failed}");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("d.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -97,6 +97,33 @@ pub enum LoadError {
     Invalid(Report),
 }
 
+impl LoadError {
+    /// What to do about a file that cannot be read: mostly it is somebody else's, or none was written yet. A report says
+    /// it of each of its mistakes.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        let Self::Read { source, .. } = self else { return None };
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return Some(
+                "be the user that runs it: `sudo -u fleetfoot fleetfoot check` with the package",
+            );
+        }
+        Some("write one, or name another with --config")
+    }
+
+    /// The error with its causes and what to do, in one line; of a report its summary.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match self {
+            Self::Read { .. } => {
+                let chain = crate::chain(self);
+                self.remedy().map_or_else(|| chain.clone(), |remedy| format!("{chain}: {remedy}"))
+            }
+            Self::Invalid(report) => report.summary(),
+        }
+    }
+}
+
 fn invalid_line(report: &Report) -> String {
     let more = report.errors().count().saturating_sub(1);
     let first = report.errors().next();

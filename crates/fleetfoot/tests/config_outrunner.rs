@@ -89,6 +89,10 @@ fn files_that_cannot_be_read() {
         format!("load config: read config: open {}: no such file or directory", missing.display())
     );
     assert_eq!(error.to_string(), format!("failed to read configuration {}", missing.display()));
+    // What it is told as: what is wrong, where, what to do.
+    let line = error.line();
+    assert!(line.starts_with(&format!("{error}: No such file")), "{line}");
+    assert!(line.ends_with(": write one, or name another with --config"), "{line}");
     let error = load(directory.path(), &LoadOptions::default()).unwrap_err();
     assert_eq!(
         load_error(&error),

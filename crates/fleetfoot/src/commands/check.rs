@@ -97,18 +97,12 @@ pub async fn run(args: CheckArgs) -> Result<ExitCode, CommandError> {
     Ok(if ok { ExitCode::SUCCESS } else { Exit::Failure.into() })
 }
 
-/// A file that cannot be read: mostly somebody else's, or none was written yet.
 fn unread(error: &LoadError) -> CommandError {
     let refused = CommandError::from_error(Exit::Config, error);
-    let kind = match error {
-        LoadError::Read { source, .. } => source.kind(),
-        LoadError::Invalid(_) => return refused,
-    };
-    if kind == std::io::ErrorKind::PermissionDenied {
-        let hint = "be the user that runs it: `sudo -u fleetfoot fleetfoot check` with the package";
-        return refused.with_hint(hint);
+    match error.remedy() {
+        Some(remedy) => refused.with_hint(remedy),
+        None => refused,
     }
-    refused.with_hint("write one, or name another with --config")
 }
 
 /// Every mistake of the file at once.

@@ -22,7 +22,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
     log::install(environment.settings.debug);
     let options = match options(words, environment) {
         Ok(options) => options,
-        Err(error) => return fail(&load_text(&error)),
+        Err(error) => return fail(&error.line()),
     };
     let ended = match crate::runtime::daemon() {
         Ok(runtime) => runtime.block_on(daemon::run(options)),
@@ -73,13 +73,5 @@ fn file(words: &[OsString]) -> Option<PathBuf> {
         [flag, path] if flag == "--config" => Some(path.into()),
         [word] => word.to_str()?.strip_prefix("--config=").map(PathBuf::from),
         _ => None,
-    }
-}
-
-/// In one line, as every mistake of the original.
-fn load_text(error: &LoadError) -> String {
-    match error {
-        LoadError::Read { .. } => crate::chain(error),
-        LoadError::Invalid(report) => report.summary(),
     }
 }

@@ -57,7 +57,7 @@ fn daemon_text(error: &DaemonError) -> String {
 /// Every mistake of the file at once.
 fn load_text(error: &LoadError) -> String {
     match error {
-        LoadError::Read { .. } => crate::chain(error),
+        LoadError::Read { .. } => error.line(),
         LoadError::Invalid(report) => format!("{}\n{}", report.summary(), report.render()),
     }
 }
