@@ -86,10 +86,15 @@ fn uuid(installation: &InstallationId, pool: &PoolName, number: i64) -> u128 {
     (bits & FREE) | VERSION | VARIANT
 }
 
-/// FNV-1a over both names.
+/// A digest of both names.
 fn key(installation: &InstallationId, pool: &PoolName) -> u64 {
-    let bytes = installation.as_str().bytes().chain([0]).chain(pool.as_str().bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    fnv1a(installation.as_str().bytes().chain([0]).chain(pool.as_str().bytes()))
+}
+
+/// FNV-1a in 64 bits: a short digest that is the same in every version; nothing secret, nothing that must not meet.
+#[must_use]
+pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }

@@ -1,7 +1,5 @@
 //! Errors of this room as the contract has them.
 
-use std::time::Duration;
-
 use fleetfoot_provisioner::{BackendError, ErrorKind, InstanceName};
 
 use crate::agent::AgentError;
@@ -59,10 +57,4 @@ pub(crate) fn file(
         let kind = if full { ErrorKind::NoRoom } else { ErrorKind::Backend };
         BackendError::new(operation, kind, error.to_string()).about(name)
     }
-}
-
-/// `3m0s`, as the original writes it.
-pub(crate) fn original_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }

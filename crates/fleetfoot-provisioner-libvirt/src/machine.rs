@@ -242,7 +242,7 @@ pub(crate) async fn boot(
                 return Err(BackendError::new(CREATE, ErrorKind::Instance, ended));
             }
             Err(error) if Instant::now() > end => {
-                let after = failure::original_duration(pool.agent_max);
+                let after = fleetfoot_provisioner::original_duration(pool.agent_max);
                 let words = format!("guest agent not ready: timeout after {after} ({error})");
                 return Err(BackendError::new(CREATE, ErrorKind::Instance, words));
             }

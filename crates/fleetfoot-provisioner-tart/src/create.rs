@@ -174,7 +174,7 @@ impl Creation<'_> {
                 }
             }
             if next > end {
-                let after = original_duration(self.host.agent_bound);
+                let after = fleetfoot_provisioner::original_duration(self.host.agent_bound);
                 let message = format!("guest agent not ready: timeout after {after} ({said})");
                 return Err(self.failed(ErrorKind::Instance, message));
             }
@@ -270,10 +270,4 @@ pub(crate) async fn start(
         Err(KeepError::NoKeeper(error)) => Err(failed(ErrorKind::Backend, error)),
         Err(KeepError::Unanswered(error)) => Err(failed(ErrorKind::Unanswered, error)),
     }
-}
-
-/// `3m0s`, as the original writes it.
-fn original_duration(duration: std::time::Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }

@@ -78,3 +78,10 @@ impl BackendError {
         }
     }
 }
+
+/// `3m0s`: a time in whole seconds, as the original writes it into errors.
+#[must_use]
+pub fn original_duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+}

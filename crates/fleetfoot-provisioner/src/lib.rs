@@ -18,7 +18,7 @@ mod tasks;
 
 pub use fleetfoot_core::{Exit, InstallationId, InstanceName, NameError, PoolName, ResourceType};
 
-pub use error::{Advice, BackendError, ErrorKind};
+pub use error::{Advice, BackendError, ErrorKind, original_duration};
 pub use provisioner::{
     Capabilities, Deletion, EnvironmentInfo, EnvironmentSpec, EnvironmentState, Event, EventStream,
     Finding, Handle, JitConfig, Listing, Provisioner, Reach, Severity,

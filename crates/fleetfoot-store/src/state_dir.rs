@@ -267,11 +267,9 @@ fn is_used(place: &Path) -> bool {
 /// The directory of a configuration file, told by where the file is.
 fn of_file(config: &Path) -> PathBuf {
     let whole = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
-    // FNV-1a: short, for the path of a socket has little room.
+    // Short, for the path of a socket has little room.
     let bytes = whole.as_os_str().as_encoded_bytes();
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = fleetfoot_core::naming::fnv1a(bytes.iter().copied());
     Path::new(OF_FILES).join(format!("{hash:016x}"))
 }
 

@@ -139,9 +139,7 @@ impl Inner {
     }
 }
 
-/// FNV-1a of a name.
+/// A digest of a name.
 fn number(name: &InstanceName) -> u64 {
-    name.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    fleetfoot_core::naming::fnv1a(name.as_str().bytes())
 }

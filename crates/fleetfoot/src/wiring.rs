@@ -316,11 +316,7 @@ fn recipe(runner: &RunnerConfig) -> String {
 }
 
 fn fingerprint(text: &str) -> String {
-    // FNV-1a.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    format!("{:016x}", fleetfoot_core::naming::fnv1a(text.bytes()))
 }
 
 fn spec(runner: &RunnerConfig, flavor: Flavor) -> PoolSpec {
