@@ -105,7 +105,9 @@ impl Keeper {
             .iter()
             .map(|(name, it)| (name.clone(), candidacy(it)))
             .collect();
-        let beaten = tokio::time::timeout(BEAT_BOUND, self.shared.store.beat(&candidacies)).await;
+        // On the heap: it is moved into its bound, and again with the task that waits for it.
+        let beat = Box::pin(self.shared.store.beat(&candidacies));
+        let beaten = tokio::time::timeout(BEAT_BOUND, beat).await;
         let beat = match beaten {
             Ok(Ok(beat)) => Some(beat),
             Ok(Err(error)) => self.fell_silent(&chain(&error)),

@@ -246,7 +246,9 @@ fn eligible<'a>(fleet: &'a Fleet, pool: &'a PoolName) -> impl Iterator<Item = &'
 /// Living candidates that have the pool in their configuration have it differently.
 fn differ(fleet: &Fleet, pool: &PoolName) -> bool {
     let configured = fleet.candidates(pool).filter(|(_, it)| !it.removed);
-    configured.map(|(_, it)| &it.digest).collect::<BTreeSet<_>>().len() > 1
+    let mut digests = configured.map(|(_, it)| &it.digest);
+    let first = digests.next();
+    digests.any(|it| Some(it) != first)
 }
 
 fn surplus(

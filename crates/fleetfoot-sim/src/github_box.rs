@@ -160,6 +160,16 @@ impl GithubBox {
         since.map(|job| state.view_job(job)).collect()
     }
 
+    /// The first job that is not over and that asked for one of the scale sets that `wanted` names.
+    #[must_use]
+    pub fn open_job(&self, wanted: impl Fn(&str) -> bool) -> Option<crate::model::Job> {
+        let state = self.shared.lock();
+        let is_it = |job: &&crate::state::Job| {
+            job.completed_us.is_none() && job.wants.as_deref().is_some_and(&wanted)
+        };
+        state.jobs.values().find(is_it).map(|job| state.view_job(job))
+    }
+
     /// The counts, at this instant.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -251,6 +261,15 @@ impl GithubBox {
         let tenant = state.tenant(scope);
         let id = state.find_set(tenant, None, name)?;
         state.sets.get(&id).map(|set| state.view_set(set))
+    }
+
+    /// A scale set's statistics as they are.
+    #[must_use]
+    pub fn level(&self, scope: &str, name: &str) -> Option<crate::model::Statistics> {
+        let mut state = self.shared.lock();
+        let tenant = state.tenant(scope);
+        let id = state.find_set(tenant, None, name)?;
+        state.sets.get(&id).map(crate::state::ScaleSet::statistics)
     }
 
     /// A scale set's statistics as the service states them, lies included.

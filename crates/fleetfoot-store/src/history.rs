@@ -62,7 +62,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn add(&mut self, column: &str, value: Option<impl ToString>) {
+    fn add(&mut self, column: &str, value: Option<impl AsRef<str>>) {
         if let Some(value) = value {
             self.texts.push(format!("{column} = ?"));
             self.values.push(Value::text(value));

@@ -9,20 +9,18 @@
 //! statement that waits for the row lock of a commit in progress; every commit locks and compares the rows of
 //! the pools that it touches. So a commit of a former owner is either whole and seen by the taker, or none.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleetfoot_core::{
-    Fleet, InstanceName, Ownership, Peer, PoolName, Span, Timestamp, Wish, WishWord,
-};
+use fleetfoot_core::{Fleet, InstanceName, Ownership, PoolName, Span, Wish};
 
 use crate::dialect::Dialect;
 use crate::driver::{Driver, WriteFailure};
-use crate::fault::{DriverError, RowError};
+use crate::fault::DriverError;
 use crate::fleet::{Membership, Said, Taken};
+use crate::heard::{Heard, OWNER_KINDS, Questions, owner_row};
 use crate::member::Owned;
-use crate::rows::{Columns, json};
-use crate::sql::{Kind, Query, Sql, Statement, Value};
+use crate::rows::json;
+use crate::sql::{Query, Sql, Statement, Value};
 
 /// A dead controller that owns nothing is forgotten after this.
 const FORGET_AFTER: Span = Span::minutes(10);
@@ -127,25 +125,24 @@ pub(crate) async fn join(
     joined.map_err(|WriteFailure { error, .. }| error)
 }
 
-/// One heartbeat. `said` is there when it changed.
-pub(crate) async fn beat(
+/// One heartbeat of a controller that says what it said before; false if its row is gone.
+pub(crate) async fn keep(
+    driver: &mut Driver,
+    sql: &Sql,
+    me: &Membership,
+) -> Result<bool, DriverError> {
+    let values = vec![Value::Int(Some(me.valid.0)), Value::text(&me.controller)];
+    let keep = Statement { sql: Arc::clone(&sql.keep_controller), values };
+    Ok(driver.execute(&keep).await? > 0)
+}
+
+/// One heartbeat of a controller that says something new, or whose row is gone.
+pub(crate) async fn say(
     driver: &mut Driver,
     me: &Membership,
     said: &str,
-    changed: bool,
 ) -> Result<(), DriverError> {
-    let now = driver.dialect().now();
-    let kept = if changed {
-        0
-    } else {
-        let sql = format!("UPDATE fleetfoot_controllers SET deadline = {now} + ? WHERE id = ?");
-        let values = vec![Value::Int(Some(me.valid.0)), Value::text(&me.controller)];
-        driver.execute(&statement(driver, &sql, values)).await?
-    };
-    if kept == 0 {
-        driver.execute(&put_controller(driver, me, said)).await?;
-    }
-    Ok(())
+    driver.execute(&put_controller(driver, me, said)).await.map(|_| ())
 }
 
 /// Asks for a pool. Its rows are to be read after this, if it was given.
@@ -265,50 +262,11 @@ pub(crate) fn wish_done(driver: &Driver, id: i64) -> Statement {
     statement(driver, "DELETE FROM fleetfoot_wishes WHERE id = ?", values)
 }
 
-const CONTROLLER_KINDS: &[Kind] = &[Kind::Text, Kind::Text, Kind::Int, Kind::Text];
-const OWNER_KINDS: &[Kind] = &[Kind::Text, Kind::Text, Kind::Int, Kind::Text, Kind::Int];
-const WISH_KINDS: &[Kind] = &[Kind::Int, Kind::Text, Kind::Text, Kind::Text, Kind::Int];
-
-/// What controllers said of themselves when they were read last: most of them say the same for weeks.
-pub(crate) type Heard = BTreeMap<String, (String, Peer)>;
-
 /// Reads everybody.
 pub(crate) async fn read(driver: &mut Driver) -> Result<Fleet, DriverError> {
-    read_again(driver, &mut Heard::new()).await
-}
-
-/// Reads everybody; what was `heard` before is not taken apart again.
-pub(crate) async fn read_again(
-    driver: &mut Driver,
-    heard: &mut Heard,
-) -> Result<Fleet, DriverError> {
-    let dialect = driver.dialect();
-    let now = dialect.now();
-    let select = |text: &str, kinds| Query { sql: Arc::from(text), values: Vec::new(), kinds };
-    let controllers = select(
-        &format!("SELECT id, host_id, deadline - {now}, data FROM fleetfoot_controllers"),
-        CONTROLLER_KINDS,
-    );
-    let mut peers = BTreeMap::new();
-    for row in driver.query(&controllers).await? {
-        let peer = peer_row(row, heard).map_err(DriverError::Row)?;
-        peers.insert(peer.controller.clone(), peer);
-    }
-    heard.retain(|controller, _| peers.contains_key(controller));
-    let owners =
-        select("SELECT pool, owner, epoch, host_id, writes FROM fleetfoot_owners", OWNER_KINDS);
-    let mut pools = BTreeMap::new();
-    for row in driver.query(&owners).await? {
-        let (pool, row) = owner_row(row)?;
-        pools.insert(pool, row);
-    }
-    let wishes = select(
-        "SELECT id, pool, instance, word, wished_at FROM fleetfoot_wishes ORDER BY id LIMIT 1000",
-        WISH_KINDS,
-    );
-    let rows = driver.query(&wishes).await?;
-    let wishes = rows.into_iter().map(wish_row).collect::<Result<_, _>>();
-    Ok(Fleet { peers, pools, wishes: wishes.map_err(DriverError::Row)? })
+    let questions = Questions::new(driver.dialect());
+    let fleet = Heard::default().read(driver, &questions).await?;
+    Ok(Arc::unwrap_or_clone(fleet))
 }
 
 /// Lets go of everything that a host has, unless its heart beats.
@@ -325,48 +283,4 @@ pub(crate) fn forget_host(driver: &Driver, host_id: &str) -> Vec<Statement> {
         statement(driver, &sql, vec![Value::text(host_id)])
     };
     vec![of_host("fleetfoot_owners"), of_host("fleetfoot_controllers")]
-}
-
-fn peer_row(row: Vec<Value>, heard: &mut Heard) -> Result<Peer, RowError> {
-    let mut columns = Columns::new("fleetfoot_controllers", row);
-    let (controller, host_id) = (columns.text()?, columns.text()?);
-    let left = Span(columns.int()?);
-    let text = columns.text()?;
-    if let Some((before, peer)) = heard.get(&controller)
-        && *before == text
-        && peer.host_id == host_id
-    {
-        return Ok(Peer { left, ..peer.clone() });
-    }
-    let said: Said = serde_json::from_str(&text).map_err(|error| columns.malformed(error))?;
-    let pools = Arc::new(said.pools());
-    let (host, version) = (said.host, said.version);
-    let peer = Peer { controller: controller.clone(), host_id, host, version, left, pools };
-    heard.insert(controller, (text, peer.clone()));
-    Ok(peer)
-}
-
-fn owner_row(row: Vec<Value>) -> Result<(PoolName, Ownership), DriverError> {
-    let mut columns = Columns::new("fleetfoot_owners", row);
-    let mut read = || {
-        let pool = columns.text()?;
-        let pool = PoolName::new(&pool).map_err(|error| columns.malformed(error))?;
-        let (owner, epoch) = (columns.maybe_text()?, columns.int()?);
-        let (host_id, writes) = (columns.maybe_text()?, columns.int()?);
-        Ok((pool, Ownership { owner, epoch, host_id, writes }))
-    };
-    read().map_err(DriverError::Row)
-}
-
-fn wish_row(row: Vec<Value>) -> Result<Wish, RowError> {
-    let mut columns = Columns::new("fleetfoot_wishes", row);
-    let (id, pool, instance) = (columns.int()?, columns.text()?, columns.maybe_text()?);
-    let (word, at) = (columns.text()?, Timestamp(columns.int()?));
-    let pool = PoolName::new(&pool).map_err(|error| columns.malformed(error))?;
-    let instance = instance.as_deref().map(InstanceName::new).transpose();
-    let instance = instance.map_err(|error| columns.malformed(error))?;
-    let known = WishWord::from_name(&word);
-    let unknown =
-        || RowError::UnknownWord { what: "wish", word: word.clone(), row: id.to_string() };
-    Ok(Wish { id, pool, instance, word: known.ok_or_else(unknown)?, at })
 }

@@ -43,6 +43,7 @@ mod event;
 mod fault;
 mod fleet;
 mod floor;
+mod heard;
 mod history;
 mod homes;
 mod hosts;

@@ -8,7 +8,7 @@ use fleetfoot_core::{Candidacy, Fleet, InstallationId, PoolName, Span};
 use fleetfoot_ordered::watch;
 
 use crate::fleet::Membership;
-use crate::lease::Heard;
+use crate::heard::Heard;
 use crate::seen::Seen;
 use crate::shared::locked;
 

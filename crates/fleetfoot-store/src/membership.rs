@@ -59,25 +59,29 @@ impl Member {
     async fn beat(
         &self,
         driver: &mut Driver,
+        sql: &Sql,
         pools: &BTreeMap<PoolName, Candidacy>,
-    ) -> Result<(Arc<Owned>, Fleet), DriverError> {
+    ) -> Result<(Arc<Owned>, Arc<Fleet>), DriverError> {
         let owned = self.owned();
         let new = self.say(pools);
-        let said = new.clone().unwrap_or_else(|| locked(&self.said).clone());
         let sent = self.me.clock.now();
         let mut heard = std::mem::take(&mut *locked(&self.heard));
         driver.enter()?;
         let looked = async {
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("store.lease.beat.before");
-            lease::beat(driver, &self.me, &said.text, new.is_some()).await?;
+            if new.is_some() || !lease::keep(driver, sql, &self.me).await? {
+                let text = new.as_ref().map(|new| new.text.clone());
+                let text = text.unwrap_or_else(|| locked(&self.said).text.clone());
+                lease::say(driver, &self.me, &text).await?;
+            }
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("store.lease.beat.after");
             self.beaten(sent);
             if let Some(new) = new {
                 *locked(&self.said) = new;
             }
-            lease::read_again(driver, &mut heard).await
+            heard.read(driver, &sql.everybody).await
         };
         let looked = looked.await;
         *locked(&self.heard) = heard;
@@ -88,6 +92,9 @@ impl Member {
 
 /// The pools of others that changed since `seen`.
 fn changed(me: &Membership, seen: &Fleet, now: &Fleet) -> Vec<PoolName> {
+    if seen.pools == now.pools {
+        return Vec::new();
+    }
     let news = |pool: &&PoolName| {
         let (before, after) = (seen.pools.get(*pool), now.pools.get(*pool));
         let ours = after.is_some_and(|row| row.owner.as_deref() == Some(me.controller.as_str()));
@@ -139,7 +146,7 @@ async fn beat(
     if *member.put_back.borrow() {
         return Err(DriverError::PutBack);
     }
-    let (owned, fleet) = member.beat(driver, pools).await?;
+    let (owned, fleet) = member.beat(driver, sql, pools).await?;
     if member.is_past(&owned, &seen, &fleet) {
         member.ends();
         let now = schema::now(&Options::default());
@@ -150,7 +157,6 @@ async fn beat(
     let others = read_pools(driver, sql, changed(&member.me, &seen, &fleet)).await?;
     shared.show(others);
     member.remember(installation, &fleet, false);
-    let fleet = Arc::new(fleet);
     member.fleet.send_replace(fleet.clone());
     Ok(Beat { fleet, lost })
 }
@@ -244,7 +250,8 @@ impl Store {
             // Not behind the writer: a commit that hangs must not cost the leases.
             let mut driver = Driver::Server(server.clone());
             let Inner { shared, sql, identity, .. } = &*self.inner;
-            let beaten = beat(shared, &mut driver, sql, &identity.installation, pools).await;
+            let beaten = beat(shared, &mut driver, sql, &identity.installation, pools);
+            let beaten = Box::pin(beaten).await;
             return beaten.map_err(|error| self.read_error(error));
         }
         let (pools, installation) = (pools.clone(), self.installation().clone());

@@ -194,7 +194,7 @@ fn begun(rows: &RunnerRows, instance: &Instance) -> Vec<Statement> {
         Value::text(&rows.runner_user),
         Value::maybe_text(rows.provider_url.as_deref()),
         Value::text(fitting(&rows.repository_url)),
-        Value::text(webhook),
+        Value::text(webhook.to_string()),
         Value::text(&rows.target),
         Value::text(id),
     ];

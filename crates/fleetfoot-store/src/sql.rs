@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::dialect::Dialect;
+use crate::heard::Questions;
 
 /// One value of a statement or of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    pub(crate) fn text(text: impl ToString) -> Self {
-        Self::Text(Some(plain(text.to_string())))
+    pub(crate) fn text(text: impl AsRef<str>) -> Self {
+        Self::Text(Some(plain(text.as_ref().to_owned())))
     }
 
     pub(crate) fn maybe_text(text: Option<&str>) -> Self {
@@ -54,6 +55,34 @@ pub(crate) struct Query {
 
 /// One row of an answer.
 pub(crate) type Row = Vec<Value>;
+
+/// How an answer differs from the one before to the same query; the greater counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Again {
+    /// In nothing.
+    Same,
+    /// In numbers alone.
+    Numbers,
+    /// In texts, or in how many rows there are.
+    Words,
+}
+
+impl Again {
+    /// Puts `rows` in the place of `known`.
+    pub(crate) fn note(known: &mut Vec<Row>, rows: Vec<Row>) -> Self {
+        let is_text = |value: &Value| matches!(value, Value::Text(_));
+        let texts = |row: &Row| row.iter().filter(|it| is_text(it)).cloned().collect::<Vec<_>>();
+        let same_texts = known.len() == rows.len()
+            && known.iter().zip(&rows).all(|(known, row)| texts(known) == texts(row));
+        let again = match (*known == rows, same_texts) {
+            (true, _) => Self::Same,
+            (false, true) => Self::Numbers,
+            (false, false) => Self::Words,
+        };
+        *known = rows;
+        again
+    }
+}
 
 /// The columns of each table, keys first.
 pub(crate) const POOL_COLUMNS: &[&str] = &["name", "intent", "created_at", "data"];
@@ -108,6 +137,9 @@ pub(crate) struct Sql {
     pub(crate) put_history: Arc<str>,
     pub(crate) insert_event: Arc<str>,
     pub(crate) fence: Arc<str>,
+    /// Moves a controller's deadline.
+    pub(crate) keep_controller: Arc<str>,
+    pub(crate) everybody: Questions,
 }
 
 impl Sql {
@@ -138,6 +170,11 @@ impl Sql {
                  AND EXISTS (SELECT 1 FROM fleetfoot_controllers WHERE id = ? AND deadline > {})",
                 dialect.now()
             )),
+            keep_controller: dialect.text(&format!(
+                "UPDATE fleetfoot_controllers SET deadline = {} + ? WHERE id = ?",
+                dialect.now()
+            )),
+            everybody: Questions::new(dialect),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::books::{Books, Inner, Machine};
 use crate::happening::Happening;
 use crate::outside::ANOTHER_ENGINE;
+use crate::script::PoolPlan;
 use crate::search;
 use crate::stage::Stage;
 use crate::world::{Agenda, play};
@@ -82,7 +83,7 @@ pub(crate) async fn settle(stage: &mut Stage, agenda: &mut Agenda) -> Result<(),
         }
         let late = Instant::now() >= bound;
         // The cheap look comes first, for as long as nobody asks what is wrong.
-        if !late && rows_left(stage, &stage.books.lock()).is_some() {
+        if !late && miscounted(stage, &stage.books.lock()).is_some() {
             continue;
         }
         let Some(wrong) = left(stage) else { break };
@@ -163,16 +164,13 @@ fn bound(stage: &Stage) -> Duration {
 }
 
 /// Jobs of pools that nobody serves any more wait for ever.
-fn is_served(stage: &Stage, job: &Job) -> bool {
-    let serves = |plan: &crate::script::PoolPlan| {
-        plan.configured && job.scale_set.as_deref() == Some(plan.name.as_str())
-    };
-    stage.pools.iter().any(serves)
+fn is_served(stage: &Stage, scale_set: &str) -> bool {
+    stage.pools.iter().any(|plan| plan.configured && plan.name.as_str() == scale_set)
 }
 
-/// A pool with more or fewer instances than it keeps idle and made.
-fn rows_left(stage: &Stage, inner: &Inner) -> Option<Wrong> {
-    for plan in &stage.pools {
+/// A pool with more or fewer instances than it keeps idle and made, and how many that is.
+fn miscounted<'a>(stage: &'a Stage, inner: &Inner) -> Option<(&'a PoolPlan, u32)> {
+    stage.pools.iter().find_map(|plan| {
         let most = if plan.configured { plan.spec.max_runners } else { 0 };
         let idle = plan.spec.min_idle.min(most);
         let kept = (idle + plan.spec.warm).min(most);
@@ -180,23 +178,24 @@ fn rows_left(stage: &Stage, inner: &Inner) -> Option<Wrong> {
         let least = if stage.host_max.is_some() { idle } else { kept };
         let rows = inner.present.get(&plan.name).map_or(0, |state| state.instances.len());
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        if !(least..=kept).contains(&rows) {
-            let rows = inner.present.get(&plan.name).map(|state| {
-                let rows = state.instances.values();
-                rows.map(|row| format!("{} {}", row.name, row.phase.as_str())).collect::<Vec<_>>()
-            });
-            let text =
-                format!("{}: {kept} instances should be left, there are {rows:?}", plan.name);
-            return Some(wrong(7, plan.name.as_str(), text));
-        }
-    }
-    None
+        (!(least..=kept).contains(&rows)).then_some((plan, kept))
+    })
+}
+
+/// The same in words.
+fn rows_left(stage: &Stage, inner: &Inner) -> Option<Wrong> {
+    let (plan, kept) = miscounted(stage, inner)?;
+    let rows = inner.present.get(&plan.name).map(|state| {
+        let rows = state.instances.values();
+        rows.map(|row| format!("{} {}", row.name, row.phase.as_str())).collect::<Vec<_>>()
+    });
+    let text = format!("{}: {kept} instances should be left, there are {rows:?}", plan.name);
+    Some(wrong(7, plan.name.as_str(), text))
 }
 
 /// The first thing that is not done or should not be there.
 fn left(stage: &Stage) -> Option<Wrong> {
-    let open = stage.github.jobs_since(u64::MAX);
-    if let Some(job) = open.iter().find(|job| is_served(stage, job)) {
+    if let Some(job) = stage.github.open_job(|scale_set| is_served(stage, scale_set)) {
         let text = format!("job {} is still {:?} long after the faults stopped", job.id, job.state);
         let mut wrong = wrong(0, format!("job{}.", job.id), text);
         wrong.about.extend(job.scale_set.clone());

@@ -66,7 +66,7 @@ pub(crate) fn stated_anew(inner: &mut Inner, github: &GithubBox, pool: &PoolName
     let now = inner.now_ms();
     let Some(book) = inner.pools.get_mut(pool).filter(|book| book.lied) else { return };
     let stated = github.stated(&book.scope, pool.as_str());
-    let so = github.scale_set(&book.scope, pool.as_str()).map(|set| set.statistics);
+    let so = github.level(&book.scope, pool.as_str());
     if stated.map(|it| it.total_assigned_jobs) == so.map(|it| it.total_assigned_jobs) {
         book.lied = false;
         book.muddled_until = book.muddled_until.max(now + WAITED_MS);
@@ -87,10 +87,9 @@ fn taken_back(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
 
 /// Jobs that GitHub has for the pool and no runner took.
 fn waiting(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
-    github.scale_set(scope, pool.as_str()).map_or(0, |set| {
-        let level = set.statistics;
-        level.total_assigned_jobs.saturating_sub(level.total_running_jobs)
-    })
+    github
+        .level(scope, pool.as_str())
+        .map_or(0, |level| level.total_assigned_jobs.saturating_sub(level.total_running_jobs))
 }
 
 /// Notes how many jobs wait, for later.

@@ -21,7 +21,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::State as Extract;
 use axum::extract::connect_info::ConnectInfo;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -40,6 +40,9 @@ pub(crate) use within::ask;
 
 /// Larger bodies are nothing that anybody here has to say.
 const BODY_MAX: usize = 4 << 20;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-github-request-id");
+const ACTIVITY_ID: HeaderName = HeaderName::from_static("activityid");
 
 /// A request, read completely.
 pub(crate) struct Call {
@@ -351,10 +354,14 @@ fn decorate(shared: &Shared, response: &mut Response) {
         (http_date(state.now_us(), state.settings.clock_skew_s), rate, reset.unwrap_or(0))
     };
     let headers = response.headers_mut();
-    answer::set(headers, "date", &date);
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        headers.insert(header::DATE, date);
+    }
     let id = format!("{:016X}", fastrand::u64(..));
-    answer::set(headers, "x-github-request-id", &id);
-    answer::set(headers, "activityid", &id);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id.clone());
+        headers.insert(ACTIVITY_ID, id);
+    }
     if let Some(rate) = rate {
         answer::set(headers, "x-ratelimit-limit", &rate.limit.to_string());
         answer::set(headers, "x-ratelimit-remaining", &rate.remaining.to_string());

@@ -1,5 +1,6 @@
 //! From a method and a path to what is asked for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use axum::http::Method;
@@ -98,11 +99,13 @@ pub(crate) enum AgentRoute {
 impl Route {
     pub(crate) fn parse(method: &Method, path: &str) -> Self {
         let path = path.strip_prefix("/api/v3").unwrap_or(path);
-        let segments: Vec<String> =
+        let segments: Vec<Cow<'_, str>> =
             path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
-        let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let parts: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
         let found = match parts.as_slice() {
-            ["_box", ..] => Some(Self::Control(segments[1..].to_vec())),
+            ["_box", ..] => {
+                Some(Self::Control(parts[1..].iter().map(|&part| part.to_owned()).collect()))
+            }
             ["_runner", rest @ ..] => agent(rest).map(Self::Agent),
             ["tenant", tenant, rest @ ..] => tenant
                 .parse()
@@ -315,13 +318,17 @@ pub(crate) fn query(text: &str) -> HashMap<String, String> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
+            let decoded = |text: &str| decode(&text.replace('+', " ")).into_owned();
+            (decoded(key), decoded(value))
         })
         .collect()
 }
 
 /// Undoes percent encoding; what is no encoding stays.
-fn decode(text: &str) -> String {
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -342,7 +349,7 @@ fn decode(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
 #[cfg(test)]

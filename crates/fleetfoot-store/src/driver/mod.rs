@@ -16,9 +16,10 @@ use fleetfoot_core::Timestamp;
 use crate::dialect::Dialect;
 use crate::fault::DriverError;
 use crate::lease::Fence;
-use crate::sql::{Query, Row, Statement};
+use crate::sql::{Again, Query, Row, Statement};
 
-/// One of the three databases, by its two kinds of connection.
+/// One of the three databases, by its two kinds of connection. What is asked of a server is boxed: futures that
+/// could be either are no larger than those of the file, and they are moved with each commit and heartbeat.
 pub(crate) enum Driver {
     /// The built-in one.
     Sqlite(sqlite::Sqlite),
@@ -60,7 +61,7 @@ impl Driver {
     ) -> Result<(), WriteFailure> {
         match self {
             Self::Sqlite(sqlite) => sqlite.write(statements, fences),
-            Self::Server(server) => server.write(statements, fences).await,
+            Self::Server(server) => Box::pin(server.write(statements, fences)).await,
         }
     }
 
@@ -68,7 +69,7 @@ impl Driver {
     pub(crate) async fn execute(&mut self, statement: &Statement) -> Result<u64, DriverError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.execute(statement),
-            Self::Server(server) => server.execute(statement).await,
+            Self::Server(server) => Box::pin(server.execute(statement)).await,
         }
     }
 
@@ -92,7 +93,19 @@ impl Driver {
     pub(crate) async fn query(&mut self, query: &Query) -> Result<Vec<Row>, DriverError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.query(query),
-            Self::Server(server) => server.query(query).await,
+            Self::Server(server) => Box::pin(server.query(query)).await,
+        }
+    }
+
+    /// Runs a query whose answer was `known` the last time; that becomes what it is now.
+    pub(crate) async fn query_again(
+        &mut self,
+        query: &Query,
+        known: &mut Vec<Row>,
+    ) -> Result<Again, DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.query_again(query, known),
+            Self::Server(server) => Ok(Again::note(known, Box::pin(server.query(query)).await?)),
         }
     }
 
@@ -104,7 +117,7 @@ impl Driver {
     ) -> Result<(), DriverError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.change_schema(schema, rows),
-            Self::Server(server) => server.change_schema(schema, rows).await,
+            Self::Server(server) => Box::pin(server.change_schema(schema, rows)).await,
         }
     }
 
@@ -116,7 +129,7 @@ impl Driver {
     ) -> Result<(), DriverError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.backup_before_migration(from, now),
-            Self::Server(server) => server.backup_before_migration(from).await,
+            Self::Server(server) => Box::pin(server.backup_before_migration(from)).await,
         }
     }
 
@@ -132,7 +145,7 @@ impl Driver {
     pub(crate) async fn check(&mut self) -> Result<Option<String>, DriverError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.check(),
-            Self::Server(server) => server.check().await.map(|()| None),
+            Self::Server(server) => Box::pin(server.check()).await.map(|()| None),
         }
     }
 
@@ -140,7 +153,7 @@ impl Driver {
     pub(crate) async fn check_wholly(&mut self) -> Result<Option<String>, DriverError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.check_wholly(),
-            Self::Server(server) => server.check().await.map(|()| None),
+            Self::Server(server) => Box::pin(server.check()).await.map(|()| None),
         }
     }
 
@@ -156,7 +169,7 @@ impl Driver {
     pub(crate) async fn close(self) {
         match self {
             Self::Sqlite(sqlite) => sqlite.close(),
-            Self::Server(server) => server.close().await,
+            Self::Server(server) => Box::pin(server.close()).await,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! SQLite, built in: one writing connection, write-ahead log, `synchronous=FULL`.
 
+mod again;
 mod journal;
 
 use std::ffi::OsString;

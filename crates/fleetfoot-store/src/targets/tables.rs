@@ -196,7 +196,7 @@ fn original(write: &TargetWrite) -> Written {
                 Value::maybe_text(ghe_domain.as_deref()),
                 Value::text(token),
                 Value::Int(Some(ends.0 / 1000)),
-                Value::text(resource_type),
+                Value::text(resource_type.to_string()),
                 Value::maybe_text(provider_url.as_deref()),
             ];
             (
@@ -207,7 +207,7 @@ fn original(write: &TargetWrite) -> Written {
         }
         TargetWrite::ResourceType(id, size) => (
             "UPDATE targets SET resource_type = ? WHERE uuid = ?",
-            vec![Value::text(size), Value::text(id)],
+            vec![Value::text(size.to_string()), Value::text(id)],
         ),
         TargetWrite::ProviderUrl(id, url) => (
             "UPDATE targets SET provider_url = ? WHERE uuid = ?",
@@ -252,7 +252,7 @@ fn ours(write: &TargetWrite, now: Value) -> Written {
                 Value::text(scope),
                 Value::text(scope.to_lowercase()),
                 Value::maybe_text(ghe_domain.as_deref()),
-                Value::text(resource_type),
+                Value::text(resource_type.to_string()),
                 Value::maybe_text(provider_url.as_deref()),
                 now.clone(),
                 now,
@@ -260,7 +260,7 @@ fn ours(write: &TargetWrite, now: Value) -> Written {
         ),
         TargetWrite::ResourceType(id, size) => (
             "UPDATE fleetfoot_targets SET resource_type = ?, updated_at = ? WHERE id = ?",
-            vec![Value::text(size), now, Value::text(id)],
+            vec![Value::text(size.to_string()), now, Value::text(id)],
         ),
         TargetWrite::ProviderUrl(id, url) => (
             "UPDATE fleetfoot_targets SET provider_url = ?, updated_at = ? WHERE id = ?",
