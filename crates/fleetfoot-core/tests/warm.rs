@@ -7,7 +7,8 @@ use std::sync::Arc;
 use fleetfoot_core::pool::observe;
 use fleetfoot_core::{
     Action, Environment, Exit, Instance, InstanceName, Intent, Observation, Phase, Plan, Pool,
-    PoolName, PoolSpec, PoolState, Reason, ScaleSetId, Snapshot, Span, Statistics, Timestamp, plan,
+    PoolName, PoolSpec, PoolState, Reason, Registration, RunnerId, ScaleSetId, Snapshot, Span,
+    Statistics, Timestamp, plan,
 };
 
 const NOW: Timestamp = Timestamp(10_000_000);
@@ -89,10 +90,11 @@ fn a_floor_is_held_on_top_of_demand_within_the_limit() {
         (0, 2, 0, 0, 0, vec!["create 2"]),
         (0, 9, 0, 0, 0, vec!["create 4"]),
         (0, 2, 0, 0, 2, vec![]),
-        (0, 2, 1, 0, 2, vec!["launch 1", "create 1"]),
-        (1, 2, 0, 0, 2, vec!["launch 1", "create 1"]),
+        // What takes its place is made when it is launched.
+        (0, 2, 1, 0, 2, vec!["launch 1"]),
+        (1, 2, 0, 0, 2, vec!["launch 1"]),
         (1, 2, 0, 1, 2, vec![]),
-        (2, 2, 0, 1, 2, vec!["launch 2", "create 1"]),
+        (2, 2, 0, 1, 2, vec!["launch 2"]),
         (3, 2, 0, 3, 0, vec!["create 1"]),
         (4, 2, 0, 3, 1, vec!["launch 4"]),
         (9, 2, 0, 4, 0, vec![]),
@@ -117,11 +119,36 @@ fn a_job_takes_the_one_that_waits_longest() {
     for age in [10, 30, 20] {
         scene.instance(Phase::Warm, age);
     }
-    assert_eq!(scene.acts(), ["launch 2", "create 1"]);
+    assert_eq!(scene.acts(), ["launch 2"]);
     // Something is busy with it: the next.
     let second = scene.state.instances.keys().nth(1).unwrap().clone();
     scene.in_flight.insert(second);
-    assert_eq!(scene.acts(), ["launch 3", "create 1"]);
+    assert_eq!(scene.acts(), ["launch 3"]);
+}
+
+#[test]
+fn what_only_waits_is_made_when_no_launch_takes_place() {
+    // How long ago it came into `Starting`, whether it is being launched; what is done, and when the next look is.
+    let table = [
+        (0, true, vec![], Some(1)),
+        (0, false, vec!["create 1"], None),
+        (1, true, vec!["create 1"], None),
+    ];
+    for (age, launching, wanted, wake) in table {
+        let mut scene = Scene::new(1, 1);
+        let row = scene.instance(Phase::Starting, age);
+        row.registration = Registration::Registered(RunnerId(7));
+        let name = row.name.clone();
+        scene.in_flight.extend(launching.then_some(name));
+        assert_eq!(scene.acts(), wanted, "{age} {launching}");
+        let wake = wake.map(|seconds| NOW + Span::seconds(seconds));
+        assert!(wake.is_none() || scene.plan().wake_at == wake, "{age} {launching}");
+    }
+    // What a job wants waits for none.
+    let mut scene = Scene::new(2, 1);
+    let name = scene.instance(Phase::Starting, 0).name.clone();
+    scene.in_flight.insert(name);
+    assert_eq!(scene.acts(), ["create 1"]);
 }
 
 #[test]

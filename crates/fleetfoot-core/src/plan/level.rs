@@ -18,6 +18,10 @@ const DISK_RECHECK: Span = Span::seconds(10);
 /// A release of the runner that is on its way may be there after this time.
 const RUNNER_RECHECK: Span = Span::seconds(2);
 
+/// What only waits for a job is made after those that a job waits for were launched: making it would take their
+/// processor. A launch that takes longer than this is not waited for.
+const LAUNCH_FIRST: Span = Span::seconds(1);
+
 /// Brings the number of instances to what demand wants.
 pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
     let known = snapshot.state.pool.demand.known;
@@ -47,9 +51,11 @@ pub(super) fn reach(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) {
     }
     let room = room(plan, snapshot, now);
     let for_jobs = sizing.missing_for_jobs(snapshot.spec);
-    // What only waits needs no permit.
     let permitted = for_jobs.min(snapshot.jit_permits.saturating_sub(launched));
-    let count = permitted.saturating_add(missing.saturating_sub(for_jobs)).min(room);
+    // What only waits needs no permit.
+    let waiting = missing.saturating_sub(for_jobs);
+    let held = waiting > 0 && (launched > 0 || is_launching(plan, snapshot, now));
+    let count = permitted.saturating_add(if held { 0 } else { waiting }).min(room);
     if unserved && missing == 0 && sizing.occupying >= snapshot.spec.max_runners {
         plan.causes.push(Cause::PoolLimit { limit: snapshot.spec.max_runners });
     }
@@ -78,6 +84,18 @@ fn launch_warm(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 
     plan.actions
         .extend(waiting.into_iter().map(|instance| Action::Launch { name: instance.name.clone() }));
     launched
+}
+
+/// An environment that waited is being launched right now.
+fn is_launching(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> bool {
+    let rows = snapshot.in_flight.iter().filter_map(|name| snapshot.state.instances.get(name));
+    let until =
+        rows.filter(|row| row.phase == Phase::Starting).map(|row| row.phase_since + LAUNCH_FIRST);
+    let until = until.filter(|until| now < *until).max();
+    if let Some(until) = until {
+        plan.wake(until);
+    }
+    until.is_some()
 }
 
 /// What the plan retires already.
