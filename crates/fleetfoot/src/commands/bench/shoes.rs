@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fleetfoot_sim::QueueJobs;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -126,7 +126,10 @@ impl BareController {
         let plugin = BarePlugin::start(&stage.plugin, &stage.socket).await?;
         let (called_tx, called) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        let serving = Serving { client, session, ledger, channel: plugin.channel(), called_tx };
+        let (launches, asked) = mpsc::unbounded_channel();
+        tasks.spawn(commit_together(ledger.clone(), asked));
+        let channel = plugin.channel();
+        let serving = Serving { client, session, ledger, launches, channel, called_tx };
         tasks.spawn(async move {
             // A failure closes the channel, and the measurement with it.
             let _ = serving.serve().await;
@@ -160,6 +163,7 @@ struct Serving {
     client: Bare,
     session: BareSession,
     ledger: Ledger,
+    launches: Commits,
     channel: Channel,
     called_tx: mpsc::UnboundedSender<u64>,
 }
@@ -170,14 +174,15 @@ impl Serving {
         let mut number = 0_u64;
         loop {
             let Some(message) = self.client.poll(&self.session, JOBS).await? else { continue };
-            // The message, the name of what it leads to, and the launch: three commits, as ours.
+            // The message, the names of what it leads to, and the launches: as few commits as do, as ours.
             self.ledger.commit("message")?;
+            self.ledger.commit_rows(message.assigned)?;
             for _ in 0..message.assigned {
                 number += 1;
                 works.spawn(one(
                     self.client.clone(),
                     self.session.set,
-                    self.ledger.clone(),
+                    self.launches.clone(),
                     self.channel.clone(),
                     self.called_tx.clone(),
                     format!("bare-{number}"),
@@ -189,18 +194,39 @@ impl Serving {
     }
 }
 
+/// Asks for a commit, and is answered when it is done.
+type Commits = mpsc::UnboundedSender<oneshot::Sender<()>>;
+
+/// Everything that was asked for meanwhile is one commit.
+async fn commit_together(ledger: Ledger, mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
+    while let Some(first) = asked.recv().await {
+        let mut together = vec![first];
+        while let Ok(more) = asked.try_recv() {
+            together.push(more);
+        }
+        // A failure answers nobody, and the measurement ends with it.
+        if ledger.commit_rows(together.len()).is_err() {
+            return;
+        }
+        for one in together {
+            let _ = one.send(());
+        }
+    }
+}
+
 async fn one(
     client: Bare,
     set: i64,
-    ledger: Ledger,
+    launches: Commits,
     channel: Channel,
     called: mpsc::UnboundedSender<u64>,
     name: String,
 ) {
     let work = async {
-        ledger.commit(&name)?;
         let jit = client.jit(set, &name).await?;
-        ledger.commit("launch")?;
+        let (told, committed) = oneshot::channel();
+        launches.send(told)?;
+        committed.await?;
         let script = format!("{jit}{}", "x".repeat(SCRIPT.saturating_sub(jit.len())));
         call::add(channel, &name, SCOPE, &script).await
     };
