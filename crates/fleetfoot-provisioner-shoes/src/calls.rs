@@ -100,14 +100,15 @@ pub(crate) async fn delete(
     Ok(())
 }
 
-/// Asks whether it serves. A plugin without this service, or whose service knows no such name, is another one and not
-/// ill: it answered.
+/// Asks whether it serves. A plugin without this service, or whose service knows no such name, by a code or by a status, is
+/// another one and not ill: it answered, which is all that go-plugin's own clients look at. One that says itself that it
+/// does not serve is taken at its word.
 pub(crate) async fn is_healthy(channel: Channel) -> bool {
-    const SERVING: i32 = 1;
+    const NOT_SERVING: i32 = 2;
     let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
     let request = HealthCheckRequest { service: "plugin".to_owned() };
     match unary::<_, HealthCheckResponse>(channel, path, request).await {
-        Ok(answer) => answer.status == SERVING,
+        Ok(answer) => answer.status != NOT_SERVING,
         Err(CallError::Refused { code: Code::Unimplemented | Code::NotFound, .. }) => true,
         Err(
             CallError::Refused { .. }

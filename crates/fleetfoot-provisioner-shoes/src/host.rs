@@ -15,8 +15,6 @@ use crate::messages::{AddInstanceRequest, DeleteInstanceRequest};
 use crate::output::PluginOutput;
 use crate::process::{Plugin, StartError};
 
-/// A process that answered so recently is not asked how it is.
-const FRESH: Duration = Duration::from_secs(5);
 /// A healthy one says so within this.
 const HEALTH_BOUND: Duration = Duration::from_secs(5);
 /// How many calls one process answers.
@@ -38,6 +36,8 @@ pub struct HostSettings {
     pub program: PathBuf,
     /// How many calls one process answers.
     pub model: ProcessModel,
+    /// A process that answered so recently is not asked how it is.
+    pub fresh: Duration,
     /// How long it may take to its handshake.
     pub start_bound: Duration,
     /// How long it may take to end.
@@ -58,6 +58,7 @@ impl HostSettings {
         Self {
             program,
             model: ProcessModel::LongLived { max_age: Duration::from_secs(10 * 60) },
+            fresh: Duration::from_secs(5),
             start_bound: Duration::from_secs(60),
             exit_grace: Duration::from_secs(2),
             output: PluginOutput::Logged,
@@ -98,12 +99,12 @@ impl Running {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    async fn is_well(&self) -> bool {
+    async fn is_well(&self, fresh: Duration) -> bool {
         if self.plugin.has_ended() {
             return false;
         }
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if answered.elapsed() < FRESH {
+        if answered.elapsed() < fresh {
             return true;
         }
         let asked = calls::is_healthy(self.plugin.channel.clone());
@@ -209,7 +210,7 @@ impl PluginHost {
             let is_new = !slot.initialized();
             let running = slot.get_or_try_init(|| self.start()).await?.clone();
             let is_young = running.plugin.began.elapsed() < max_age;
-            if is_new || (is_young && running.is_well().await) {
+            if is_new || (is_young && running.is_well(self.settings.fresh).await) {
                 return Ok(running);
             }
             // Calls that are under way hold the old one until they end.

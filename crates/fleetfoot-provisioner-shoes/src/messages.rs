@@ -57,7 +57,7 @@ pub(crate) struct HealthCheckRequest {
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct HealthCheckResponse {
-    /// 1 is serving.
+    /// 1 is serving, 2 is not serving; 0 and 3 say that it does not know.
     #[prost(int32, tag = "1")]
     pub(crate) status: i32,
 }

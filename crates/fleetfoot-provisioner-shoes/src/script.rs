@@ -108,7 +108,10 @@ mod tests {
 
     #[test]
     fn it_begins_as_plugins_expect_and_fits_into_user_data() {
-        let script = jit(&settings(), &"e".repeat(6000));
+        // As long as real ones are, and as hard to pack.
+        let config: String = (0..6000).map(|_| fastrand::alphanumeric()).collect();
+        let script = jit(&settings(), &config);
+        assert!(unpacked(&script).contains(&format!("\nJIT_CONFIG='{config}'\n")));
         assert!(script.starts_with("#!/bin/bash\n"));
         assert!(script.contains("\nexport MAIN_SCRIPT_PATH='/tmp/main.sh'\n"));
         assert!(script.len() < 16 * 1024, "{}", script.len());

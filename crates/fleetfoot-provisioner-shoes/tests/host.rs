@@ -158,6 +158,35 @@ async fn a_killed_plugin_is_replaced_before_the_next_call() {
     host.end(END).await;
 }
 
+/// Whoever answers is asked again and again and never replaced, but for one that says itself that it does not serve.
+#[tokio::test]
+async fn a_plugin_that_knows_no_health_is_not_ill() {
+    const CALLS: usize = 5;
+    let Some(program) = program() else { return };
+    for (says, is_well) in [
+        ("serving", true),
+        ("not-found", true),
+        ("unknown", true),
+        ("unimplemented", true),
+        ("not-serving", false),
+    ] {
+        let mut bench = Bench::new(program.clone(), "").with("TEST_HEALTH", says);
+        bench.settings.fresh = Duration::ZERO;
+        let host = bench.host();
+        let provisioner = provisioner(host.clone(), script(bench.directory.path()));
+        for number in 0..CALLS {
+            // A machine that is not there: a whole call all the same.
+            provisioner.delete(&spec(u32::try_from(number).unwrap()).name).await.unwrap();
+        }
+        let calls = bench.calls();
+        let asked = calls.iter().filter(|line| line.ends_with(" health plugin")).count();
+        assert_eq!(asked, CALLS - 1, "{says}: before each call but the first: {calls:?}");
+        let started = if is_well { 1 } else { CALLS };
+        assert_eq!(bench.started().len(), started, "{says}: {calls:?}");
+        host.end(END).await;
+    }
+}
+
 #[tokio::test]
 async fn one_that_hangs_holds_up_nobody_else_and_is_replaced_when_it_is_old() {
     let Some(program) = program() else { return };
@@ -227,9 +256,61 @@ async fn what_is_no_plugin_is_said_in_one_line() {
     bench.settings.start_bound = Duration::from_millis(300);
     let error = bench.host().check().await.unwrap_err().to_string();
     assert!(error.contains("gave no handshake within"), "{error}");
-    let missing = PluginHost::new(HostSettings::new("/does/not/exist".into()));
+    let settings = HostSettings::new("/does/not/exist".into());
+    let bounds = (settings.start_bound, settings.exit_grace);
+    assert_eq!(bounds, (Duration::from_secs(60), Duration::from_secs(2)), "as the original's");
+    let missing = PluginHost::new(settings);
     let error = missing.check().await.unwrap_err().to_string();
     assert!(error.starts_with("cannot run `/does/not/exist`: No such file"), "{error}");
+}
+
+/// A program that says this and lives on: it is ended and reaped, whatever it said.
+#[tokio::test]
+async fn whoever_gives_no_handshake_is_ended_and_reaped() {
+    for (line, words) in [
+        ("1|1|unix|/nowhere|netrpc|", "it speaks netrpc"),
+        ("1|1|unix|/nowhere", "it speaks netrpc"),
+        ("2|1|unix|/nowhere|grpc|", "it speaks version 2 of go-plugin"),
+        ("1|2|unix|/nowhere|grpc|", "it speaks version 2 of the shoes protocol"),
+        ("1|1|unix", "is no handshake of a go-plugin program"),
+        ("1|1|unix|/nowhere|grpc|", "does not answer at its address"),
+        ("", "gave no handshake within"),
+    ] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (program, pid) = (directory.path().join("plain"), directory.path().join("pid"));
+        let say = if line.is_empty() { String::new() } else { format!("echo '{line}'\n") };
+        let text = format!("#!/bin/sh\necho $$ > '{}'\n{say}exec sleep 600\n", pid.display());
+        std::fs::write(&program, text).unwrap();
+        let mode: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let mut settings = HostSettings::new(program);
+        if line.is_empty() {
+            settings.start_bound = Duration::from_secs(1);
+        }
+        let error = PluginHost::new(settings).check().await.unwrap_err().to_string();
+        assert!(error.contains(words) && !error.contains('\n'), "{line}: {error}");
+        let pid = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        assert!(!is_there(pid), "{line}: it is there, or a zombie is");
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_is_told_to_end_and_killed_if_it_does_not() {
+    let Some(program) = program() else { return };
+    for (modes, ended) in [("", 1), ("stay", 0)] {
+        for bench in
+            [Bench::new(program.clone(), modes), Bench::new(program.clone(), modes).per_call()]
+        {
+            let host = bench.host();
+            let provisioner = provisioner(host.clone(), script(bench.directory.path()));
+            provisioner.delete(&spec(1).name).await.unwrap();
+            host.end(END).await;
+            let calls = bench.calls();
+            let count = |what: &str| calls.iter().filter(|line| line.ends_with(what)).count();
+            assert_eq!((count(" start"), count(" shutdown"), count(" end")), (1, 1, ended));
+            assert!(bench.started().iter().all(|pid| !is_there(*pid)), "{calls:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ const VERSION: &str = "v2.330.0";
 /// What the stand-in of a runner writes down: who it is, its credential, and what it was told besides.
 const RUNNER: &str = "#!/bin/sh\n\
     { id -un; echo \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"; echo \"args $*\"; pwd; \
-    echo \"$FROM_ENVIRONMENT ${PATH%%:*}\"; echo \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; } > result\n";
+    echo \"$FROM_ENVIRONMENT ${PATH%%:*}\"; \
+    echo \"hooks $ACTIONS_RUNNER_HOOK_JOB_STARTED $ACTIONS_RUNNER_HOOK_JOB_COMPLETED\"; } > result\n";
 
 fn settings(downloads: &str, checksums: &str) -> ScriptSettings {
     ScriptSettings {
@@ -112,6 +113,11 @@ impl Machine {
 
     /// Runs the script as root or as nobody's business.
     fn run(&self, script: &str, as_root: bool) -> (bool, String) {
+        self.run_with(script, as_root, &[])
+    }
+
+    /// The same, where these hooks are there.
+    fn run_with(&self, script: &str, as_root: bool, hooks: &[&str]) -> (bool, String) {
         let mut command = Command::new(&self.bwrap);
         // This host's programs, and nothing else of it.
         command.args(["--tmpfs", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]);
@@ -119,13 +125,13 @@ impl Machine {
         for name in ["bin", "sbin", "lib", "lib64"] {
             command.args(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
         }
-        for (name, place) in [
-            ("base", "/base"),
-            ("kept", "/usr/local/etc"),
-            ("environment", "/etc/environment"),
-            ("hook", "/myshoes-actions-runner-hook-job-started.sh"),
-        ] {
+        for (name, place) in
+            [("base", "/base"), ("kept", "/usr/local/etc"), ("environment", "/etc/environment")]
+        {
             command.arg("--bind").arg(self.path(name)).arg(place);
+        }
+        for hook in hooks {
+            command.arg("--bind").arg(self.path("hook")).arg(hook);
         }
         if !as_root {
             command.args(["setpriv", "--reuid=games", "--regid=games", "--clear-groups"]);
@@ -208,22 +214,27 @@ fn a_machine_becomes_a_runner_in_every_way() {
         println!("SKIPPED: needs root");
         return;
     }
-    for source in [
-        Source::Ready,
-        Source::Unpacked,
-        Source::ArchiveInBase,
-        Source::ArchiveKept,
-        Source::Download,
+    let started = "/myshoes-actions-runner-hook-job-started.sh";
+    let completed = "/myshoes-actions-runner-hook-job-completed.sh";
+    for (source, hooks) in [
+        (Source::Ready, vec![started, completed]),
+        (Source::Unpacked, vec![started]),
+        (Source::ArchiveInBase, vec![completed]),
+        (Source::ArchiveKept, vec![]),
+        (Source::Download, vec![started, completed]),
     ] {
         for as_root in [true, false] {
             let machine = Machine::new(bwrap.clone(), source);
             let files = Files::serve(machine.path("www"));
             let script = script::jit(&settings(&files.url, ""), "the blob");
-            let (succeeded, output) = machine.run(&script, as_root);
+            let (succeeded, output) = machine.run_with(&script, as_root, &hooks);
             assert!(succeeded, "{source:?}, root {as_root}: {output}");
             let result = fs::read_to_string(machine.path("base/runner/result")).unwrap();
-            let expected = "games\nthe blob\nargs \n/base/runner\nyes /of-the-machine\n\
-                /myshoes-actions-runner-hook-job-started.sh\n";
+            let told = [started, completed].map(|it| if hooks.contains(&it) { it } else { "" });
+            let expected = format!(
+                "games\nthe blob\nargs \n/base/runner\nyes /of-the-machine\nhooks {}\n",
+                told.join(" ")
+            );
             assert_eq!(result, expected, "{source:?}, root {as_root}");
             assert!(!machine.path("base/main.sh").exists(), "the credential is left in a file");
         }

@@ -280,6 +280,10 @@ async fn a_deleted_target_comes_back_under_its_own_id() {
         .ask("DELETE", &format!("/target/{id}"), "")
         .await
         .is_error(400, "target is already deleted");
+    let (key, of) = (TargetKey::Id(id.clone()), id.clone());
+    let words = Some("an operator's word".to_owned());
+    let write = move |_: Option<&TargetRow>| (vec![TargetWrite::Status(of, "deleted", words)], ());
+    server.store.change_target(key, write).await.unwrap();
     let again = server.create(r#"{"scope":"ACME","resource_type":"large"}"#).await;
     let row = server.row("acme").await;
     again.is(201, &format!("{}\n", shown(&row)));
@@ -287,6 +291,7 @@ async fn a_deleted_target_comes_back_under_its_own_id() {
         (row.id.as_str(), row.status.as_str(), row.scope.as_str()),
         (id.as_str(), "active", "acme")
     );
+    assert_eq!(row.status_description.as_deref(), Some(""), "what was said before is over");
     assert_eq!(
         (row.resource_type.word(), row.provider_url.as_deref()),
         ("large", Some("https://p"))
@@ -326,7 +331,9 @@ async fn ids_are_read_as_leniently_as_ever() {
     server.create(r#"{"scope":"acme","resource_type":"nano"}"#).await;
     let row = server.row("acme").await;
     let plain = row.id.replace('-', "");
-    for id in [row.id.clone(), row.id.to_uppercase(), plain, format!("urn:uuid:{}", row.id)] {
+    let braces = format!("%7B{}%7D", row.id);
+    for id in [row.id.clone(), row.id.to_uppercase(), plain, braces, format!("urn:uuid:{}", row.id)]
+    {
         server
             .ask("GET", &format!("/target/{id}"), "")
             .await

@@ -18,15 +18,14 @@ use fleetfoot_controller::{Controller, ControllerSettings, Pace, StartError, Sto
 use fleetfoot_core::PoolName;
 use fleetfoot_server::listen::ListenError;
 use fleetfoot_server::{ControlRequest, Metrics, ServerState};
-use fleetfoot_store::{
-    LockError, NamedLock, Search, StateDir, StateDirError, StateDirOpenError, Store,
-};
+use fleetfoot_store::{LockError, Search, StateDir, StateDirError, StateDirOpenError, Store};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::credentials::{Flags, RealSurroundings, resolve};
 use crate::config::store::StoreUrlError;
 use crate::config::{Config, Flavor, LoadOptions};
 use crate::myshoes::Environment;
+use crate::myshoes::database::Guard;
 use crate::myshoes::targets::{MyshoesError, Targets};
 use crate::wiring::{self, Surroundings, Wiring, WiringError};
 
@@ -174,7 +173,7 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
     } else {
         state_dir.lock()?
     };
-    let Some((named_lock, store)) =
+    let Some((guard, store)) =
         open_store(&options, targets.as_ref(), &state_dir, &mut wishes).await?
     else {
         return Ok(store::NOT_BEGUN);
@@ -185,22 +184,22 @@ pub async fn run(options: DaemonOptions) -> Result<Stopped, DaemonError> {
             "{behind}, looking at everything outside before making anything"
         );
     }
-    let served = targets.as_ref().map(|targets| (targets, named_lock));
-    let stopped = serve(&options, &state_dir, store.clone(), wishes, served).await;
-    if matches!(stopped, Err(DaemonError::Myshoes(MyshoesError::LockLost))) {
-        // Nothing is said goodbye to: that would be written.
-        return stopped;
-    }
-    if let Some(targets) = &targets {
-        let took = stopped.as_ref().map_or(Duration::ZERO, |stopped| stopped.took);
-        targets.end(took).await;
-    }
-    store.close().await;
+    let life = async {
+        let stopped = serve(&options, &state_dir, store.clone(), wishes, targets.as_ref()).await;
+        if let Some(targets) = &targets {
+            let took = stopped.as_ref().map_or(Duration::ZERO, |stopped| stopped.took);
+            targets.end(took).await;
+        }
+        store.close().await;
+        stopped
+    };
+    // Without its lock nothing is said goodbye to: that would be written.
+    let stopped = guard.during(life).await;
     drop(lock);
     stopped
 }
 
-type Opened = (Option<NamedLock>, Store);
+type Opened = (Guard, Store);
 
 /// Opens the store; nothing if a signal came while it was waited for: a standby ends at once, it has begun nothing.
 async fn open_store(
@@ -212,7 +211,7 @@ async fn open_store(
     let (config, with) = (&options.config, store::options(&options.config));
     let by_targets = |it: &&Targets| it.names_store() || !options.has_file();
     let Some(targets) = targets.filter(by_targets) else {
-        return Ok(Some((None, store::open(config, state_dir, with).await?)));
+        return Ok(Some((Guard::none(), store::open(config, state_dir, with).await?)));
     };
     if options.has_file() && crate::config::store::find(config, &RealSurroundings)?.is_some() {
         return Err(MyshoesError::TwoStores.into());
@@ -231,7 +230,7 @@ async fn serve(
     state_dir: &StateDir,
     store: Store,
     wishes: signals::Wishes,
-    targets: Option<(&Targets, Option<NamedLock>)>,
+    targets: Option<&Targets>,
 ) -> Result<Stopped, DaemonError> {
     let config = &options.config;
     let resolution = resolve(config, &options.flags, &RealSurroundings);
@@ -245,16 +244,16 @@ async fn serve(
         flavor: options.flavor,
     };
     let mut wiring = Wiring::new(&surroundings, config);
-    if let Some((targets, _)) = &targets {
+    if let Some(targets) = targets {
         wiring.share(targets.shared());
     }
     let mut pools = wiring.pools(config, resolution).await?;
     let (faces_stop, faces_stopped) = watch::channel(false);
     let (clock, mut wishes) = (store::clock(), wishes);
     let mut beside = None;
-    if let Some((targets, lock)) = targets {
+    if let Some(targets) = targets {
         let (clock, stop) = (clock.clone(), &faces_stopped);
-        beside = Beside::new(targets, lock, &store, &pools, clock, stop, &mut wishes).await?;
+        beside = Beside::new(targets, &store, &pools, clock, stop, &mut wishes).await?;
         if beside.is_none() {
             return Ok(store::not_begun(&store));
         }
@@ -323,7 +322,7 @@ async fn serve(
                 true
             }
         },
-        error = run_beside(beside.as_mut(), &store, &controller, &all) => return Err(error.into()),
+        never = run_beside(beside.as_mut(), &store, &controller, &all) => match never {},
         never = reloader.serve(&controller, &mut hangups), if options.has_file() => match never {},
         never = turns.run(&controller) => match never {},
         never = notify.stay_alive() => match never {},

@@ -12,6 +12,9 @@
 //	TEST_WRAPPER    a program that is given the setup script, in place of the script itself
 //	TEST_DOCKER     an engine's socket: machines are containers (containers.go)
 //
+//	TEST_HEALTH     what its health service answers, noted as a call: not-found, unknown, unimplemented, not-serving,
+//	                serving (go-plugin's own answer)
+//
 // While TEST_DIR holds a file `refuse-add` or `refuse-delete`, such calls fail.
 //
 // With `host PROGRAM` it is the other end: it starts that plugin and calls it (host.go).
@@ -33,6 +36,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 )
 
@@ -277,6 +281,33 @@ func (p *shoes) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn
 	return nil, errors.New("a plugin is no client")
 }
 
+// around answers what a test wants in place of go-plugin's own services, and notes that it was told to end.
+func (s *server) around(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if info.FullMethod == "/plugin.GRPCController/Shutdown" {
+		s.note("shutdown")
+		if s.modes["stay"] {
+			return nil, status.Error(codes.Unavailable, "as it was told to")
+		}
+	}
+	check, is := request.(*grpc_health_v1.HealthCheckRequest)
+	answer := os.Getenv("TEST_HEALTH")
+	if !is || answer == "" {
+		return next(ctx, request)
+	}
+	s.note("health", check.Service)
+	switch answer {
+	case "not-found":
+		return nil, status.Error(codes.NotFound, "unknown service")
+	case "unimplemented":
+		return nil, status.Error(codes.Unimplemented, "unknown service grpc.health.v1.Health")
+	case "unknown":
+		return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVICE_UNKNOWN}, nil
+	case "not-serving":
+		return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_NOT_SERVING}, nil
+	}
+	return next(ctx, request)
+}
+
 func milliseconds(name string) time.Duration {
 	number, _ := strconv.Atoi(os.Getenv(name))
 	return time.Duration(number) * time.Millisecond
@@ -327,10 +358,14 @@ func main() {
 	// What a plugin is told by its environment, for tests that look whether it is.
 	working, _ := os.Getwd()
 	impl.note("told", os.Getenv("SHOES_PLUGIN_MAGIC_COOKIE"), os.Getenv("PLUGIN_PROTOCOL_VERSIONS"),
+		os.Getenv("PLUGIN_MIN_PORT")+"-"+os.Getenv("PLUGIN_MAX_PORT"),
 		"["+os.Getenv("PLUGIN_CLIENT_CERT")+os.Getenv("PLUGIN_MULTIPLEX_GRPC")+"]", os.Getenv("TEST_WORD"), working)
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: handshake,
 		Plugins:         map[string]plugin.Plugin{"shoes_grpc": &shoes{name: name, impl: impl}},
-		GRPCServer:      plugin.DefaultGRPCServer,
+		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
+			return plugin.DefaultGRPCServer(append(options, grpc.UnaryInterceptor(impl.around)))
+		},
 	})
+	impl.note("end")
 }

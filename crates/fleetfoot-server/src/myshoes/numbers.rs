@@ -154,14 +154,12 @@ fn memory(page: &mut Page, shown: &Shown, pools: &Pools) {
     let starter = |value: f64| [(one("starter", "starter"), value)];
     let runner = |value: f64| [(one("runner", "runner"), value)];
     let of_ours = || shown.targets.iter().filter_map(|(pool, _)| pools.get(pool));
-    let begun = of_ours().flat_map(|state| state.instances.values());
-    let making = begun.filter(|it| it.handle.is_none() && it.attempts > 0).count();
     page.metric(
         "myshoes_memory_starter_max_running",
         "gauge",
         starter(f64::from(shown.max_connections)),
     );
-    page.metric("myshoes_memory_starter_queue_running", "gauge", starter(number(making)));
+    page.metric("myshoes_memory_starter_queue_running", "gauge", starter(0.0));
     page.metric("myshoes_memory_starter_queue_waiting", "gauge", starter(0.0));
     page.metric(
         "myshoes_memory_runner_max_concurrency_deleting",

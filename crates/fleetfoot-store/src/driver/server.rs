@@ -187,12 +187,16 @@ impl Server {
     /// Waits until no other controller changes the schema, and keeps others from it.
     pub(crate) async fn lock_schema(&self) -> Result<SchemaLock, DriverError> {
         let locked = async {
-            Ok(match &self.connections {
+            Ok(Some(match &self.connections {
                 Connections::Mysql(pool) => {
                     let mut connection = pool.acquire().await?;
                     connection.close_on_drop();
                     let sql = "SELECT GET_LOCK(CONCAT('fleetfoot ', DATABASE()), 25)";
-                    sqlx::raw_sql(sql).execute(&mut *connection).await?;
+                    let got = sqlx::query(sql).fetch_one(&mut *connection).await?;
+                    // That somebody else has it still is no error to the server.
+                    if got.try_get_unchecked::<Option<i64>, _>(0)? != Some(1) {
+                        return Ok(None);
+                    }
                     SchemaLock::Mysql(connection)
                 }
                 Connections::Postgres(pool) => {
@@ -202,12 +206,10 @@ impl Server {
                     sqlx::raw_sql(sql).execute(&mut *connection).await?;
                     SchemaLock::Postgres(connection)
                 }
-            })
+            }))
         };
-        match tokio::time::timeout(ANSWER_TIMEOUT, locked).await {
-            Ok(locked) => locked.map_err(DriverError::Server),
-            Err(_) => Err(too_long(ANSWER_TIMEOUT)),
-        }
+        let locked = tokio::time::timeout(ANSWER_TIMEOUT, locked).await.unwrap_or(Ok(None));
+        locked.map_err(DriverError::Server)?.ok_or_else(|| too_long(ANSWER_TIMEOUT))
     }
 
     pub(crate) fn dialect(&self) -> Dialect {

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fleetfoot_core::{InstallationId, Timestamp};
-use fleetfoot_store::{Location, OpenError, Options, ReadError, Store, UpdateError};
+use fleetfoot_store::{Fault, Location, OpenError, Options, ReadError, Store, UpdateError};
 
 use crate::bed::{Bed, instance_name, on_every_database, pending, pool_name, with_pools};
 
@@ -97,6 +97,24 @@ on_every_database!(
     a_newer_schema_is_refused_by_name,
     the_identity_of_before_is_kept,
 );
+
+#[tokio::test]
+async fn a_schema_that_another_one_changes_is_left_alone() {
+    use sqlx::{Connection as _, Row as _};
+    let Some(bed) = Bed::mariadb().await else { return };
+    let Location::Url(url) = &bed.location else { unreachable!() };
+    let mut other = sqlx::MySqlConnection::connect(url).await.unwrap();
+    let lock = "SELECT GET_LOCK(CONCAT('fleetfoot ', DATABASE()), 0)";
+    let got = sqlx::query(lock).fetch_one(&mut other).await.unwrap();
+    assert_eq!(got.get_unchecked::<i64, _>(0), 1);
+    let error = Store::open(bed.location.clone(), Options::default()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Driver { fault: Fault::Unreachable, .. }), "{error}");
+    let tables = sqlx::query("SHOW TABLES").fetch_all(&mut other).await.unwrap();
+    assert_eq!(tables.len(), 0, "it made some");
+    other.close().await.unwrap();
+    bed.open().await.close().await;
+    bed.done().await;
+}
 
 fn file(bed: &Bed) -> std::path::PathBuf {
     match &bed.location {

@@ -1,11 +1,12 @@
 //! Targets of myshoes beside the pools of the configuration: their look, their API, what goes on for them.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use fleetfoot_controller::{Clock, Controller, PoolSettings};
 use fleetfoot_core::PoolName;
 use fleetfoot_server::ServerState;
-use fleetfoot_store::{NamedLock, Store};
+use fleetfoot_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -13,7 +14,7 @@ use super::signals::{Wish, Wishes};
 use super::{AllPools, DaemonError};
 use crate::myshoes::rest::Served;
 use crate::myshoes::sync::Sync;
-use crate::myshoes::targets::{MyshoesError, Targets, lost};
+use crate::myshoes::targets::{MyshoesError, Targets};
 
 /// Targets of a daemon that begins.
 pub(super) struct Beside<'a> {
@@ -23,7 +24,6 @@ pub(super) struct Beside<'a> {
     set_aside: BTreeMap<PoolName, String>,
     whole: watch::Sender<Option<ServerState>>,
     serving: Option<JoinHandle<()>>,
-    lock: Option<NamedLock>,
     hub: watch::Sender<Option<(f64, f64)>>,
 }
 
@@ -32,7 +32,6 @@ impl<'a> Beside<'a> {
     /// is there as soon as the lock is held. Nothing if a signal came first.
     pub(super) async fn new(
         targets: &'a Targets,
-        mut lock: Option<NamedLock>,
         store: &Store,
         of_file: &[PoolSettings],
         clock: Clock,
@@ -54,14 +53,13 @@ impl<'a> Beside<'a> {
         targets.log_start();
         let looked = tokio::select! {
             biased;
-            () = lost(&mut lock) => return Err(MyshoesError::LockLost.into()),
             wish = wishes.next() => match wish {
                 Wish::Stop => return Ok(None),
             },
-            looked = sync.look(store, &taken) => looked.map_err(MyshoesError::from)?,
+            looked = sync.first_look(store, &taken) => looked.map_err(MyshoesError::from)?,
         };
         let (pools, set_aside) = (looked.pools, looked.set_aside);
-        Ok(Some(Self { targets, sync, pools, set_aside, whole, serving, lock, hub }))
+        Ok(Some(Self { targets, sync, pools, set_aside, whole, serving, hub }))
     }
 
     /// The pools that they begin with.
@@ -81,14 +79,14 @@ impl<'a> Beside<'a> {
     }
 }
 
-/// What goes on for them; without any it never ends, with them only by an error.
+/// What goes on for them, if there are any.
 pub(super) async fn run_beside(
     beside: Option<&mut Beside<'_>>,
     store: &Store,
     controller: &Controller,
     all: &AllPools,
-) -> MyshoesError {
+) -> Infallible {
     let Some(beside) = beside else { return std::future::pending().await };
     let hub = beside.hub.clone();
-    beside.targets.run(&mut beside.sync, store, controller, all, &mut beside.lock, hub).await
+    beside.targets.run(&mut beside.sync, store, controller, all, hub).await
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use fleetfoot_controller::Tasks;
 use fleetfoot_store::{
     Fault, Location, Membership, NamedLock, OpenError, Options, StateDir, StateDirOpenError, Store,
 };
 use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
 
 use super::Environment;
 use super::targets::MyshoesError;
@@ -13,6 +15,58 @@ use crate::daemon::DaemonError;
 
 /// A line that says that the database is waited for comes this often.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// The named lock is asked for this often. With the bound of the answer its loss is known within five seconds.
+const LOCK_CHECK: Duration = Duration::from_secs(2);
+
+/// Looks after the named lock from the moment it is taken to the end of the process, whatever else goes on.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// True when it is lost; none where there is no lock.
+    lost: Option<watch::Receiver<bool>>,
+}
+
+impl Guard {
+    /// There is no lock.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { lost: None }
+    }
+
+    fn of(mut lock: NamedLock) -> Self {
+        let (told, lost) = watch::channel(false);
+        // A task of its own: nothing drops it in the middle of a question, and nothing that takes long holds it up.
+        Tasks::default().spawn("named lock", async move {
+            while lock.is_held().await {
+                tokio::time::sleep(LOCK_CHECK).await;
+            }
+            told.send_replace(true);
+        });
+        Self { lost: Some(lost) }
+    }
+
+    /// Does `work`, but no longer than the lock is held: whoever has it then must not meet us.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`MyshoesError::LockLost`]: nothing more is written then, what was begun is in rows.
+    pub async fn during<T>(
+        &self,
+        work: impl Future<Output = Result<T, DaemonError>>,
+    ) -> Result<T, DaemonError> {
+        let lost = async {
+            match self.lost.clone() {
+                // One that panicked asks no more, and is not trusted.
+                Some(mut lost) => drop(lost.wait_for(|lost| *lost).await.is_ok()),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = lost => Err(MyshoesError::LockLost.into()),
+            done = work => done,
+        }
+    }
+}
 
 /// Where the store is, and the lock that goes with it.
 #[derive(Debug)]
@@ -41,14 +95,14 @@ impl Place {
     ///
     /// # Errors
     /// What waiting does not help.
-    pub async fn lock(&self) -> Result<Option<NamedLock>, MyshoesError> {
-        let Some((url, name)) = &self.lock else { return Ok(None) };
+    pub async fn lock(&self) -> Result<Guard, MyshoesError> {
+        let Some((url, name)) = &self.lock else { return Ok(Guard::none()) };
         tracing::info!("start getting lock...");
         loop {
             match NamedLock::take(url, name).await {
                 Ok(Some(lock)) => {
                     tracing::info!("get lock successfully!");
-                    return Ok(Some(lock));
+                    return Ok(Guard::of(lock));
                 }
                 Ok(None) => {
                     tokio::time::sleep(Duration::from_secs(1)).await;

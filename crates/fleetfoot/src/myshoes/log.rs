@@ -80,13 +80,18 @@ pub(crate) struct Text {
 impl Text {
     fn put(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
-            value.clone_into(&mut self.message);
+            self.message = one_line(value);
             return;
         }
         self.is_of_pool |= field.name() == "pool";
         // Writing to a text does not fail.
-        let _ = write!(self.fields, " {}={}", shown(field.name()), value.replace('\n', " "));
+        let _ = write!(self.fields, " {}={}", shown(field.name()), one_line(value));
     }
+}
+
+/// An event is one line, whatever somebody else's words have in them.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
 }
 
 /// The original's names of jobs and their runs.
@@ -139,5 +144,6 @@ mod tests {
             line(at, Level::INFO, of_pool),
             format!("{at} [scaleset] listening pool=myshoes-acme\n")
         );
+        assert_eq!(one_line("it said:\r\nno"), "it said:  no");
     }
 }

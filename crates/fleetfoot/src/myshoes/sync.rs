@@ -24,6 +24,9 @@ use crate::daemon::{AllPools, DaemonError};
 /// Targets are looked at this often, whoever changed them.
 const SYNC: Duration = Duration::from_secs(30);
 
+/// Looks at most before a daemon begins, however often its targets are changed meanwhile.
+const FIRST_LOOKS_MAX: u32 = 4;
+
 /// Keeps the controller's pools as the targets want them.
 pub(crate) struct Sync {
     pools: Pools,
@@ -117,8 +120,26 @@ impl Sync {
         }
     }
 
+    /// The pools to begin with. GitHub may take its time over a look, and our own API changes targets meanwhile: those are
+    /// looked at again, or something would be begun for a target as it no longer is.
+    pub(crate) async fn first_look(
+        &mut self,
+        store: &Store,
+        taken: &BTreeSet<PoolName>,
+    ) -> Result<Served, TargetsError> {
+        let mut served = self.look(store, taken).await?;
+        for _ in 1..FIRST_LOOKS_MAX {
+            if self.changes.has_changed() != Ok(true) {
+                break;
+            }
+            self.changes.mark_unchanged();
+            served = self.look(store, taken).await?;
+        }
+        Ok(served)
+    }
+
     /// The pools of the targets as they are now; names that are `taken` are none of theirs.
-    pub(crate) async fn look(
+    async fn look(
         &mut self,
         store: &Store,
         taken: &BTreeSet<PoolName>,

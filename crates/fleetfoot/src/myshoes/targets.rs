@@ -1,5 +1,6 @@
 //! What a daemon needs to serve targets: the plugin, the App, the lock of the original's database, the numbers.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,10 @@ use std::time::Duration;
 use fleetfoot_controller::Controller;
 use fleetfoot_myshoes::environment::Switch;
 use fleetfoot_provisioner_shoes::{HostSettings, PluginHost, PluginOutput, ProcessModel};
-use fleetfoot_store::{NamedLock, Options, StateDir, Store, TargetsError};
+use fleetfoot_store::{Options, StateDir, Store, TargetsError};
 use tokio::sync::watch;
 
-use super::database::Place;
+use super::database::{Guard, Place};
 use super::docker_hub::Hub;
 use super::github::{AskError, Github};
 use super::plugin::{self, PluginError};
@@ -18,8 +19,6 @@ use super::sync::Sync;
 use super::{Environment, SectionError, history, rest, tokens};
 use crate::daemon::{AllPools, DaemonError};
 
-/// The named lock is asked for this often.
-const LOCK_CHECK: Duration = Duration::from_secs(2);
 /// From the signal to the exit; whoever waits for it gives ten seconds.
 const EXIT_BOUND: Duration = Duration::from_millis(9_500);
 
@@ -123,11 +122,12 @@ impl Targets {
         &self,
         state_dir: &StateDir,
         options: &Options,
-    ) -> Result<(Option<NamedLock>, Store), DaemonError> {
+    ) -> Result<(Guard, Store), DaemonError> {
         let place = Place::of(&self.environment, state_dir);
         let opened = async {
-            let lock = place.lock().await?;
-            Ok((lock, place.open(state_dir, options).await?))
+            let guard = place.lock().await?;
+            let store = guard.during(place.open(state_dir, options)).await?;
+            Ok((guard, store))
         };
         tokio::select! {
             biased;
@@ -151,25 +151,22 @@ impl Targets {
         Sync::new(&self.environment, self.github.clone(), self.host.clone(), store)
     }
 
-    /// Everything that goes on beside the controller. Ends only with an error.
+    /// Everything that goes on beside the controller, for ever.
     pub(crate) async fn run(
         &self,
         sync: &mut Sync,
         store: &Store,
         controller: &Controller,
         all: &AllPools,
-        lock: &mut Option<NamedLock>,
         hub: watch::Sender<Option<(f64, f64)>>,
-    ) -> MyshoesError {
+    ) -> Infallible {
         let hub = Hub::new(&self.environment.settings.docker_hub).run(hub);
         tokio::select! {
             biased;
-            // Whoever has the lock now must not meet us: nothing more is written, what was begun is in rows.
-            () = lost(lock) => MyshoesError::LockLost,
-            never = sync.run(store, controller, all) => match never {},
-            never = tokens::keep(self.github.clone(), store.clone()) => match never {},
-            never = history::keep(self.environment.own.history_days, store.clone()) => match never {},
-            never = hub => match never {},
+            never = sync.run(store, controller, all) => never,
+            never = tokens::keep(self.github.clone(), store.clone()) => never,
+            never = history::keep(self.environment.own.history_days, store.clone()) => never,
+            never = hub => never,
         }
     }
 
@@ -185,12 +182,4 @@ fn host_settings(environment: &Environment, program: PathBuf) -> HostSettings {
         if environment.own.plugin_per_call { ProcessModel::PerCall } else { settings.model };
     let (auto_mtls, environment) = (environment.own.plugin_auto_mtls, environment.more.clone());
     HostSettings { auto_mtls, model, output: PluginOutput::PassedOn, environment, ..settings }
-}
-
-/// Ends when the lock is lost; without one, never.
-pub(crate) async fn lost(lock: &mut Option<NamedLock>) {
-    let Some(lock) = lock else { return std::future::pending().await };
-    while lock.is_held().await {
-        tokio::time::sleep(LOCK_CHECK).await;
-    }
 }

@@ -25,6 +25,7 @@ mod myshoes;
 mod myshoes_database;
 mod myshoes_fleet;
 mod myshoes_listener;
+mod myshoes_lock;
 mod myshoes_original;
 mod myshoes_script;
 mod myshoes_start;

@@ -50,11 +50,25 @@ async fn targets_run_jobs_until_they_are_deleted() {
     shoes.nothing_left().await;
     let lines = daemon.stderr();
     assert!(lines.contains("Starting in scale set mode"), "{lines}");
-    assert!(lines.contains("\"POST /target HTTP/1.1\""), "{lines}");
+    assert!(lines.contains(" start webserver on 0.0.0.0:"), "{lines}");
+    is_access_log(lines.lines().find(|line| line.contains("POST /target ")).unwrap());
     let completed = lines.lines().find(|line| line.contains("[scaleset] job completed")).unwrap();
     assert!(completed.contains(" gh_run_id=") && completed.contains(" gh_job_id="), "{completed}");
     assert!(!lines.contains("ghs_"), "no token is logged");
     daemon.stop().await;
+}
+
+/// Local time, then who asked, when in UTC, and what.
+fn is_access_log(line: &str) {
+    let (at, rest) = line.split_at(19);
+    jiff::civil::DateTime::strptime("%Y/%m/%d %H:%M:%S", at).expect(line);
+    let (port, rest) =
+        rest.strip_prefix(" HTTP - 127.0.0.1:").unwrap().split_once(" - - ").unwrap();
+    assert!(port.parse::<u16>().is_ok(), "{line}");
+    let (at, rest) = rest.split_at(26);
+    jiff::Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", at).expect(line);
+    assert!(at.ends_with(" +0000"), "{line}");
+    assert_eq!(rest, " \"POST /target HTTP/1.1\"", "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,6 +152,7 @@ async fn a_limit_holds_and_with_none_nothing_is_polled() {
     shoes.sets("six jobs", done).await;
     assert!(most.into_inner() <= 2);
     shoes.nothing_left().await;
+    assert_eq!(shoes.count("add"), 6, "a machine a job, and none besides: {:?}", shoes.calls());
     daemon.stop().await;
     let sessions = shoes.bed.github.state().sessions.len();
     let shoes = shoes.with_variable("SCALESET_MAX_RUNNERS", "0");

@@ -1,8 +1,10 @@
 //! The binary as `myshoes` on the original's own database, which is a real MariaDB.
 
 use fleetfoot_sim::BoxState;
+use serde_json::json;
 
 use crate::harness::{Api, BOUND, Database, ORG, OwnMariaDb, Shoes, eventually, plugin, unique};
+use crate::myshoes_lock::{ends_without_its_lock, lose_lock};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_its_own_database_one_works_and_the_next_takes_over() {
@@ -17,9 +19,20 @@ async fn on_its_own_database_one_works_and_the_next_takes_over() {
     .execute(&database.admin)
     .await
     .unwrap();
-    let (mut first, api) = shoes.started().await;
-    let target = api.create("acme/app", "nano").await;
+    let (first, api) = shoes.started().await;
+    // What a client may not say is in no column.
+    let body = json!({
+        "scope": "acme/app", "resource_type": "nano", "ghe_domain": "https://x", "runner_user": "y",
+        "github_token": "z", "status": "suspend",
+    });
+    let (status, target) = api.post("/target", &body).await;
+    assert_eq!((status, &target["status"]), (201, &json!("active")), "{target}");
     assert_eq!(target["token_expired_at"], "2000-01-01T00:00:00Z");
+    let row = format!(
+        "SELECT COUNT(*) FROM targets WHERE scope = 'acme/app' AND ghe_domain = '{}' AND github_token = ''",
+        shoes.bed.github.url()
+    );
+    assert_eq!(database.number(&row).await, 1);
     shoes.sets("two scale sets", |state| state.scale_sets.len() == 2).await;
     shoes.queue(ORG, "myshoes-acme", 2, 30_000);
     shoes.queue("acme/app", "myshoes-acme-app", 2, 50);
@@ -55,13 +68,8 @@ async fn on_its_own_database_one_works_and_the_next_takes_over() {
     })
     .await;
     assert!(!second.stderr().contains("start webserver"));
-    // The lock's connection dies, as a server's restart would have it.
-    let holder = format!("SELECT CAST(IS_USED_LOCK('{}') AS SIGNED)", database.name);
-    let kill = format!("KILL {}", database.number(&holder).await);
-    sqlx::query(sqlx::AssertSqlSafe(kill)).execute(&database.admin).await.unwrap();
-    let status = first.ended(BOUND).await;
-    assert_eq!(status.code(), Some(1));
-    assert!(first.stderr().contains("the named lock of the database is lost"));
+    lose_lock(&database).await;
+    ends_without_its_lock(first).await;
     let api = Api::of(&second).await;
     assert!(api.http.get(&health).send().await.is_err(), "it stands by no longer");
     let page = api.http.get(format!("{}/metrics", api.base)).send().await.unwrap();
@@ -112,6 +120,15 @@ async fn tokens_are_stored_for_who_wants_them() {
         assert!(page.contains("acme/app") || path == "/metrics", "{page}");
         assert!(!page.contains("ghs") && !page.contains("github_token"), "{page}");
     }
+    // One that comes back has a new one at once: the next look at tokens is minutes away.
+    api.delete(&target).await;
+    let old = "UPDATE targets SET github_token = 'old', token_expired_at = '2024-01-02 03:04:05' \
+         WHERE status = 'deleted'";
+    sqlx::query(old).execute(&database.admin).await.unwrap();
+    assert_eq!(database.number(fresh).await, 1);
+    let again = api.create("acme/app", "nano").await;
+    assert_eq!(again["id"], target["id"]);
+    assert_eq!(database.number(fresh).await, 2);
     assert_eq!(daemon.stdout(), "");
     assert!(!daemon.stderr().contains("ghs"), "no token is logged");
     daemon.stop().await;
@@ -255,6 +272,33 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
     server.start_again().await;
     let api = Api::of(&daemon).await;
     api.create(ORG, "nano").await;
+    daemon.stop().await;
+    database.done().await;
+}
+
+/// Times are of the database's server and of nobody's zone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_in_another_zone_tells_the_same_time() {
+    let Some(plugin) = plugin() else { return };
+    let Some(server) = OwnMariaDb::in_zone("+09:00").await else { return };
+    let database = Database::at(&server.url()).await;
+    let zone = "SELECT @@global.time_zone = '+09:00'";
+    assert_eq!(database.number(zone).await, 1, "in Tokyo is whoever says nothing");
+    let shoes = Shoes::new(plugin).await.with_variable("MYSQL_URL", &database.dsn);
+    let (daemon, api) = shoes.started().await;
+    let target = api.create(ORG, "nano").await;
+    assert_eq!(target["token_expired_at"], "2000-01-01T00:00:00Z");
+    for field in ["created_at", "updated_at"] {
+        let at: jiff::Timestamp = target[field].as_str().unwrap().parse().unwrap();
+        let away = jiff::Timestamp::now().duration_since(at).as_hours();
+        assert_eq!(away, 0, "{field}: {target}");
+    }
+    let token = "SELECT COUNT(*) FROM targets WHERE UNIX_TIMESTAMP(token_expired_at) = 946684800";
+    assert_eq!(database.number(token).await, 1);
+    shoes.queue(ORG, "myshoes-acme", 1, 50);
+    shoes.bed.all_succeeded(1, BOUND).await;
+    shoes.nothing_left().await;
+    assert_eq!(shoes.count("add"), 1, "no machine is too young or too old");
     daemon.stop().await;
     database.done().await;
 }

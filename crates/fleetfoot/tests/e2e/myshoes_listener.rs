@@ -66,7 +66,7 @@ async fn the_plugin_inherits_what_it_needs_and_its_words_are_passed_on() {
     let told = calls.iter().find(|line| line.contains(" told ")).unwrap();
     let directory = shoes.bed.path(".");
     let working = std::fs::canonicalize(directory).unwrap();
-    let wanted = format!("told are_you_a_shoes? 1 [] its-own {}", working.display());
+    let wanted = format!("told are_you_a_shoes? 1 10000-25000 [] its-own {}", working.display());
     assert!(told.ends_with(&wanted), "{told} is not {wanted}");
     // Through go-plugin's own stream, to where the plugin meant it to go.
     eventually("the plugin's words", BOUND, || async {

@@ -80,6 +80,11 @@ async fn a_mistake_is_one_line_that_names_its_variable() {
     let last = text.lines().last().unwrap_or_default();
     let words = format!("PORT: {port} is in use: stop the program that has it");
     assert!(output.status.code() == Some(1) && last.contains(&words), "{text}");
+    // Where nothing is said it is the original's port: taken by us now, or by whoever has it on this host.
+    let _taken = tokio::net::TcpListener::bind("0.0.0.0:8080").await;
+    let output = shoes.ends("PORT", None).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("PORT: 8080 is in use"), "{text}");
     assert_eq!(shoes.calls(), Vec::<String>::new());
 }
 
@@ -92,6 +97,7 @@ const NO_KEY: &str =
 async fn a_plugin_is_downloaded_whole() {
     let Some(plugin) = plugin() else { return };
     let bytes = std::fs::read(&plugin).unwrap();
+    let whole = bytes.clone();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move {
@@ -113,14 +119,28 @@ async fn a_plugin_is_downloaded_whole() {
     let output = shoes.ends("PLUGIN", Some(&format!("http://{address}/none"))).await;
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("PLUGIN: failed to download") && text.contains("404"), "{text}");
+    assert_eq!(output.status.code(), Some(1), "{text}");
     let shoes = shoes.with_variable("PLUGIN_OUTPUT", "plugins");
-    std::fs::create_dir(shoes.bed.path("plugins")).unwrap();
+    let plugins = shoes.bed.path("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let files = || {
+        let all = std::fs::read_dir(&plugins).unwrap();
+        all.map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let output = shoes.ends("PLUGIN_SHA256", Some(&"0".repeat(64))).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains("PLUGIN_SHA256: "), "{text}");
+    assert_eq!(files(), Vec::<String>::new(), "another program is not kept");
     let (daemon, api) = shoes.started().await;
     api.create(ORG, "nano").await;
     shoes.sets("the scale set", |state| state.scale_sets.len() == 1).await;
     shoes.queue(ORG, "myshoes-acme", 1, 20);
     shoes.bed.all_succeeded(1, BOUND).await;
-    assert!(shoes.bed.path("plugins").join("my-shoes").is_file());
+    assert_eq!(files(), ["my-shoes"], "nothing is left beside it");
+    let file = plugins.join("my-shoes");
+    assert!(std::fs::read(&file).unwrap() == whole);
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
+    assert_eq!(mode & 0o7777, 0o755);
     daemon.stop().await;
     serving.abort();
 }
@@ -284,6 +304,46 @@ async fn a_plugin_that_needs_most_of_a_minute_is_waited_for() {
     daemon.stop().await;
 }
 
+/// What our API changes while the first look is under way is served as it is by then, from the first machine on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_that_change_during_the_first_look_are_served_as_they_are_then() {
+    let Some(plugin) = plugin() else { return };
+    let shoes = Shoes::new(plugin).await;
+    let (daemon, api) = shoes.started().await;
+    let changed = api.create(ORG, "nano").await;
+    let gone = api.create("acme/gone", "nano").await;
+    shoes.sets("two polls", |state| state.summary.polls == 2).await;
+    daemon.stop().await;
+    let before = shoes.bed.github.state();
+    let asked = |state: &BoxState| state.requests.get(&Endpoint::RestOther).copied();
+    // The look reads the targets, and then it asks where the App is installed.
+    shoes.bed.github.inject(Fault::always(Endpoint::Any, FaultAction::Hang));
+    let (daemon, api) = shoes.started().await;
+    eventually("the question", BOUND, || async {
+        (asked(&shoes.bed.github.state()) > asked(&before)).then_some(())
+    })
+    .await;
+    let path = format!("/target/{}", changed["id"].as_str().unwrap());
+    let body = json!({ "scope": ORG, "resource_type": "large", "provider_url": "https://shoes" });
+    assert_eq!(api.post(&path, &body).await.0, 200);
+    api.delete(&gone).await;
+    shoes.queue(ORG, "myshoes-acme", 1, 50);
+    assert_eq!(shoes.bed.github.state().sessions.len(), before.sessions.len());
+    shoes.bed.github.clear_faults();
+    shoes.bed.all_succeeded(1, BOUND).await;
+    shoes.nothing_left().await;
+    let adds: Vec<String> = shoes.calls().into_iter().filter(|it| it.contains(" add ")).collect();
+    let sizes: Vec<_> = adds.iter().map(|line| line.split(' ').nth(3).unwrap()).collect();
+    assert_eq!(sizes, ["5"], "{adds:?}");
+    let state = shoes.sets("one scale set", |state| state.scale_sets.len() == 1).await;
+    assert_eq!(state.scale_sets[0].name, "myshoes-acme");
+    // Nothing was begun for what they had been: one session, and none for the deleted one.
+    let sessions = &state.sessions[before.sessions.len()..];
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    assert_eq!(sessions[0].scale_set_id, state.scale_sets[0].id);
+    daemon.stop().await;
+}
+
 /// The API is there as soon as the database is, whatever GitHub does, and a signal ends the wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_github_that_hangs_at_the_start() {
@@ -302,6 +362,7 @@ async fn nobody_waits_for_a_github_that_hangs_at_the_start() {
         api.post(&path, &json!({ "scope": ORG, "resource_type": "large" })).await;
     assert_eq!((status, &changed["resource_type"]), (200, &json!("large")));
     assert!(!daemon.stderr().contains("failed to start listener"), "it was waited for");
+    assert!(!daemon.stderr().contains("/healthz"), "probes are not in the access log");
     daemon.stop().await;
     let (daemon, api) = shoes.started().await;
     shoes.bed.github.clear_faults();

@@ -15,8 +15,14 @@ const HELP: [(&str, &str); 42] = [
     ),
     ("myshoes_datastore_runners_running", "Machines that are there."),
     ("myshoes_memory_starter_max_running", "Calls to the plugin at once, at most."),
-    ("myshoes_memory_starter_queue_running", "Creations that are tried again."),
-    ("myshoes_memory_starter_queue_waiting", "Creations that wait for their turn."),
+    (
+        "myshoes_memory_starter_queue_running",
+        "Jobs of the queue that are worked on; in scale set mode there is no queue.",
+    ),
+    (
+        "myshoes_memory_starter_queue_waiting",
+        "Jobs of the queue that wait for their turn; in scale set mode there is no queue.",
+    ),
     ("myshoes_memory_github_rate_limit_remaining", "Requests that GitHub still takes."),
     ("myshoes_memory_github_rate_limit_limiting", "Requests that GitHub takes in an hour."),
     ("myshoes_memory_dockerhub_rate_limit_remaining", "Pulls that Docker Hub still allows."),

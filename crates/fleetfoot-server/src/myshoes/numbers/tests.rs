@@ -42,6 +42,9 @@ fn scene() -> (Shown, Pools, Health) {
         if number == 1 {
             (it.phase, it.attempts) = (Phase::Stopping, 4);
             it.retry_at = Some(NOW - Span(500));
+        } else {
+            // Its creation failed once: no job of a queue that does not exist.
+            it.attempts = 1;
         }
         state.instances.insert(it.name.clone(), Arc::new(it));
     }

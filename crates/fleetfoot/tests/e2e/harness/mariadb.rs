@@ -24,6 +24,12 @@ impl OwnMariaDb {
         Self::with(|_| Vec::new()).await
     }
 
+    /// Starts one whose sessions are in this zone unless they say otherwise.
+    pub(crate) async fn in_zone(zone: &str) -> Option<Self> {
+        let option = format!("--default-time-zone={zone}");
+        Self::with(|_| vec![option]).await
+    }
+
     /// Starts one whose certificate an authority of the test's own has signed: `authority.pem`.
     pub(crate) async fn with_tls() -> Option<(Self, PathBuf)> {
         let server = Self::with(certificates).await?;
