@@ -6,9 +6,10 @@ use std::sync::Arc;
 use fleetfoot_core::{Intent, Job, Pool, PoolName};
 use fleetfoot_store::{Store, Txn, UpdateError};
 
+use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::executor::chain;
-use crate::pool::{Backend, Shared, told};
+use crate::pool::{Shared, told};
 use crate::settings::{ControllerSettings, PoolSettings, ScaleSetEnd};
 
 /// A pool's row as the configuration has it.

@@ -19,6 +19,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod adopt;
+mod backend;
+mod calls;
 mod clock;
 mod controller;
 mod dependency;

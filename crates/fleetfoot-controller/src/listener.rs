@@ -20,7 +20,7 @@ use fleetfoot_core::{
 };
 use fleetfoot_github::{ErrorKind, Message, Session, backoff};
 use fleetfoot_ordered::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::executor::chain;
 use crate::live::same_session;
@@ -115,7 +115,10 @@ async fn adopted(pool: &PoolContext) {
         return;
     }
     let mut done = pool.backend.done.subscribe();
-    let adopted = done.wait_for(|done| *done >= pool.adopted_by);
+    // What no row names is taken up when it is seen a second time: before that, it takes a slot that nobody counts
+    // (seed 40300).
+    let adopted = done
+        .wait_for(|done| *done >= pool.adopted_by && !pool.backend.holds_unclaimed(pool.name()));
     if timeout(SWEEP_BOUND, adopted).await.is_err() {
         tracing::warn!(pool = %pool.name(), "backend did not list in time, opening the session all the same");
     }
@@ -165,8 +168,19 @@ async fn pause(pool: &PoolContext, trouble: &Trouble, failures: u32) {
             told.listener = ListenerState::Backoff { until, detail: detail.clone() }
         });
     }
-    // Other settings may mend it: a token that was replaced is tried at once.
+    // Other settings may mend it: a token that was replaced is tried at once. How long GitHub wants to be left alone
+    // with a credential they do not change (seed 28420).
+    let asked = trouble.asked().min(wait);
+    let key = |pool: &PoolContext| {
+        let settings = pool.settings();
+        (settings.connection.url().as_str().to_owned(), settings.credential_reference.clone())
+    };
+    let (until, limited) = (Instant::now() + wait, Instant::now() + asked);
+    let before = key(pool);
     rest(pool, wait).await;
+    while Instant::now() < limited && !pool.stopping() && wants_jobs(pool) && key(pool) == before {
+        rest(pool, until.saturating_duration_since(Instant::now())).await;
+    }
 }
 
 /// Waits after a message that came again although it was acknowledged.

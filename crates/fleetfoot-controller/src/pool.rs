@@ -1,20 +1,21 @@
 //! What the tasks of one pool share: its settings, what is in flight, and whom to wake.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleetfoot_core::host::Claim;
 use fleetfoot_core::{
-    Dependency, Exit, Health, InstallationId, Instance, InstanceName, PoolHealth, PoolName,
-    PoolState, Span, Timestamp,
+    Dependency, Exit, Health, InstallationId, InstanceName, PoolHealth, PoolName, PoolState, Span,
+    Timestamp,
 };
 use fleetfoot_ordered::watch;
-use fleetfoot_provisioner::{EnvironmentSpec, Provisioner};
+use fleetfoot_provisioner::EnvironmentSpec;
 use fleetfoot_store::Store;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::dependency::DependencyCell;
 use crate::host::HostDesk;
@@ -137,71 +138,6 @@ impl Shared {
     }
 }
 
-/// One backend connection, shared by the pools whose environments live there.
-#[derive(Debug)]
-pub(crate) struct Backend {
-    pub(crate) provisioner: Arc<dyn Provisioner>,
-    /// It answers at all: lists, deletes.
-    pub(crate) reach: DependencyCell,
-    /// It makes and launches. A list that answers says nothing of that.
-    pub(crate) starts: DependencyCell,
-    /// Which backend answered last.
-    pub(crate) identity: Mutex<Option<Arc<str>>>,
-    pub(crate) calls: Semaphore,
-    /// Asks the sweeper to look at once.
-    pub(crate) look: Notify,
-    /// True once the first sweep after the start was made.
-    pub(crate) swept: watch::Sender<bool>,
-    /// How many sweeps began.
-    pub(crate) begun: AtomicU64,
-    /// The number of the last one that was made wholly.
-    pub(crate) done: watch::Sender<u64>,
-    /// True once no pool uses it any more.
-    pub(crate) unused: watch::Sender<bool>,
-}
-
-impl Backend {
-    pub(crate) fn new(provisioner: Arc<dyn Provisioner>, concurrency: usize) -> Self {
-        Self {
-            provisioner,
-            reach: DependencyCell::default(),
-            starts: DependencyCell::default(),
-            identity: Mutex::default(),
-            calls: Semaphore::new(concurrency.max(1)),
-            look: Notify::new(),
-            swept: watch::Sender::new(false),
-            begun: AtomicU64::new(0),
-            done: watch::Sender::new(0),
-            unused: watch::Sender::new(false),
-        }
-    }
-
-    /// Which backend answered last; `None` until one did.
-    pub(crate) fn identity(&self) -> Option<Arc<str>> {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes which backend answers. True if it is another one than before.
-    pub(crate) fn answers_as(&self, identity: &str) -> bool {
-        let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = known.as_deref() != Some(identity);
-        if changed {
-            *known = Some(Arc::from(identity));
-        }
-        changed
-    }
-
-    /// Another backend answers than the one that holds `instance`: what it says proves nothing (11.2).
-    pub(crate) fn is_elsewhere(&self, instance: &Instance) -> bool {
-        let known = self.identity();
-        #[cfg(feature = "faults")]
-        if fleetfoot_faults::Defect::BelieveAnotherEngine.is_planted() {
-            return false;
-        }
-        instance.backend_identity.as_deref().is_some_and(|own| known.as_deref() != Some(own))
-    }
-}
-
 /// One way to GitHub, shared by the pools of a credential.
 #[derive(Debug, Default)]
 pub(crate) struct Github {
@@ -258,11 +194,9 @@ impl PoolContext {
         let claim = Claim { footprint: settings.footprint, occupying, ..Claim::default() };
         shared.host.join(&name, wake.clone(), claim);
         let empty = state.is_none_or(|state| state.instances.is_empty());
-        let adopted_by = if empty && *backend.swept.borrow() {
-            0
-        } else {
-            backend.begun.load(Ordering::Relaxed) + 1
-        };
+        // What was left alone while nobody served the pool is taken up before it makes anything (seed 27303).
+        let known = *backend.swept.borrow() && !backend.holds_unclaimed(&name);
+        let adopted_by = if empty && known { 0 } else { backend.begun.load(Ordering::Relaxed) + 1 };
         let tasks = Tasks::within(&shared.tasks);
         let course =
             watch::Sender::new(Course { settings: Arc::new(settings), github, stop: false });

@@ -51,6 +51,18 @@ pub(crate) async fn commit(
     observations: Vec<Observation>,
     now: Timestamp,
 ) -> Result<Recorded, UpdateError> {
+    commit_with(store, pool, name, observations, now, None::<fn(&mut Instance)>).await
+}
+
+/// The same, and what else is known of the instance if they are taken in.
+pub(crate) async fn commit_with(
+    store: &Store,
+    pool: &PoolName,
+    name: &InstanceName,
+    observations: Vec<Observation>,
+    now: Timestamp,
+    also: Option<impl FnOnce(&mut Instance) + Send + 'static>,
+) -> Result<Recorded, UpdateError> {
     let (pool, name) = (pool.clone(), name.clone());
     #[cfg(feature = "faults")]
     let point = crate::points::of(&observations);
@@ -62,8 +74,11 @@ pub(crate) async fn commit(
             for observation in &observations {
                 last = observe(txn, &pool, &name, observation, now);
                 if !matches!(last, Recorded::Taken(_)) {
-                    break;
+                    return last;
                 }
+            }
+            if let Some(also) = also {
+                txn.modify_instance(&name, also);
             }
             last
         })

@@ -22,10 +22,11 @@ use fleetfoot_core::{
 };
 use fleetfoot_github::{ErrorKind, Removal};
 
+use crate::calls::{Failure, bounded};
 use crate::executor::chain;
 use crate::ledger::{Key, Look, tell};
 use crate::pool::{PoolContext, stopped};
-use crate::start::{Failure, bounded, github_failed, observe};
+use crate::start::{github_failed, observe};
 use crate::verify::{Status, verify};
 
 /// Runners that are asked for or removed one by one, for each look.
@@ -245,7 +246,9 @@ async fn closed_rows(pool: &PoolContext, listed: &Listed<'_>) -> Vec<(Instance, 
         let Some((_, status)) = listed.by_name.get(name.as_str()).filter(|_| is_over) else {
             continue;
         };
-        if row.pool == *pool.name() && row.scale_set_id.is_some() {
+        // What a removed pool left its neighbours of the same scope see to: nobody else would (seed 22683).
+        let is_ours = row.pool == *pool.name() || pool.shared.store.pool(&row.pool).is_none();
+        if is_ours && row.scale_set_id.is_some() {
             rows.push((row, runner_of(status)));
         }
     }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 
 use fleetfoot_core::{PoolHealth, PoolName};
 
-use crate::pool::{Backend, Course, Github, PoolContext, Shared};
+use crate::backend::Backend;
+use crate::pool::{Course, Github, PoolContext, Shared};
 use crate::settings::PoolSettings;
 use crate::{listener, reconciler, registrations, sweeper};
 
@@ -87,6 +88,7 @@ impl Shared {
                 if is_fresh {
                     fresh.push(backend.clone());
                 }
+                backend.is_expected(self.store.pool(&name).as_deref());
                 let pool = Arc::new(PoolContext::new(self.clone(), settings, backend, github));
                 roster.orphans.remove(&name);
                 roster.pools.insert(name, pool.clone());

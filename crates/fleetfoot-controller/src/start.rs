@@ -5,14 +5,18 @@
 
 use std::time::Duration;
 
-use fleetfoot_core::{FailureKind, InstanceName, Observation, Phase, RunnerId, ScaleSetId, Span};
+use fleetfoot_core::{
+    FailureKind, Instance, InstanceName, Observation, Phase, RunnerId, ScaleSetId, Span,
+};
 use fleetfoot_github::{Advice, ErrorKind as GithubKind, GithubError};
 use fleetfoot_provisioner::{BackendError, ErrorKind, Handle, JitConfig};
+use fleetfoot_store::UpdateError;
 use tokio::sync::SemaphorePermit;
 
+use crate::calls::{Failure, bounded};
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
-use crate::record::{Recorded, commit};
+use crate::record::{Recorded, commit, commit_with};
 
 /// What the store refused is done again, the call before it included: not at once, a full disk lasts.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +50,7 @@ async fn make_late(flight: &Flight) {
     match made {
         Ok(handle) => {
             pool.backend.starts.answered();
-            observe(pool, &flight.name, vec![Observation::Created { handle: handle.0 }]).await;
+            made_here(pool, &flight.name, Observation::Created { handle: handle.0 }).await;
             let duration_ms = began.elapsed().as_millis();
             tracing::debug!(pool = %pool.name(), instance = %flight.name, duration_ms, "environment created");
         }
@@ -98,9 +102,14 @@ async fn make_single(flight: &Flight, jit: Registered) {
 async fn launched(pool: &PoolContext, name: &InstanceName, handle: Option<Handle>) {
     pool.backend.starts.answered();
     let handle = handle.map(|handle| handle.0);
-    if let Some(Recorded::Taken(instance)) =
-        observe(pool, name, vec![Observation::Launched { handle }]).await
-    {
+    let is_made = handle.is_some();
+    let launched = Observation::Launched { handle };
+    let recorded = if is_made {
+        made_here(pool, name, launched).await
+    } else {
+        observe(pool, name, vec![launched]).await
+    };
+    if let Some(Recorded::Taken(instance)) = recorded {
         let job_assigned = instance.phase == Phase::Running;
         tracing::info!(pool = %pool.name(), instance = %name, job_assigned, "instance launched");
     }
@@ -189,7 +198,35 @@ pub(crate) async fn observe(
     name: &InstanceName,
     observations: Vec<Observation>,
 ) -> Option<Recorded> {
-    match commit(&pool.shared.store, pool.name(), name, observations, pool.now()).await {
+    let recorded = commit(&pool.shared.store, pool.name(), name, observations, pool.now()).await;
+    taken_in(pool, name, recorded).await
+}
+
+/// Commits that a call made the environment. If another backend began to answer while it was on its way, either may
+/// hold it: none is believed that it is gone, until one of them shows it (11.2, seed 22857).
+async fn made_here(
+    pool: &PoolContext,
+    name: &InstanceName,
+    observation: Observation,
+) -> Option<Recorded> {
+    let backend = pool.backend.clone();
+    let holder = move |row: &mut Instance| {
+        if backend.is_elsewhere(row) {
+            row.backend_identity = Some(Instance::HOLDER_UNCERTAIN.to_owned());
+        }
+    };
+    let (store, now) = (&pool.shared.store, pool.now());
+    let recorded =
+        commit_with(store, pool.name(), name, vec![observation], now, Some(holder)).await;
+    taken_in(pool, name, recorded).await
+}
+
+async fn taken_in(
+    pool: &PoolContext,
+    name: &InstanceName,
+    recorded: Result<Recorded, UpdateError>,
+) -> Option<Recorded> {
+    match recorded {
         Ok(recorded) => {
             if let Recorded::Refused(refused) = &recorded {
                 tracing::debug!(pool = %pool.name(), instance = %name, %refused, "observation refused");
@@ -203,23 +240,6 @@ pub(crate) async fn observe(
             tokio::time::sleep(STORE_PAUSE).await;
             None
         }
-    }
-}
-
-/// A call that failed, or did not answer within its bound.
-pub(crate) enum Failure<E> {
-    Failed(E),
-    Unanswered,
-}
-
-pub(crate) async fn bounded<T, E>(
-    bound: Duration,
-    call: impl Future<Output = Result<T, E>>,
-) -> Result<T, Failure<E>> {
-    match tokio::time::timeout(bound, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Failure::Failed(error)),
-        Err(_) => Err(Failure::Unanswered),
     }
 }
 

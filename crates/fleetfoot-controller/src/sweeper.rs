@@ -5,6 +5,7 @@
 //! environment is gone. Order of a sweep: list first, then view (design, 11.2).
 
 mod disagreements;
+mod elsewhere;
 mod finding;
 mod stray;
 
@@ -21,9 +22,10 @@ use fleetfoot_provisioner::{EnvironmentInfo, Event, Listing};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
+use crate::backend::Backend;
 use crate::executor::chain;
 use crate::ledger::Ledger;
-use crate::pool::{Backend, Shared, told};
+use crate::pool::{Shared, told};
 use crate::record::observe;
 use crate::roster::{Pools, Roster};
 use crate::shift::UNSTEADY_PAUSE;
@@ -49,6 +51,7 @@ pub(crate) async fn run(shared: Arc<Shared>, backend: Arc<Backend>) {
         strays: Seen::default(),
         left_alone: BTreeSet::new(),
         elsewhere: BTreeSet::new(),
+        last_began: None,
         others: Vec::new(),
         others_seen: None,
         unserved: Ledger::default(),
@@ -173,6 +176,8 @@ struct Sweep {
     left_alone: BTreeSet<InstanceName>,
     /// Pools whose instances another backend holds: told once.
     elsewhere: BTreeSet<PoolName>,
+    /// When the last list began that was answered.
+    last_began: Option<Timestamp>,
     /// Things of other installations, and when they were last asked for.
     others: Vec<EnvironmentInfo>,
     others_seen: Option<Instant>,
@@ -228,7 +233,8 @@ impl Sweep {
             self.backend.starts.answered();
             self.wake_pools();
         }
-        if self.backend.answers_as(&listing.identity) {
+        let is_another = self.backend.answers_as(&listing.identity);
+        if is_another {
             self.wake_pools();
         }
         // Times of rows and the time of this list are of two clocks: another list.
@@ -237,6 +243,10 @@ impl Sweep {
         }
         self.look_for_others().await;
         self.disagreements(Some(&listing), began);
+        if is_another {
+            self.doubt(&listing).await;
+        }
+        self.last_began = Some(began);
         let settled = self.compare(&listing, began).await;
         let careful = self.is_careful();
         if careful {
@@ -299,7 +309,8 @@ impl Sweep {
             listing.environments.iter().map(|info| (&info.name, info)).collect();
         let mut findings = Vec::new();
         let mut settled = true;
-        let watched = self.backend.provisioner.capabilities().watch;
+        let (watched, ended) =
+            (self.backend.provisioner.capabilities().watch, self.shared.clock.now());
         let served = self
             .pools
             .keys()
@@ -321,6 +332,7 @@ impl Sweep {
                 }
                 let view = View {
                     began,
+                    ended,
                     boot: self.shared.settings.boot_id.as_deref(),
                     bound: self.shared.pace.call_bound,
                     in_flight: pool.is_some_and(|pool| pool.is_in_flight(name)),
@@ -342,13 +354,6 @@ impl Sweep {
         let strays: Vec<EnvironmentInfo> =
             listed.into_values().filter(|info| !self.is_anothers(info)).cloned().collect();
         settled & self.take_up(strays, &listing.identity).await
-    }
-
-    fn tell_elsewhere(&mut self, elsewhere: BTreeSet<PoolName>, identity: &str) {
-        for pool in elsewhere.difference(&self.elsewhere) {
-            tracing::error!(%pool, identity, "another backend answers than the one that holds the instances, nothing is made or closed");
-        }
-        self.elsewhere = elsewhere;
     }
 
     async fn record(&self, findings: Vec<Finding>, identity: String) {

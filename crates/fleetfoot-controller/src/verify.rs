@@ -10,9 +10,10 @@ use fleetfoot_github::{Connection, ErrorKind, GithubError};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::calls::{Failure, bounded};
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
-use crate::start::{Failure, bounded, github_failed, observe};
+use crate::start::{github_failed, observe};
 
 /// A listing serves everybody who asks within this time.
 const FRESH: Duration = Duration::from_secs(5);

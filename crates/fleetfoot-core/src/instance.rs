@@ -72,7 +72,8 @@ pub struct Instance {
     pub scale_set_id: Option<ScaleSetId>,
     /// The backend's own handle (container id, directory, …).
     pub handle: Option<String>,
-    /// The backend identity that holds the environment (engine id, host UUID, …).
+    /// The backend identity that holds the environment (engine id, host UUID, …), or
+    /// [`HOLDER_UNCERTAIN`](Self::HOLDER_UNCERTAIN).
     pub backend_identity: Option<String>,
     /// The host's boot id when the environment was made.
     pub boot_id: Option<String>,
@@ -121,6 +122,10 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The identity of no backend: another one began to answer while the environment was made, and no list has shown yet
+    /// which of them holds it.
+    pub const HOLDER_UNCERTAIN: &'static str = "";
+
     /// A new name: nothing outside yet.
     #[must_use]
     pub fn pending(name: InstanceName, pool: PoolName, now: Timestamp) -> Self {

@@ -48,7 +48,7 @@ pub struct WaitedInVain {
 
 /// A running box. Dropping it ends it, and every connection with it.
 pub struct GithubBox {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     address: SocketAddr,
     _tasks: [Option<Task>; 2],
 }
@@ -151,25 +151,6 @@ impl GithubBox {
         state.runners.values().map(|runner| state.view_runner(runner)).collect()
     }
 
-    /// The jobs that are not over, and those that are since then; far fewer than all of a long history.
-    #[must_use]
-    pub fn jobs_since(&self, completed_us: u64) -> Vec<crate::model::Job> {
-        let state = self.shared.lock();
-        let all = state.jobs.values();
-        let since = all.filter(|job| job.completed_us.is_none_or(|at| at > completed_us));
-        since.map(|job| state.view_job(job)).collect()
-    }
-
-    /// The first job that is not over and that asked for one of the scale sets that `wanted` names.
-    #[must_use]
-    pub fn open_job(&self, wanted: impl Fn(&str) -> bool) -> Option<crate::model::Job> {
-        let state = self.shared.lock();
-        let is_it = |job: &&crate::state::Job| {
-            job.completed_us.is_none() && job.wants.as_deref().is_some_and(&wanted)
-        };
-        state.jobs.values().find(is_it).map(|job| state.view_job(job))
-    }
-
     /// The counts, at this instant.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -243,15 +224,6 @@ impl GithubBox {
         sent.filter(|(_, sent)| sent.id == message).map_or(0, |(set, sent)| {
             sent.offers.iter().filter(|job| set.available.contains(job)).count()
         })
-    }
-
-    /// The message that was sent last, and that nobody acknowledged yet, has as many items as fit.
-    #[must_use]
-    pub fn sent_full(&self, scope: &str, scale_set: &str) -> bool {
-        let mut state = self.shared.lock();
-        let tenant = state.tenant(scope);
-        let set = state.find_set(tenant, None, scale_set).and_then(|id| state.sets.get(&id));
-        set.and_then(|set| set.unacknowledged.as_ref()).is_some_and(|sent| sent.is_full)
     }
 
     /// A scale set, as it is now.

@@ -84,6 +84,7 @@ mod control;
 mod faults;
 mod github_box;
 mod http;
+mod looks;
 mod model;
 mod observe;
 mod request;

@@ -51,6 +51,16 @@ pub(crate) struct NameBook {
     pub(crate) asked: VecDeque<u64>,
 }
 
+/// A message that a pool was sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) message: i64,
+    /// The jobs of which it says that they are assigned.
+    pub(crate) assigned: Vec<u64>,
+    /// Those that waited for a runner when it was sent.
+    pub(crate) waiting: u64,
+}
+
 /// One pool.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PoolBook {
@@ -70,6 +80,14 @@ pub(crate) struct PoolBook {
     pub(crate) boot_ms: u64,
     /// Jobs assigned and not taken, as they changed.
     pub(crate) waiting: VecDeque<(u64, u64)>,
+    /// Jobs of that message that nobody had, when it acquired them last.
+    pub(crate) left_offered: Option<usize>,
+    /// The message it was sent last.
+    pub(crate) told: Told,
+    /// Jobs that waited for a runner when GitHub last said how many there are, as far as that was heard.
+    pub(crate) said: u64,
+    /// Jobs of which a message said so in vain, when it was committed.
+    pub(crate) in_vain: VecDeque<(u64, u64)>,
     /// Machines of it that ended lately: GitHub may count their jobs for a while.
     pub(crate) ended: VecDeque<u64>,
     /// GitHub lied about its level, and has not stated it anew since.

@@ -10,7 +10,7 @@ use crate::script::PoolPlan;
 
 /// One world in so many has a burst.
 const ONE_IN: u8 = 40;
-/// Which of them: none whose seed is kept for what it once broke.
+/// Which of them: none whose seed was kept for what it broke before there were bursts.
 const CHOSEN: u8 = 3;
 
 /// In some worlds one pool is as large as a burst of more than fifty jobs, which all come in one moment.
@@ -51,6 +51,8 @@ mod tests {
     fn some_worlds_have_a_burst_and_those_that_are_kept_are_as_they_were() {
         let bursts: Vec<u64> = (1..=600).filter(|seed| has_burst(*seed)).collect();
         assert!((5..=30).contains(&bursts.len()), "{bursts:?}");
-        assert!(!kept_seeds().any(has_burst), "its own seed would not find again what it found");
+        // Later seeds were kept for what they broke with their burst.
+        let mut older = kept_seeds().filter(|seed| *seed < 20_000);
+        assert!(!older.any(has_burst), "its own seed would not find again what it found");
     }
 }

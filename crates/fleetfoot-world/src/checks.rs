@@ -9,13 +9,15 @@ use fleetfoot_sim::{Endpoint, GithubBox, Seen};
 use fleetfoot_store::Pools;
 
 use crate::books::{Books, Inner, Machine, NameBook};
-use crate::levels::{created_for_a_reason, stated_anew};
+use crate::levels::{self, created_for_a_reason, stated_anew};
 use crate::manners;
 use crate::whole;
 use crate::world::Violation;
 
 /// The same thing asked of GitHub or a backend about one name so often within a minute is no backoff.
 const ASKED_MAX: usize = 40;
+/// A call to GitHub is given up after this.
+const CALL_MS: u64 = 30_000;
 pub(crate) fn found(invariant: u8, about: Vec<String>, text: String) -> Violation {
     Violation { invariant, about, text, at_ms: 0 }
 }
@@ -267,6 +269,9 @@ fn answered(
         }
     }
     whole::hard_case(books, github, endpoint, (scope.as_deref(), scale_set.as_deref()), status);
+    if endpoint == Endpoint::GetMessage && status == 200 {
+        levels::sent(books, github, pool.as_ref());
+    }
     if endpoint == Endpoint::CreateSession
         && status == 200
         && let Some(book) = pool.as_ref().and_then(|pool| books.lock().pools.get(pool).cloned())
@@ -280,7 +285,7 @@ fn answered(
                 ..book
             },
         );
-        stated_anew(&mut books.lock(), github, pool);
+        levels::opened(books, github, pool);
     }
     if endpoint == Endpoint::GenerateJitConfig
         && let (Some(scope), Some(runner)) = (scope, runner)
@@ -290,7 +295,10 @@ fn answered(
         let mut inner = books.lock();
         let epoch = inner.epoch;
         let lost = inner.names.get(&name).is_none_or(|book| book.epoch < epoch);
-        if !lost && !inner.has_row(&name) {
+        // Whoever asked gave up, if it did not stand still; the later looks at all runners find it.
+        let now = inner.now_ms();
+        let late = inner.names.get(&name).is_some_and(|book| book.jit_asked + CALL_MS < now);
+        if !lost && !late && !inner.has_row(&name) {
             let text = format!("{name}: a registration landed after its row was closed");
             inner.breaks(1, about(&name), text);
         }
@@ -322,8 +330,13 @@ pub(crate) fn committed(
             }
             let limit = inner.pools.get(pool).map_or(0, |book| book.limit);
             inner.occupied(pool, state.occupying());
-            if let (Some(book), Some(last)) =
-                (inner.pools.get_mut(pool), state.pool.demand.last_message_id)
+            let last = state.pool.demand.last_message_id;
+            if let Some(last) = last
+                && old.is_none_or(|old| old.pool.demand.last_message_id != Some(last))
+            {
+                levels::told(&mut inner, github, pool, last);
+            }
+            if let (Some(book), Some(last)) = (inner.pools.get_mut(pool), last)
                 && last > book.message
             {
                 book.message = last;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fleetfoot_core::{Exit, InstanceName, Observation, Reason};
+use fleetfoot_core::{Exit, Instance, InstanceName, Observation, Reason};
 use fleetfoot_provisioner::EnvironmentState;
 use fleetfoot_sim::{Job, JobState};
 use fleetfoot_store::Store;
@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const SETTLES: Duration = Duration::from_secs(3600);
 /// What one job may cost besides its own time.
 const OVERHEAD: Duration = Duration::from_secs(60);
+/// A JIT call was given up, and looked for twice, by this time after it was made.
+const LATE_MS: u64 = 60_000;
 /// A calm pool's job starts within this of being queued, if its controller is there.
 const CALM_MS: u64 = 90_000;
 /// A controller that came back may need as long: its old session may have to lapse.
@@ -82,6 +84,8 @@ pub(crate) async fn settle(stage: &mut Stage, agenda: &mut Agenda) -> Result<(),
             return Ok(());
         }
         let late = Instant::now() >= bound;
+        // What was not known then to be elsewhere may be by now, and another controller may have had its pool.
+        clear_away(stage).await?;
         // The cheap look comes first, for as long as nobody asks what is wrong.
         if !late && miscounted(stage, &stage.books.lock()).is_some() {
             continue;
@@ -134,7 +138,9 @@ async fn clear_away_at(stage: &Stage, store: &Store) -> Result<(), String> {
         for (name, row) in &state.instances {
             let Some(engine) = stage.engines.iter().find(|it| it.is_elsewhere(name)) else {
                 // It was to be made by one that was gone by then, and holds nothing.
-                let gone = row.backend_identity.as_deref() == Some(ANOTHER_ENGINE);
+                let of = row.backend_identity.as_deref();
+                let gone = [Some(ANOTHER_ENGINE), Some(Instance::HOLDER_UNCERTAIN)].contains(&of)
+                    && !stage.engines.iter().any(|it| it.holds(name));
                 names.extend(gone.then(|| name.clone()));
                 continue;
             };
@@ -215,6 +221,8 @@ fn left(stage: &Stage) -> Option<Wrong> {
         of.is_none_or(|(_, book)| book.epoch < inner.epoch)
     };
     for runner in &stage.github.runners() {
+        let age_us = stage.github.now_us().saturating_sub(runner.registered_us);
+        let registered_ms = inner.now_ms().saturating_sub(age_us / 1_000);
         let ours = !forgotten(&runner.name) && !foreign.contains(runner.name.as_str());
         // Nobody could ask GitHub about it, and nobody serves its pool to this day.
         let unverified = inner.manners.unverified.iter().any(|name| {
@@ -222,7 +230,13 @@ fn left(stage: &Stage) -> Option<Wrong> {
             name.as_str() == runner.name
                 && of_pool.is_some_and(|pool| inner.manners.unserved.contains(pool))
         });
-        let ours = ours && !unverified;
+        // It landed when its call was long given up and its row closed, and nobody looks for its pool to this day.
+        let late = inner.names.iter().any(|(name, book)| {
+            name.as_str() == runner.name
+                && registered_ms > book.jit_asked + LATE_MS
+                && book.pool.as_ref().is_some_and(|pool| inner.manners.unserved.contains(pool))
+        });
+        let ours = ours && !unverified && !late;
         if ours && !rows(&runner.name) {
             let text = format!("{}: its runner is left at GitHub and no row names it", runner.name);
             return Some(wrong(7, &runner.name, text));
@@ -237,7 +251,8 @@ fn left(stage: &Stage) -> Option<Wrong> {
             // Neither can anybody of what an engine holds that does not answer any more, or at which no pool is left
             // that would look there.
             let unheard = blind || unseen || engine.is_elsewhere(&info.name);
-            let known = !(unheard && forgotten(info.name.as_str()));
+            let unknown = inner.names.get(&info.name).is_some_and(|book| book.unknown);
+            let known = !(unheard && (unknown || forgotten(info.name.as_str())));
             let mut served = stage.pools.iter().filter(|plan| plan.configured);
             let served = info.pool.as_ref().is_some_and(|pool| served.any(|it| it.name == *pool));
             // Its row was lost, nobody serves its pool, and it lives: it is left alone, and told.

@@ -1,9 +1,9 @@
 //! Demand is a level: what is made, held against what GitHub really had (invariant 5).
 
 use fleetfoot_core::PoolName;
-use fleetfoot_sim::{GithubBox, JobState};
+use fleetfoot_sim::GithubBox;
 
-use crate::books::{Books, Inner};
+use crate::books::{Books, Inner, Told};
 use crate::checks::found;
 use crate::world::Violation;
 
@@ -36,6 +36,8 @@ pub(crate) fn created_for_a_reason(
     let unused = u64::try_from(unused.count()).unwrap_or(u64::MAX);
     let recent =
         book.waiting.iter().filter(|(at, _)| at + WAITED_MS >= now).map(|(_, count)| *count);
+    let in_vain =
+        book.in_vain.iter().filter(|(at, _)| at + WAITED_MS >= now).map(|(_, count)| *count);
     let ended = book.ended.iter().filter(|at| **at + ENDED_MS >= now).count();
     let ended = u64::try_from(ended).unwrap_or(u64::MAX);
     // GitHub's level counts the jobs of machines that a lost store alone knew of, too.
@@ -45,20 +47,27 @@ pub(crate) fn created_for_a_reason(
     });
     let unknown = u64::try_from(unknown.count()).unwrap_or(u64::MAX);
     drop(inner);
-    let wanted = recent.max().unwrap_or(0).max(waiting)
+    // What was said last is believed until GitHub says more (decision 0011).
+    let wanted = recent.max().unwrap_or(0).max(waiting).max(book.said)
         + u64::from(book.min_idle + book.warm)
+        + in_vain.sum::<u64>()
         + ended
         + unknown;
-    if unused > wanted
-        && book.muddled_until < now
-        && !book.lied
-        && unused > wanted + taken_back(github, &book.scope, pool)
-    {
+    if unused > wanted && book.muddled_until < now && !book.lied {
         let text =
             format!("{pool}: {unused} instances without a job, for {wanted} that GitHub asks for");
         return Some(found(5, vec![pool.to_string()], text));
     }
     None
+}
+
+/// A session of the pool was opened, and GitHub states its level with it.
+pub(crate) fn opened(books: &Books, github: &GithubBox, pool: &PoolName) {
+    let mut inner = books.lock();
+    if let Some(book) = inner.pools.get_mut(pool) {
+        book.said = waiting(github, &book.scope, pool);
+    }
+    stated_anew(&mut inner, github, pool);
 }
 
 /// GitHub states the pool's level once more: what it lied before holds no longer, once it says what is so.
@@ -73,16 +82,32 @@ pub(crate) fn stated_anew(inner: &mut Inner, github: &GithubBox, pool: &PoolName
     }
 }
 
-/// Jobs whose assignment GitHub took back because nobody served it: the message of it may still wait for the next
-/// session, and it raises demand whatever the statistics beside it say (design, 5).
-fn taken_back(github: &GithubBox, scope: &str, pool: &PoolName) -> u64 {
-    let open = github.jobs_since(u64::MAX);
-    let of_pool = open.iter().filter(|job| {
-        job.scope == scope && job.scale_set.as_deref() == Some(pool.as_str()) && job.withdrawals > 0
-    });
-    let waits =
-        |job: &&fleetfoot_sim::Job| !matches!(job.state, JobState::Running | JobState::Completed);
-    u64::try_from(of_pool.filter(waits).count()).unwrap_or(u64::MAX)
+/// A poll of the pool is answered: notes the message that this is, if it is one.
+pub(crate) fn sent(books: &Books, github: &GithubBox, pool: Option<&PoolName>) {
+    let mut inner = books.lock();
+    let Some(book) = pool.and_then(|pool| Some((pool, inner.pools.get_mut(pool)?))) else { return };
+    let (pool, book) = book;
+    if let Some((message, assigned)) = github.told_assigned(&book.scope, pool.as_str()) {
+        if book.told.message != message {
+            book.left_offered = None;
+        }
+        book.told = Told { message, assigned, waiting: waiting(github, &book.scope, pool) };
+    }
+}
+
+/// The message that the pool was sent last is committed. It raises demand to the assigned jobs it tells of, whatever
+/// the statistics beside it say (design, 5): also to those whose assignment was taken back while it waited to be
+/// fetched, or that are over by then.
+/// A store that was put back may take it in a second time.
+pub(crate) fn told(inner: &mut Inner, github: &GithubBox, pool: &PoolName, message: i64) {
+    let now = inner.now_ms();
+    let Some(book) = inner.pools.get_mut(pool).filter(|book| book.told.message == message) else {
+        return;
+    };
+    book.said = book.told.waiting;
+    let in_vain = github.count_unassigned(&book.told.assigned);
+    book.in_vain.retain(|(at, _)| at + WAITED_MS >= now);
+    book.in_vain.push_back((now, u64::try_from(in_vain).unwrap_or(u64::MAX)));
 }
 
 /// Jobs that GitHub has for the pool and no runner took.

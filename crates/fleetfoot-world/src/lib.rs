@@ -40,6 +40,7 @@ mod script;
 mod search;
 mod stage;
 mod tasks;
+mod unseen;
 mod whole;
 mod witness;
 mod world;

@@ -174,7 +174,11 @@ pub(crate) fn github_saw(books: &Books, github: &GithubBox, seen: &Seen) {
                 && let (Some(scope), Some(set), Some(message)) = (scope, set, *message)
             {
                 let offered = github.unacquired(scope, set, message);
-                if offered > 0 {
+                // It may have been offered anew after ours was answered.
+                let left = pool.as_ref().and_then(|pool| {
+                    books.lock().pools.get(pool).and_then(|book| book.left_offered)
+                });
+                if offered > 0 && left.is_none_or(|left| left > 0) {
                     let text = format!(
                         "{set}: message {message} was acknowledged before {offered} jobs that it offers were acquired"
                     );
@@ -186,6 +190,16 @@ pub(crate) fn github_saw(books: &Books, github: &GithubBox, seen: &Seen) {
             let limited = matches!(status, 403 | 429);
             let (scope, set) = (scope.as_deref(), scale_set.as_deref());
             let key = key(*endpoint, scope, set, runner.as_deref());
+            let pool = set.and_then(|name| PoolName::new(name).ok());
+            if *endpoint == Endpoint::AcquireJobs
+                && let (Some(scope), Some(set), Some(pool)) = (scope, set, &pool)
+                && let Some((message, _)) = github.told_assigned(scope, set)
+            {
+                let left = (*status == 200).then(|| github.unacquired(scope, set, message));
+                if let Some(book) = books.lock().pools.get_mut(pool) {
+                    book.left_offered = left;
+                }
+            }
             if limited && let (Some(key), Some(seconds)) = (key, *retry_after_s) {
                 books.lock().limits(key, seconds);
             }

@@ -11,12 +11,13 @@ use fleetfoot_provisioner::{EnvironmentState, ErrorKind};
 use fleetfoot_sim::{Endpoint, ExpireRequest, Fault, FaultAction, GithubBox, QueueJobs};
 use tokio::time::Instant;
 
-use crate::books::{Books, Inner, Machine, NameBook, PoolBook};
+use crate::books::{Books, Machine, NameBook, PoolBook};
 use crate::happening::{AtEngine, Happening, Outside, Over, SettingsChange, changed};
 use crate::runner::{Play, RunnerFate};
 use crate::script::PoolPlan;
 use crate::stage::{SECRETS, Stage};
 use crate::tasks;
+use crate::unseen::{unheard, unseen};
 use crate::world::Agenda;
 
 /// What answers for a while at another one's address.
@@ -32,15 +33,6 @@ pub(crate) fn book(plan: &PoolPlan) -> PoolBook {
         may_kill: plan.spec.max_job_duration.is_some(),
         boot_ms: u64::try_from(plan.spec.boot_timeout.0).unwrap_or(0),
         ..PoolBook::default()
-    }
-}
-
-/// What a lost store alone knew of, and an engine holds that does not answer at its address: no limit can know of it
-/// before a list shows it again.
-fn unheard(inner: &mut Inner, engine: &SimulatedEngine) {
-    let epoch = inner.epoch;
-    for (name, book) in &mut inner.names {
-        book.unknown |= book.epoch < epoch && engine.is_elsewhere(name);
     }
 }
 
@@ -281,6 +273,7 @@ impl Stage {
             Over::FreezeEngine(number) => self.engines[*number].set_frozen(false),
             Over::OtherEngine(number) => {
                 self.engines[*number].set_identity(&format!("simulated-e{number}"));
+                unseen(&mut self.books.lock(), &self.engines[*number]);
             }
         }
     }

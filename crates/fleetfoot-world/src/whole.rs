@@ -165,7 +165,8 @@ pub(crate) fn closed_clean(
         let inner = books.lock();
         let scope = inner.pools.get(pool).map(|book| book.scope.clone());
         let is_unserved = inner.manners.unserved.contains(pool);
-        (inner.names.get(name).map(|book| book.machine), scope, is_unserved)
+        let known = inner.names.get(name).filter(|book| !book.unknown);
+        (known.map(|book| book.machine), scope, is_unserved)
     };
     if matches!(machine, Some(Machine::Made | Machine::Running | Machine::Ended)) {
         let text =

@@ -124,6 +124,7 @@ impl Sweep {
         let in_flight = self.pools.get(&row.pool).is_some_and(|pool| pool.is_in_flight(&row.name));
         let view = View {
             began,
+            ended: began,
             boot: self.shared.settings.boot_id.as_deref(),
             bound: self.shared.pace.call_bound,
             in_flight,

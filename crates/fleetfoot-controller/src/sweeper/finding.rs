@@ -13,7 +13,7 @@ pub(super) struct Finding {
     pub(super) pool: PoolName,
     pub(super) name: InstanceName,
     pub(super) observations: Vec<Observation>,
-    /// The list began then, and shows nothing of a call that may still land (11.1).
+    /// The list was answered then, and shows nothing of a call that may still land (11.1).
     pub(super) clear_list_at: Option<Timestamp>,
 }
 
@@ -31,6 +31,8 @@ impl Finding {
 pub(super) struct View<'a> {
     /// When the list began.
     pub(super) began: Timestamp,
+    /// When it was answered: of one that a backend kept waiting, nobody knows at what moment in between it is true.
+    pub(super) ended: Timestamp,
     /// This boot of the host.
     pub(super) boot: Option<&'a str>,
     /// A call that was not answered may land later by as much as this.
@@ -83,7 +85,7 @@ pub(super) fn finding(
         }
         Discrepancy::StartCutOff => {
             // Nothing is there: whether it lands, two lists tell.
-            let clear_list_at = info.is_none().then_some(view.began);
+            let clear_list_at = info.is_none().then_some(view.ended);
             let retire = info.is_some() || (row.reason.is_none() && row.phase != Phase::Running);
             let observations = retire
                 .then_some(Observation::Removal { reason: Reason::Interrupted })
@@ -163,7 +165,7 @@ fn clear_list(row: &Instance, view: View<'_>) -> Option<Finding> {
     }
     let proven = row.clear_lists > 0 && row.may_live();
     let observations = if proven { vec![Observation::EnvironmentGone] } else { vec![] };
-    Some(Finding { clear_list_at: Some(view.began), ..found(row, observations) })
+    Some(Finding { clear_list_at: Some(view.ended), ..found(row, observations) })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Things that carry our evidence and have no row (11.4), and rows whose pool nobody serves any more (11.8).
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use fleetfoot_core::removal::{may_still_land, outcome, registration_open};
 use fleetfoot_core::{
@@ -81,6 +82,12 @@ impl Sweep {
             let (now, bound) = (self.shared.clock.now(), self.shared.pace.call_bound);
             rows.push(stray_row(stray, pool, identity, now, bound));
         }
+        let unclaimed = strays.iter().filter(|stray| {
+            let is_served = stray.pool.as_ref().is_some_and(|it| self.pools.contains_key(it));
+            !is_served || !twice.contains(&stray.name)
+        });
+        let unclaimed = unclaimed.filter_map(|stray| stray.pool.clone()).collect();
+        *self.backend.unclaimed.lock().unwrap_or_else(PoisonError::into_inner) = unclaimed;
         self.left_alone.retain(|name| self.strays.contains(name));
         self.refused = false;
         if !rows.is_empty() {

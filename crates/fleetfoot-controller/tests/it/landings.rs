@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleetfoot_core::{Outcome, Phase, Span};
 use fleetfoot_provisioner::ErrorKind;
-use fleetfoot_provisioner::simulated::{Fault, Operation, Rule};
+use fleetfoot_provisioner::simulated::{Fault, Latency, Operation, Rule};
 use fleetfoot_sim::{Endpoint, Fault as GithubFault, FaultAction};
 
 use crate::bed::{Bed, SOON, named, pool};
@@ -161,10 +161,14 @@ async fn another_backend_at_the_same_address_closes_and_makes_nothing() {
         let calls = bed.engine().calls();
         calls.iter().filter(|call| call.operation == Operation::Create).count()
     };
-    bed.engine().set_identity("another engine");
     let lists = |bed: &Bed| {
         bed.engine().calls().iter().filter(|call| call.operation == Operation::List).count()
     };
+    // Of what no list has shown since it was made, either may be the holder.
+    let seen = lists(&bed);
+    bed.until("who holds it is certain", |bed| lists(bed) > seen + 1).await;
+    let own = bed.state("linux").instances[&holds].backend_identity.clone().unwrap();
+    bed.engine().set_identity("another engine");
     let seen = lists(&bed);
     bed.until("it was listed", |bed| lists(bed) > seen + 1).await;
     bed.queue("linux", 1, 50);
@@ -183,7 +187,6 @@ async fn another_backend_at_the_same_address_closes_and_makes_nothing() {
         bed.state("linux").instances.contains_key(&holds)
     })
     .await;
-    let own = bed.state("linux").instances[&holds].backend_identity.clone().unwrap();
     bed.engine().set_identity(&own);
     bed.until_done(3).await;
     bed.until_nothing_left().await;
@@ -252,6 +255,42 @@ async fn what_a_backend_shows_it_holds_whatever_the_row_remembers() {
     bed.until("its row knows better", |bed| {
         let row = &bed.state("linux").instances[&name];
         row.backend_identity.as_deref() != Some("the one before")
+    })
+    .await;
+}
+
+/// Another engine answers while an environment is made, and is gone before a list shows what it made.
+#[tokio::test(start_paused = true)]
+async fn what_was_made_while_another_backend_began_to_answer_is_not_taken_for_gone() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 1)]).await;
+    let lists = |bed: &Bed| {
+        bed.engine().calls().iter().filter(|call| call.operation == Operation::List).count()
+    };
+    bed.until("its backend is known", |bed| lists(bed) > 1).await;
+    bed.engine().set_latency(Latency { create: Duration::from_secs(2), ..Latency::default() });
+    bed.queue("linux", 1, 600_000);
+    let is_asked =
+        |bed: &Bed| bed.engine().calls().iter().any(|it| it.operation == Operation::Create);
+    bed.until("one is being made", is_asked).await;
+    let row = bed.in_phase("linux", Phase::Starting)[0].clone();
+    let own = row.backend_identity.unwrap();
+    bed.engine().set_identity("another engine");
+    let seen = lists(&bed);
+    bed.until("another one answered", |bed| lists(bed) > seen + 1).await;
+    bed.until("it is made", |bed| bed.ours().contains(&row.name)).await;
+    bed.engine().set_identity(&own);
+    let seen = lists(&bed);
+    bed.until("the first one answered again", |bed| lists(bed) > seen + 3).await;
+    bed.throughout("nobody takes it for gone", Duration::from_secs(3), |bed| {
+        let row = bed.state("linux").instances.get(&row.name).cloned();
+        row.is_some_and(|row| row.phase != Phase::Stopping)
+    })
+    .await;
+    bed.engine().set_identity("another engine");
+    bed.until("its row knows who shows it", |bed| {
+        let held = bed.state("linux").instances[&row.name].backend_identity.clone();
+        held.as_deref() == Some("another engine")
     })
     .await;
 }

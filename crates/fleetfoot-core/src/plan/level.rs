@@ -119,9 +119,15 @@ fn elsewhere(snapshot: &Snapshot<'_>) -> Option<String> {
     let held = snapshot.state.instances.values().filter(|instance| snapshot.is_elsewhere(instance));
     let own = held.filter_map(|instance| instance.backend_identity.as_deref()).next()?;
     let answers = snapshot.backend_identity?;
-    Some(format!(
-        "another backend answers than the one that holds our instances ({answers} instead of {own})"
-    ))
+    Some(if own == Instance::HOLDER_UNCERTAIN {
+        format!(
+            "another backend may hold one of our instances than the one that answers ({answers})"
+        )
+    } else {
+        format!(
+            "another backend answers than the one that holds our instances ({answers} instead of {own})"
+        )
+    })
 }
 
 /// A start is being tried right now.

@@ -193,6 +193,12 @@ impl SimulatedEngine {
         state.environments.get(name).is_some_and(|it| it.engine != state.identity)
     }
 
+    /// It exists, whoever answers.
+    #[must_use]
+    pub fn holds(&self, name: &InstanceName) -> bool {
+        self.state().environments.contains_key(name)
+    }
+
     /// What exists of any other installation.
     pub(super) fn others(&self, installation: &InstallationId) -> Vec<EnvironmentInfo> {
         let all = self.environments().into_iter();
@@ -240,6 +246,7 @@ impl SimulatedEngine {
         }
         let lost = request.error(ErrorKind::Unanswered, "the engine is gone");
         let (mut answer_tx, answer_rx) = oneshot::channel();
+        let received = tokio::time::Instant::now();
         let engine = self.clone();
         tasks::start(async move {
             let _ = engine.0.frozen.subscribe().wait_for(|frozen| !frozen).await;
@@ -262,7 +269,8 @@ impl SimulatedEngine {
                     answer
                 }
                 Some(Fault::LandLate(after)) => {
-                    tokio::time::sleep(after).await;
+                    // From its receipt: a freeze in between does not put it off any further.
+                    tokio::time::sleep_until(received + after).await;
                     let _ = engine.act(request);
                     // The channel stays open until the caller gives up: no answer at all.
                     answer_tx.closed().await;

@@ -71,8 +71,8 @@ impl Item {
         matches!(self.kind, Kind::Available)
     }
 
-    fn names_new_job(&self) -> bool {
-        self.is_offer() || matches!(self.kind, Kind::Assigned)
+    fn is_assignment(&self) -> bool {
+        matches!(self.kind, Kind::Assigned)
     }
 
     fn json(&self, base: &str, set: i64) -> Value {
@@ -129,11 +129,19 @@ impl Item {
 pub(crate) struct Message {
     pub(crate) id: i64,
     body: String,
-    pub(crate) jobs: Vec<u64>,
-    /// Those of them that it offers; the others it says are assigned.
+    /// Jobs that it offers.
     pub(crate) offers: Vec<u64>,
+    /// Jobs of which it says that they are assigned.
+    pub(crate) assigned: Vec<u64>,
     /// It has as many items as fit.
     pub(crate) is_full: bool,
+}
+
+impl Message {
+    /// It offers the job, or says that it is assigned.
+    pub(crate) fn names_new(&self, job: u64) -> bool {
+        self.offers.contains(&job) || self.assigned.contains(&job)
+    }
 }
 
 /// What a poll finds.
@@ -228,17 +236,18 @@ impl State {
             let id = set.next_message;
             set.next_message += 1;
             let body: Vec<Value> = items.iter().map(|item| item.json(base, set_id)).collect();
-            let jobs: Vec<u64> =
-                items.iter().filter(|item| item.names_new_job()).map(|item| item.job).collect();
-            let offers = items.iter().filter(|item| item.is_offer()).map(|item| item.job).collect();
-            for job in &jobs {
+            let of = |wanted: fn(&Item) -> bool| -> Vec<u64> {
+                items.iter().filter(|item| wanted(item)).map(|item| item.job).collect()
+            };
+            let (offers, assigned) = (of(Item::is_offer), of(Item::is_assignment));
+            for job in offers.iter().chain(&assigned) {
                 if let Some(job) = self.jobs.get_mut(job) {
                     job.delivered_us.get_or_insert(now);
                 }
             }
             let body = Value::Array(body).to_string();
             let is_full = count == BATCH_MAX;
-            set.unacknowledged = Some(Message { id, body, jobs, offers, is_full });
+            set.unacknowledged = Some(Message { id, body, offers, assigned, is_full });
         }
         let statistics = set.stated(&self.settings);
         match &set.unacknowledged {

@@ -191,7 +191,7 @@ impl State {
     pub(crate) fn has_offer(&self, set_id: i64, job: u64) -> bool {
         self.sets.get(&set_id).is_some_and(|set| {
             set.outbox.iter().any(|item| item.job == job)
-                || set.unacknowledged.as_ref().is_some_and(|message| message.jobs.contains(&job))
+                || set.unacknowledged.as_ref().is_some_and(|message| message.names_new(job))
         })
     }
 }

@@ -139,7 +139,13 @@ fn a_list_tells_what_the_row_does_not_know() {
     ];
     for (facts, list, wanted) in table {
         let (row, in_flight) = row(facts);
-        let view = View { began: BEGAN, boot: Some("boot"), bound: Span::seconds(30), in_flight };
+        let view = View {
+            began: BEGAN,
+            ended: BEGAN,
+            boot: Some("boot"),
+            bound: Span::seconds(30),
+            in_flight,
+        };
         let found = finding(&row, info(&row, list).as_ref(), view);
         assert_eq!(said(found), wanted, "{facts} / {list}");
     }
@@ -152,7 +158,13 @@ fn a_list_older_than_a_late_landing_that_has_ended_does_not_close_its_row() {
     let (mut row, _) = row("starting requested unanswered");
     row.observe(&Observation::Ended { exit: Exit::default() }, BEGAN + Span::seconds(5)).unwrap();
     let seen = |began| {
-        let view = View { began, boot: Some("boot"), bound: Span::seconds(30), in_flight: false };
+        let view = View {
+            began,
+            ended: began,
+            boot: Some("boot"),
+            bound: Span::seconds(30),
+            in_flight: false,
+        };
         said(finding(&row, None, view))
     };
     assert_eq!(seen(BEGAN), "nothing");
