@@ -3,6 +3,7 @@
 //! The reconciler waits for the commit only, never for a call: a slow backend delays nobody's plan.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleetfoot_core::{
     Action, Instance, InstanceName, Observation, Outcome, Reason, ScaleSetId, naming, removal,
@@ -15,6 +16,9 @@ use crate::{removal as removing, start, verify};
 
 /// How many new names one commit takes at most: a bound on the size of a transaction.
 const CREATE_MAX: u32 = 500;
+
+/// Before a store that refused is asked again.
+const READ_PAUSE: Duration = Duration::from_millis(500);
 
 /// What follows a commit.
 enum FollowUp {
@@ -95,7 +99,7 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
         Err(error) => {
             tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a plan");
             // The flights fall and wake the reconciler: not at once again.
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            read_anew(pool).await;
             return;
         }
     };
@@ -117,6 +121,18 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
                 tracing::info!(pool = %pool.name(), %instance, reason = reason.as_str(), "instance stopping");
             }
             FollowUp::Closed(instance) => log_closed(&instance),
+        }
+    }
+}
+
+/// What became of a commit without an answer is read before anything is planned: on the rows from before it, as many
+/// instances more would be wanted each time (seed 32643).
+async fn read_anew(pool: &PoolContext) {
+    loop {
+        tokio::time::sleep(READ_PAUSE).await;
+        let read = pool.shared.store.update(|_| ()).await;
+        if read.is_ok() || pool.stopping() || !pool.has_lease() {
+            return;
         }
     }
 }

@@ -264,7 +264,9 @@ async fn gone_for_good(pool: &PoolContext, instance: &Instance) -> bool {
     let elsewhere = pool.backend.is_elsewhere(instance);
     if elsewhere {
         tracing::warn!(pool = %pool.name(), instance = %instance.name, identity = instance.backend_identity, "another backend answers, taking its environment for gone as an operator said");
-        change(pool, instance, |row| row.clear_lists = row.clear_lists.max(2)).await;
+        if !change(pool, instance, |row| row.clear_lists = row.clear_lists.max(2)).await {
+            return false;
+        }
         observe(pool, &instance.name, vec![Observation::EnvironmentGone]).await;
     }
     elsewhere
@@ -284,16 +286,19 @@ async fn deleted_unseen(
     instance: &Instance,
     began: fleetfoot_core::Timestamp,
 ) -> bool {
-    let bound = pool.shared.pace.call_bound;
+    // One that a backend kept waiting was done at some moment until now.
+    let (bound, ended) = (pool.shared.pace.call_bound, pool.now());
     let counts = instance.last_clear_list_at.is_none_or(|first| first.age(began) > bound);
     if counts {
-        change(pool, instance, move |row| {
+        let noted = change(pool, instance, move |row| {
             row.unanswered_since = row.unanswered_since.or(Some(began));
             row.clear_lists = row.clear_lists.saturating_add(1);
-            row.last_clear_list_at = Some(began);
+            row.last_clear_list_at = Some(ended);
         })
         .await;
-        if instance.clear_lists > 0 {
+        // What the store refused is proven by another one: a row that is gone without proof would never close
+        // (seed 41207).
+        if noted && instance.clear_lists > 0 {
             tell_unseen(pool, instance);
             observe(pool, &instance.name, vec![Observation::EnvironmentGone]).await;
             return true;
@@ -357,18 +362,20 @@ async fn retry_after(
     .await;
 }
 
+/// False if the store refused it.
 async fn change(
     pool: &PoolContext,
     instance: &Instance,
     body: impl FnOnce(&mut Instance) + Send + 'static,
-) {
+) -> bool {
     let name = instance.name.clone();
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.removal_retry.before");
     let changed = pool.shared.store.update(move |txn| txn.modify_instance(&name, body)).await;
     #[cfg(feature = "faults")]
     fleetfoot_faults::point("controller.commit.removal_retry.after");
-    if let Err(error) = changed {
-        tracing::error!(pool = %pool.name(), instance = %instance.name, error = %chain(&error), "store refused a retry");
+    if let Err(error) = &changed {
+        tracing::error!(pool = %pool.name(), instance = %instance.name, error = %chain(error), "store refused a retry");
     }
+    changed.is_ok()
 }

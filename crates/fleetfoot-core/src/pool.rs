@@ -172,7 +172,8 @@ impl PoolState {
         // Its runner is being taken away with the job that it has: nobody else will run that job.
         let taken = |row: &&Arc<Instance>| {
             row.phase == crate::Phase::Stopping
-                && row.job.is_some()
+                // Of a stray nobody knows which job; that it has one, its runner being busy told.
+                && (row.job.is_some() || row.reason == Some(crate::Reason::MaxJobDuration))
                 && row.job_completed_at.is_none()
                 && row.occupies()
         };

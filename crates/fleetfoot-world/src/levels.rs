@@ -1,6 +1,6 @@
 //! Demand is a level: what is made, held against what GitHub really had (invariant 5).
 
-use fleetfoot_core::PoolName;
+use fleetfoot_core::{Phase, PoolName};
 use fleetfoot_sim::GithubBox;
 
 use crate::books::{Books, Inner, Told};
@@ -30,6 +30,7 @@ pub(crate) fn created_for_a_reason(
     let state = books.lock().present.get(pool).cloned()?;
     let unused = state.instances.values().filter(|row| {
         row.serves()
+            && row.phase != Phase::Running
             && !row.had_job()
             && books.lock().names.get(&row.name).is_none_or(|it| it.job.is_none())
     });

@@ -72,7 +72,11 @@ impl Item {
     }
 
     fn is_assignment(&self) -> bool {
-        matches!(self.kind, Kind::Assigned)
+        match &self.kind {
+            Kind::Assigned => true,
+            Kind::Started { name, .. } => name.is_empty(),
+            Kind::Available | Kind::Completed { .. } => false,
+        }
     }
 
     fn json(&self, base: &str, set: i64) -> Value {
@@ -131,7 +135,7 @@ pub(crate) struct Message {
     body: String,
     /// Jobs that it offers.
     pub(crate) offers: Vec<u64>,
-    /// Jobs of which it says that they are assigned.
+    /// Jobs of which it says that they are assigned, or that they run and not where.
     pub(crate) assigned: Vec<u64>,
     /// It has as many items as fit.
     pub(crate) is_full: bool,
