@@ -196,7 +196,7 @@ async fn prepare(
         halted: false,
         rows_since_prune: 0,
         rows_since_count: 0,
-        latest: identity.created_at,
+        told_at: identity.created_at,
     };
     Ok((writer, identity))
 }

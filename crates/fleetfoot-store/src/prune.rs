@@ -2,10 +2,29 @@
 
 use std::sync::Arc;
 
+use fleetfoot_core::{Span, Timestamp};
+
 use crate::fault::DriverError;
 use crate::schema;
 use crate::sql::{Kind, Query, Statement, Value};
 use crate::writer::{ROWS_BETWEEN_PRUNES, Writer};
+
+/// What ended later than this after now did so before the clock stepped back, and is older than all that ended since.
+/// Clocks of several controllers differ by less.
+const AHEAD: Span = Span::minutes(10);
+
+/// The oldest closed instances, those from before a step of the clock first.
+const OLDEST_CLOSED: &str = "SELECT name FROM (\
+     SELECT name, 0 AS later FROM (SELECT name FROM fleetfoot_instances WHERE closed_at > ? \
+     ORDER BY closed_at LIMIT ?) AS ahead \
+     UNION ALL \
+     SELECT name, 1 AS later FROM (SELECT name FROM fleetfoot_instances WHERE closed_at <= ? \
+     ORDER BY closed_at LIMIT ?) AS others\
+     ) AS oldest ORDER BY later LIMIT ?";
+
+/// All finished jobs but the newest, for which those from before a step of the clock do not count.
+const OLDEST_FINISHED: &str = "SELECT pool, id FROM fleetfoot_job_history \
+     ORDER BY CASE WHEN finished_at > ? THEN 1 ELSE 0 END, finished_at DESC LIMIT ? OFFSET ?";
 
 impl Writer {
     /// Removes one step of what is beyond retention. Failing is no harm: it is tried again later.
@@ -111,7 +130,9 @@ impl Writer {
         const INSTANCE: &str = "DELETE FROM fleetfoot_instances WHERE name = ?";
         const HISTORY: &str = "DELETE FROM fleetfoot_job_history WHERE pool = ? AND id = ?";
         let retention = self.retention;
-        let before = |age: fleetfoot_core::Span| Value::Int(Some((self.latest - age).0));
+        let time = |at: Timestamp| Value::Int(Some(at.0));
+        let before = |age: Span| time(self.told_at - age);
+        let ahead = time(self.told_at + AHEAD);
         let limit = Value::Int(Some(step));
         let mut out = vec![
             (
@@ -137,17 +158,15 @@ impl Writer {
         ];
         if counts {
             out.push((
-                "SELECT pool, id FROM fleetfoot_job_history ORDER BY finished_at DESC LIMIT ? OFFSET ?".to_owned(),
-                vec![limit, Value::Int(Some(i64::from(retention.closed_max)))],
+                OLDEST_FINISHED.to_owned(),
+                vec![ahead.clone(), limit, Value::Int(Some(i64::from(retention.closed_max)))],
                 HISTORY,
             ));
         }
         if surplus > 0 {
-            out.push((
-                "SELECT name FROM fleetfoot_instances WHERE closed_at IS NOT NULL ORDER BY closed_at LIMIT ?".to_owned(),
-                vec![Value::Int(Some(surplus.min(step)))],
-                INSTANCE,
-            ));
+            let most = Value::Int(Some(surplus.min(step)));
+            let values = vec![ahead.clone(), most.clone(), ahead, most.clone(), most];
+            out.push((OLDEST_CLOSED.to_owned(), values, INSTANCE));
         }
         out
     }

@@ -104,8 +104,8 @@ pub(crate) struct Writer {
     pub(crate) rows_since_prune: usize,
     /// Since finished jobs were counted.
     pub(crate) rows_since_count: usize,
-    /// The latest time anything was said to have happened: the only clock there is here.
-    pub(crate) latest: Timestamp,
+    /// When what was said last happened: the only clock there is here. It may step back.
+    pub(crate) told_at: Timestamp,
 }
 
 impl Writer {
@@ -165,13 +165,13 @@ impl Writer {
         if let Err(error) = &result {
             tracing::warn!(%error, updates = batch.len(), "store write failed");
         }
-        let Self { shared, names, latest, script, .. } = self;
+        let Self { shared, names, told_at, script, .. } = self;
         batch.answer(&result, |working| {
             for name in working.past.closed.keys() {
                 names.insert(name.as_str());
             }
-            for event in &working.past.events {
-                *latest = (*latest).max(event.at);
+            if let Some(event) = working.past.events.last() {
+                *told_at = event.at;
             }
             let Some(script) = &script.0 else { return shared.publish(working) };
             let touched: Vec<PoolName> = working.touched().into_iter().cloned().collect();

@@ -238,7 +238,13 @@ fn left(stage: &Stage) -> Option<Wrong> {
         });
         let ours = ours && !unverified && !late;
         if ours && !rows(&runner.name) {
-            let text = format!("{}: its runner is left at GitHub and no row names it", runner.name);
+            let asked = inner.names.iter().find(|(name, _)| name.as_str() == runner.name);
+            let later = asked.map_or(0, |(_, book)| registered_ms.saturating_sub(book.jit_asked));
+            let text = format!(
+                "{}: its runner is left at GitHub and no row names it, registered {} s after that was asked for",
+                runner.name,
+                later / 1_000
+            );
             return Some(wrong(7, &runner.name, text));
         }
     }

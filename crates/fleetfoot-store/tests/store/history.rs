@@ -153,6 +153,46 @@ async fn the_past_is_bounded_by_count(bed: &Bed) {
     store.close().await;
 }
 
+/// The clock steps back by a day: what ended before that is older than what ends since, whatever the times say.
+async fn what_ended_before_the_clock_stepped_back_is_pruned_first(bed: &Bed) {
+    const DAY: i64 = 24 * 3_600_000;
+    let retention =
+        Retention { events_max: 50, closed_max: 20, step: 1_000, ..Retention::default() };
+    let now = Some(Timestamp(DAY));
+    let store = bed.open_with(Options { retention, now, ..Options::default() }).await;
+    with_pools(&store, &["p"]).await;
+    let finishes = async |number: u32, at: i64| {
+        one_short_life(&store, number, at).await;
+        let id = format!("job {number}");
+        let ended = store.update(move |txn| {
+            let mut job = crate::bed::job(&id);
+            job.seen_at = Timestamp(at);
+            txn.put_job(&pool_name("p"), job);
+            txn.remove_job(&pool_name("p"), &job_id(&id), None, Timestamp(at));
+        });
+        ended.await.unwrap();
+    };
+    for number in 0..130 {
+        finishes(number, DAY + i64::from(number)).await;
+    }
+    for number in 200..400 {
+        finishes(number, i64::from(number)).await;
+    }
+    let closed = ClosedFilter { limit: 1_000, ..ClosedFilter::default() };
+    let closed = store.closed_instances(closed).await.unwrap();
+    assert!(closed.len() >= 20, "{} closed instances kept", closed.len());
+    for row in &closed {
+        assert!(row.phase_since < Timestamp(DAY), "{} closed before the step", row.name);
+    }
+    let newest = instance_name(&format!("p-{:08x}", 399));
+    assert!(closed.iter().any(|row| row.name == newest), "the newest one is kept");
+    let filter = fleetfoot_store::FinishedJobFilter { limit: 1_000, ..Default::default() };
+    let finished = store.finished_jobs(filter).await.unwrap();
+    assert!(finished.len() >= 20, "{} finished jobs kept", finished.len());
+    assert!(finished.iter().all(|job| job.finished_at < Timestamp(DAY)), "they ended since");
+    store.close().await;
+}
+
 /// Each of them prunes what the other one closed, too, and neither hears of it.
 async fn the_past_of_two_controllers_is_bounded_and_kept(bed: &Bed) {
     let retention =
@@ -223,6 +263,7 @@ on_every_database!(
     late_words_fill_in_the_history,
     closed_ones_come_latest_first,
     the_past_is_bounded_by_count,
+    what_ended_before_the_clock_stepped_back_is_pruned_first,
     the_past_of_two_controllers_is_bounded_and_kept,
     the_past_is_bounded_by_age,
 );
