@@ -84,6 +84,8 @@ pub struct Demand {
     pub statistics: Statistics,
     /// When they were stated.
     pub stated_at: Timestamp,
+    /// When the session opened whose first statistics were stated with it.
+    pub opened_at: Timestamp,
     /// The last message taken in.
     pub last_message_id: Option<i64>,
     /// Instances whose one job is over though GitHub's level may still count it, and since when.
@@ -100,6 +102,7 @@ impl Demand {
         self.known = true;
         self.statistics = statistics;
         self.stated_at = now;
+        self.opened_at = now;
         self.last_message_id = None;
         self.spent.clear();
     }

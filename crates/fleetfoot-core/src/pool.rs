@@ -275,11 +275,12 @@ pub fn observe(
     }
     // The one job of an ended instance is over, whatever GitHub's level still says.
     let over = instance.had_job() && !instance.occupies() && instance.job_completed_at.is_none();
-    // Its runner was gone before GitHub stated the level: that job is not in it any more (seed 27036).
+    // Its runner was gone before the session opened: that job is not in the level GitHub stated then (seed 27036). A
+    // message may tell of a level from before it.
     let counted_out = instance.registration == crate::Registration::Gone
         && instance.phase == crate::Phase::Stopping
         && matches!(instance.reason, None | Some(crate::Reason::RunnerGone))
-        && instance.phase_since < pool.demand.stated_at;
+        && instance.phase_since < pool.demand.opened_at;
     if over && !counted_out && !matches!(observation, Observation::Closed { .. }) {
         let since = pool.demand.spend(&instance.name, now);
         // GitHub still counts it as running.

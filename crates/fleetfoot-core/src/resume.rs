@@ -63,6 +63,7 @@ impl Pool {
 impl Demand {
     fn each_time(&mut self, change: impl Fn(&mut Timestamp)) {
         change(&mut self.stated_at);
+        change(&mut self.opened_at);
         let finished = Arc::make_mut(&mut self.finished);
         self.spent.values_mut().chain(finished.values_mut()).for_each(change);
     }

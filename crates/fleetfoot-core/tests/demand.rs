@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use fleetfoot_core::{
-    Environment, Instance, InstanceName, Job, JobId, JobState, Phase, Pool, PoolName, PoolState,
-    Registration, RunnerId, Span, Statistics, Timestamp,
+    Environment, Exit, Instance, InstanceName, Job, JobId, JobState, Observation, Phase, Pool,
+    PoolName, PoolState, Registration, RunnerId, Span, Statistics, Timestamp, pool::observe,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -96,6 +96,33 @@ fn an_ended_instance_nobody_asked_about_is_taken_off_an_older_level_only() {
     let mut state = pool(2);
     unasked(&mut state, "p-1", NOW + fleetfoot_core::Span(-10));
     assert_eq!(state.open_jobs(NOW), 2, "the level is newer than the end");
+}
+
+/// The runner goes, GitHub states a level, and then the environment ends. A message may have been on its way, and still
+/// counts the job that is over; what a new session states does not.
+#[test]
+fn only_a_session_opened_since_counts_no_job_of_a_runner_that_is_gone() {
+    for (opens, wanted) in [(false, 0), (true, 1)] {
+        let mut state = pool(1);
+        let name = InstanceName::new("p-1").unwrap();
+        let mut row = Instance::pending(name, state.pool.name.clone(), NOW);
+        row.phase = Phase::Running;
+        row.environment = Environment::Launched;
+        row.registration = Registration::Registered(RunnerId(1));
+        row.job_proven = true;
+        let pool = Arc::make_mut(&mut state.pool);
+        observe(pool, &mut row, &Observation::RunnerGone, NOW).unwrap();
+        let stated = NOW + Span::seconds(1);
+        let statistics = Statistics { assigned: 1, ..Statistics::default() };
+        if opens {
+            pool.demand.session_opened(statistics, stated);
+        }
+        pool.demand.state(statistics, stated);
+        let ended = Observation::Ended { exit: Exit { code: Some(0), ..Exit::default() } };
+        observe(pool, &mut row, &ended, stated).unwrap();
+        state.instances.insert(row.name.clone(), Arc::new(row));
+        assert_eq!(state.open_jobs(stated), wanted, "opens: {opens}");
+    }
 }
 
 #[test]

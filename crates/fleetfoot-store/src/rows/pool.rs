@@ -39,6 +39,7 @@ struct DemandData {
     busy: u32,
     idle: u32,
     stated_at: i64,
+    opened_at: i64,
     last_message_id: Option<i64>,
     spent: BTreeMap<String, i64>,
     finished: BTreeMap<String, i64>,
@@ -54,7 +55,8 @@ struct CircuitData {
 }
 
 fn demand_data(demand: &Demand) -> DemandData {
-    let Demand { known, statistics, stated_at, last_message_id, spent, finished } = demand;
+    let Demand { known, statistics, stated_at, opened_at, last_message_id, spent, finished } =
+        demand;
     let Statistics { available, acquired, assigned, running, registered, busy, idle } = *statistics;
     DemandData {
         known: *known,
@@ -66,6 +68,7 @@ fn demand_data(demand: &Demand) -> DemandData {
         busy,
         idle,
         stated_at: stated_at.0,
+        opened_at: opened_at.0,
         last_message_id: *last_message_id,
         spent: spent.iter().map(|(name, since)| (name.to_string(), since.0)).collect(),
         finished: finished.iter().map(|(job, at)| (job.to_string(), at.0)).collect(),
@@ -165,6 +168,7 @@ fn demand(data: DemandData, columns: &Columns) -> Result<Demand, RowError> {
             idle: data.idle,
         },
         stated_at: Timestamp(data.stated_at),
+        opened_at: Timestamp(data.opened_at),
         last_message_id: data.last_message_id,
         spent,
         finished: Arc::new(finished),

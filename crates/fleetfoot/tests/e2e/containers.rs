@@ -261,7 +261,12 @@ async fn containers_wait_for_their_jobs() {
     let daemon = bed.start_ready().await;
     bed.queue(&pool, 1, 4000);
     bed.running(1).await;
-    assert_eq!(engine.containers(&[&pool]).await.get(&first).map(String::as_str), Some("running"));
+    // A program may have begun before the engine says that its container runs.
+    eventually("the one that waited to run", BOUND, || async {
+        let found = engine.containers(&[&pool]).await;
+        (found.get(&first).map(String::as_str) == Some("running")).then_some(())
+    })
+    .await;
     eventually("the next one", BOUND, || async { waiting().await.filter(|next| *next != first) })
         .await;
     // Killed while one runs and one waits: the one is left alone, and the other takes the next job.
