@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleetfoot_ordered::watch;
 use serde_json::json;
 use thiserror::Error;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::state::JobFor;
 
@@ -76,6 +76,8 @@ impl Stop {
 /// How often a runner that cannot reach the box tries again, and how long.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 const RETRIES_MAX: u32 = 60;
+/// How long one that is stopped while it connects waits for the answer.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A stand-in runner inside a runtime.
 #[derive(Debug)]
@@ -154,10 +156,16 @@ impl Runner {
         let body = json!({ "credential": self.blob.credential });
         let mut tries = 0;
         let answer = loop {
+            let post = client.post("/_runner/connect", &body);
+            let mut post = std::pin::pin!(post);
             let answer = tokio::select! {
                 biased;
-                () = self.stop.asked() => return Ok(Some(Exit::Stopped)),
-                answer = client.post("/_runner/connect", &body) => answer,
+                answer = &mut post => answer,
+                // It may be connected already, and then it says goodbye.
+                () = self.stop.asked() => match timeout(GOODBYE, post).await {
+                    Ok(answer) => answer,
+                    Err(_) => return Ok(Some(Exit::Stopped)),
+                },
             };
             match answer {
                 Ok(answer) if answer.status < 500 => break answer,
@@ -166,7 +174,11 @@ impl Runner {
                     return Err(RunnerError::Answer { status: answer.status, message });
                 }
                 Err(error) if tries >= RETRIES_MAX => return Err(error.into()),
-                Ok(_) | Err(_) => sleep(RETRY_EVERY).await,
+                Ok(_) | Err(_) => tokio::select! {
+                    biased;
+                    () = self.stop.asked() => return Ok(Some(Exit::Stopped)),
+                    () = sleep(RETRY_EVERY) => {}
+                },
             }
             tries += 1;
         };
