@@ -15,7 +15,7 @@ use crate::calls::{CallError, Created};
 use crate::failure;
 use crate::host::PluginHost;
 use crate::messages::{AddInstanceRequest, DeleteInstanceRequest};
-use crate::script::{self, ScriptSettings};
+use crate::script::Script;
 
 /// A longer name fits into no column, the original's included.
 const CLOUD_ID_MAX: usize = 65_535;
@@ -28,7 +28,7 @@ pub struct ShoesPool {
     /// What the plugin is told besides; in scale set mode `scaleset` and the target's scope, and what is configured.
     pub labels: Vec<String>,
     /// What machines are told. The runner's release changes over time; without any nothing can be made.
-    pub script: watch::Receiver<Option<ScriptSettings>>,
+    pub script: watch::Receiver<Option<Arc<Script>>>,
 }
 
 /// What is known of a machine: our handle of it.
@@ -121,13 +121,13 @@ impl Provisioner for ShoesProvisioner {
         let refuse =
             |why: &str| BackendError::new(OPERATION, ErrorKind::Instance, why).about(&spec.name);
         let jit = jit.ok_or_else(|| refuse("a plugin gets its credential with the creation"))?;
-        let settings = self.pool.script.borrow().clone().ok_or_else(|| {
+        let script = self.pool.script.borrow().clone().ok_or_else(|| {
             let why = "the runner's release is not known yet";
             BackendError::new(OPERATION, ErrorKind::Backend, why).about(&spec.name)
         })?;
         let request = AddInstanceRequest {
             runner_name: spec.name.as_str().to_owned(),
-            setup_script: script::jit(&settings, jit.expose()),
+            setup_script: script.jit(jit.expose()),
             resource_type: self.pool.resource_type.number(),
             labels: self.pool.labels.clone(),
         };

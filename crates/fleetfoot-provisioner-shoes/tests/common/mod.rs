@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleetfoot_provisioner::{
     EnvironmentSpec, InstallationId, InstanceName, JitConfig, PoolName, ResourceType,
 };
-use fleetfoot_provisioner_shoes::script::{DOWNLOADS, ScriptSettings};
+use fleetfoot_provisioner_shoes::script::{DOWNLOADS, Script, ScriptSettings};
 use fleetfoot_provisioner_shoes::{
     HostSettings, PluginHost, ProcessModel, ShoesPool, ShoesProvisioner,
 };
@@ -97,7 +97,7 @@ pub(crate) fn script(base: &Path) -> ScriptSettings {
 }
 
 pub(crate) fn provisioner(host: Arc<PluginHost>, script: ScriptSettings) -> Arc<ShoesProvisioner> {
-    let (_, script) = watch::channel(Some(script));
+    let (_, script) = watch::channel(Some(Arc::new(Script::new(script))));
     let labels = vec!["scaleset".to_owned(), "acme".to_owned()];
     Arc::new(ShoesProvisioner::new(
         host,

@@ -18,7 +18,7 @@ use fleetfoot_github::{Connection, LabelKind};
 use fleetfoot_myshoes::environment::{ScaleSet, Switch};
 use fleetfoot_myshoes::names;
 use fleetfoot_myshoes::target::{Mode, Status};
-use fleetfoot_provisioner_shoes::script::ScriptSettings;
+use fleetfoot_provisioner_shoes::script::Script;
 use fleetfoot_provisioner_shoes::{PluginHost, ShoesPool, ShoesProvisioner};
 use fleetfoot_store::{RunnerRows, Store, TargetRow};
 use tokio::sync::watch;
@@ -39,7 +39,7 @@ const NAME_MAX: usize = 64;
 pub struct Pools {
     github: Arc<Github>,
     host: Arc<PluginHost>,
-    script: watch::Receiver<Option<ScriptSettings>>,
+    script: watch::Receiver<Option<Arc<Script>>>,
     scale_set: ScaleSet,
     extra_labels: Vec<String>,
     runner_user: String,
@@ -75,7 +75,7 @@ impl Pools {
         environment: &Environment,
         github: Arc<Github>,
         host: Arc<PluginHost>,
-        script: watch::Receiver<Option<ScriptSettings>>,
+        script: watch::Receiver<Option<Arc<Script>>>,
     ) -> Self {
         Self {
             github,

@@ -1,11 +1,12 @@
 //! Which release of the runner machines get.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleetfoot_controller::PoolSettings;
 use fleetfoot_github::RunnerOffer;
 use fleetfoot_myshoes::version::RunnerVersion;
-use fleetfoot_provisioner_shoes::script::{DOWNLOADS, ScriptSettings};
+use fleetfoot_provisioner_shoes::script::{DOWNLOADS, Script, ScriptSettings};
 use tokio::sync::watch;
 
 use super::Environment;
@@ -27,7 +28,7 @@ const BOUND: Duration = Duration::from_secs(10);
 pub(super) struct Releases {
     wanted: RunnerVersion,
     base: ScriptSettings,
-    told: watch::Sender<Option<ScriptSettings>>,
+    told: watch::Sender<Option<Arc<Script>>>,
     looked: Option<Instant>,
     /// When it was looked for in vain, and how many pools were asked by then.
     in_vain: Option<Instant>,
@@ -52,7 +53,8 @@ impl Releases {
         let known = match &settings.runner_version {
             RunnerVersion::Latest => None,
             RunnerVersion::Exact(version) => {
-                Some(ScriptSettings { version: version.clone(), ..base.clone() })
+                let settings = ScriptSettings { version: version.clone(), ..base.clone() };
+                Some(Arc::new(Script::new(settings)))
             }
         };
         let wanted = settings.runner_version.clone();
@@ -67,7 +69,7 @@ impl Releases {
     }
 
     /// What machines are told.
-    pub(super) fn subscribe(&self) -> watch::Receiver<Option<ScriptSettings>> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<Arc<Script>>> {
         self.told.subscribe()
     }
 
@@ -89,8 +91,10 @@ impl Releases {
                     let told = ScriptSettings { version, checksums, ..self.base.clone() };
                     self.looked = Some(Instant::now());
                     let is_news = self.told.send_if_modified(|known| {
-                        let is_news = known.as_ref() != Some(&told);
-                        *known = Some(told.clone());
+                        let is_news = known.as_ref().is_none_or(|it| *it.settings() != told);
+                        if is_news {
+                            *known = Some(Arc::new(Script::new(told.clone())));
+                        }
                         is_news
                     });
                     if is_news {

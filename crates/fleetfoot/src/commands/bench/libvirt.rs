@@ -29,6 +29,9 @@ const JOB_MS: u64 = 100;
 const LOOK_EACH: Duration = Duration::from_millis(100);
 /// A machine that waits suspended has done so for a while.
 const STANDS_STILL: Duration = Duration::from_secs(2);
+/// Rounds with a machine that waits, for each round with a boot: they take some tens of milliseconds, and an emulated
+/// guest is late by as many now and then.
+const WARM_ROUNDS: usize = 3;
 /// libvirt's number of that state.
 const PAUSED: i32 = 3;
 /// Pools by how their machines come to a job, whether one waits for it, and how many there may be.
@@ -273,6 +276,7 @@ async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
         let (mut all, mut same_work, mut bare_calls) = (Vec::new(), Vec::new(), Vec::new());
         // The first clone of all makes the template.
         let first = usize::from(way == "snapshot");
+        let rounds = if warm > 0 { rounds * WARM_ROUNDS } else { rounds };
         for round in 0..rounds + first {
             stand.wait_quiet(way, warm as usize).await?;
             if warm > 0 {
