@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fleetfoot_core::{
-    Circuit, Intent, ListenerState, ScaleSetId, Span, sizing::advertised_capacity,
+    Circuit, Intent, ListenerState, ScaleSetId, Span, Timestamp, sizing::advertised_capacity,
 };
 use fleetfoot_github::{ErrorKind, Message, Session, backoff};
 use fleetfoot_ordered::watch;
@@ -204,7 +204,7 @@ async fn rest(pool: &PoolContext, wait: Duration) {
     }
 }
 
-pub(crate) fn standby_since(pool: &PoolContext) -> Option<fleetfoot_core::Timestamp> {
+pub(crate) fn standby_since(pool: &PoolContext) -> Option<Timestamp> {
     match &pool.shared.health.borrow().pools.get(pool.name())?.listener {
         ListenerState::Standby { since } => Some(*since),
         ListenerState::Opening
@@ -238,6 +238,8 @@ async fn serve(
             told.advertised = capacity;
         });
         pool.shared.polled(pool.name());
+        let asked = Instant::now();
+        let mut is_answered = true;
         let polled = {
             let poll = session.poll(last, capacity);
             tokio::pin!(poll);
@@ -250,6 +252,7 @@ async fn serve(
                         }
                         // Another limit is told at once, not when this poll ends.
                         if pool.settings().spec.max_runners != limit {
+                            is_answered = false;
                             break Ok(None);
                         }
                     }
@@ -263,7 +266,13 @@ async fn serve(
             }
         };
         let step = match polled {
-            Ok(None) => Ok(()),
+            Ok(None) => {
+                if is_answered {
+                    let ago = i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX);
+                    heard(pool, pool.now() - Span(ago)).await;
+                }
+                Ok(())
+            }
             Ok(Some(message)) => match take_in(pool, session, message).await {
                 Ok(id) => {
                     last = Some(id);
@@ -297,6 +306,23 @@ async fn serve(
                 pause(pool, &trouble, bad).await;
             }
         }
+    }
+}
+
+/// GitHub had nothing to tell to a poll that began then: what was taken off its level long before, it does not count.
+async fn heard(pool: &PoolContext, asked: Timestamp) {
+    if pool.state().is_none_or(|state| !state.pool.demand.has_overdue(asked)) {
+        return;
+    }
+    let name = pool.name().clone();
+    let noted = pool.shared.store.update(move |txn| {
+        if let Some(row) = txn.pool_mut(&name) {
+            row.demand.heard(asked);
+        }
+    });
+    if let Err(error) = noted.await {
+        // The next poll says it, too.
+        tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused what a poll said");
     }
 }
 

@@ -9,7 +9,8 @@ use crate::time::{Span, Timestamp};
 /// How long `JobAssigned` items raise demand above what statistics say (design, section 5).
 pub const ASSIGNED_ITEMS_HOLD: Span = Span::minutes(2);
 
-/// How long a job that certainly ran is taken off GitHub's level when no newer word of GitHub comes.
+/// How long a job that certainly ran is taken off GitHub's level at least, and until GitHub is heard after that: a level
+/// that nobody could state anew still counts it (seed 56755).
 pub(crate) const SPENT_HOLD: Span = Span::minutes(5);
 
 /// Instances whose job is over, remembered at most; beyond it the oldest are counted by GitHub's level again.
@@ -139,10 +140,21 @@ impl Demand {
         self.spent.clear();
     }
 
+    /// Jobs are taken off that are not any more once GitHub was heard at this time.
+    #[must_use]
+    pub fn has_overdue(&self, now: Timestamp) -> bool {
+        self.spent.values().any(|since| since.age(now) >= SPENT_HOLD)
+    }
+
+    /// GitHub was heard, if only that it has nothing new to tell.
+    pub fn heard(&mut self, now: Timestamp) {
+        self.spent.retain(|_, since| since.age(now) < SPENT_HOLD);
+    }
+
     /// New statistics of the open session.
     pub fn state(&mut self, statistics: Statistics, now: Timestamp) {
         self.known = true;
-        self.spent.retain(|_, since| since.age(now) < SPENT_HOLD);
+        self.heard(now);
         self.statistics = statistics;
         self.stated_at = now;
     }

@@ -162,6 +162,7 @@ impl PoolState {
     #[must_use]
     pub fn open_jobs(&self, now: Timestamp) -> u32 {
         let demand = &self.pool.demand;
+        // Off the level they are taken until GitHub is heard again, off young items no longer than those hold.
         let spent = |name: &InstanceName| {
             demand.spent.get(name).is_some_and(|since| since.age(now) < SPENT_HOLD)
         };
@@ -177,7 +178,12 @@ impl PoolState {
                 && row.job_completed_at.is_none()
                 && row.occupies()
         };
-        let over = demand.spent.keys().filter(|name| spent(name)).count()
+        // As long as GitHub calls its runner busy it counts the job, however long ago that was asked (seed 40210).
+        let in_vain = |row: &&Arc<Instance>| {
+            row.is_counted_in_vain() && !demand.spent.contains_key(&row.name)
+        };
+        let over = demand.spent.len()
+            + self.instances.values().filter(in_vain).count()
             + self.instances.values().filter(undecided).count()
             + self.instances.values().filter(taken).count();
         let level = demand.statistics.assigned.saturating_sub(count(over));

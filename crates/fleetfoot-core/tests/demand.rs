@@ -125,6 +125,44 @@ fn only_a_session_opened_since_counts_no_job_of_a_runner_that_is_gone() {
     }
 }
 
+/// Polls hang, or the process stood still: the level that was stated last still counts what is over (seed 56755).
+#[test]
+fn a_job_that_is_over_is_taken_off_until_github_is_heard_again() {
+    let mut state = pool(2);
+    spend(&mut state, "p-1");
+    let later = NOW + Span::minutes(20);
+    assert_eq!(state.open_jobs(later), 1, "nobody said anything since");
+    let demand = &mut Arc::make_mut(&mut state.pool).demand;
+    assert!(!demand.has_overdue(NOW + Span::minutes(1)));
+    demand.heard(NOW + Span::minutes(1));
+    assert_eq!(state.open_jobs(later), 1, "GitHub may take as long to notice");
+    let demand = &mut Arc::make_mut(&mut state.pool).demand;
+    assert!(demand.has_overdue(later));
+    demand.heard(later);
+    assert!(!demand.has_overdue(later));
+    assert_eq!(state.open_jobs(later), 2, "then its level is what it says");
+}
+
+/// Its machine ended and GitHub called its runner busy: its job is in the level, also in one that is stated long after
+/// that was asked (seed 40210).
+#[test]
+fn a_busy_runner_without_a_machine_is_taken_off_any_level() {
+    let mut state = pool(2);
+    unasked(&mut state, "p-1", NOW);
+    let name = InstanceName::new("p-1").unwrap();
+    let row = Arc::make_mut(state.instances.get_mut(&name).unwrap());
+    row.observe(&fleetfoot_core::Observation::Busy, NOW).unwrap();
+    spend(&mut state, "p-1");
+    assert_eq!(state.open_jobs(NOW), 1, "once, not twice");
+    let later = NOW + Span::minutes(20);
+    let level = Statistics { assigned: 2, ..Statistics::default() };
+    Arc::make_mut(&mut state.pool).demand.state(level, later);
+    assert_eq!(state.open_jobs(later), 1);
+    let row = Arc::make_mut(state.instances.get_mut(&name).unwrap());
+    row.observe(&fleetfoot_core::Observation::RunnerGone, later).unwrap();
+    assert_eq!(state.open_jobs(later), 2, "GitHub has neither the runner nor its job");
+}
+
 #[test]
 fn what_is_remembered_of_ended_jobs_is_bounded() {
     use fleetfoot_core::demand::{Demand, FINISHED_MAX, SPENT_MAX};
