@@ -47,6 +47,10 @@ pub(crate) fn distrust(row: &mut Instance, now: Timestamp) {
         row.clear_lists = 0;
         row.last_clear_list_at = None;
     }
+    // What waited may have been launched: GitHub alone knows whether it has a job (seed 39764).
+    if row.environment == Environment::Present {
+        row.environment = Environment::Launched;
+    }
     if begun {
         // Every phase takes in that it is to be removed.
         let _ = row.observe(&Observation::Removal { reason: Reason::Interrupted }, now);
@@ -111,6 +115,16 @@ mod tests {
         let again = row.clone();
         distrust(&mut row, Timestamp(9));
         assert_eq!(row, again);
+    }
+
+    /// Since the copy was made it was launched and took a job, which is in GitHub's level (seed 39764).
+    #[test]
+    fn what_waited_may_run() {
+        let mut row = row(Phase::Warm, Registration::None, Environment::Present);
+        distrust(&mut row, Timestamp(9));
+        assert_eq!((row.phase, row.is_asked_about()), (Phase::Stopping, true));
+        row.observe(&Observation::Busy, Timestamp(10)).unwrap();
+        assert!(row.phase == Phase::Running && row.serves());
     }
 
     #[test]
