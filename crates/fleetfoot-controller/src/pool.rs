@@ -14,6 +14,7 @@ use fleetfoot_ordered::watch;
 use fleetfoot_provisioner::EnvironmentSpec;
 use fleetfoot_store::Store;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -32,6 +33,9 @@ const LEASE_MARGIN: Span = Span::seconds(3);
 /// Somebody looks at the clock every few seconds ([`Pace::clock_check`](crate::settings::Pace)): who did not for so
 /// long stood still.
 const STOOD_STILL_MS: i64 = 30_000;
+
+/// A backend that does not list for so long after the start of a pool keeps it no longer from making anything.
+const LOOKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the whole controller shares.
 #[derive(Debug)]
@@ -168,6 +172,8 @@ pub(crate) struct PoolContext {
     pub(crate) tasks: Tasks,
     /// The sweep of its backend that adopts what it has from before; its session waits for that.
     pub(crate) adopted_by: u64,
+    /// When it began to be served here.
+    began: Instant,
     /// Its listener holds no session and left none behind.
     pub(crate) let_go: AtomicBool,
     /// GitHub refuses this pool's registrations; other pools need not notice.
@@ -207,6 +213,7 @@ impl PoolContext {
             course,
             tasks,
             adopted_by,
+            began: Instant::now(),
             let_go: AtomicBool::new(false),
             refused: DependencyCell::default(),
             wake,
@@ -217,6 +224,14 @@ impl PoolContext {
 
     pub(crate) fn name(&self) -> &PoolName {
         &self.name
+    }
+
+    /// Its backend was looked at for what it has from before, and shows nothing of it that no row names: nobody counts
+    /// that, so nothing is made beside it (seeds 28136, 50028).
+    pub(crate) fn is_adopted(&self) -> bool {
+        let looked =
+            *self.backend.done.borrow() >= self.adopted_by || self.began.elapsed() >= LOOKED_WITHIN;
+        looked && !self.backend.holds_unclaimed(&self.name)
     }
 
     /// Its settings as they are now: whoever needs two of them that fit together asks once.

@@ -21,6 +21,9 @@ use crate::shift::UNSTEADY_PAUSE;
 const PERIOD_BUSY: Duration = Duration::from_secs(30);
 const PERIOD_IDLE: Duration = Duration::from_secs(300);
 
+/// As long as what is there without a row is looked at first.
+const PERIOD_CAREFUL: Duration = Duration::from_secs(1);
+
 /// Before it looks again whether there is a lease.
 const NO_LEASE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -74,7 +77,12 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
 }
 
 fn deadline(pool: &PoolContext, plan: &Plan, busy: bool) -> Instant {
-    let period = Instant::now() + if busy { PERIOD_BUSY } else { PERIOD_IDLE };
+    let period = match (plan.causes.contains(&Cause::CarefulPass), busy) {
+        (true, _) => PERIOD_CAREFUL,
+        (false, true) => PERIOD_BUSY,
+        (false, false) => PERIOD_IDLE,
+    };
+    let period = Instant::now() + period;
     plan.wake_at.map_or(period, |at| pool.shared.clock.instant(at).min(period))
 }
 
@@ -104,7 +112,8 @@ fn pass(
         jit_permits: budget.remaining.unwrap_or(u32::MAX),
         jit_until,
         registered: state.pool.scale_set_id.is_some(),
-        careful: pool.shared.settings.careful && !*pool.backend.swept.borrow(),
+        careful: !pool.is_adopted()
+            || (pool.shared.settings.careful && !*pool.backend.swept.borrow()),
         ages_count_from: pool.shared.ages_count_from(),
         ..Snapshot::unhindered(state, &settings.spec, in_flight)
     };

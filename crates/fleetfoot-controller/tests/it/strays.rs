@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fleetfoot_core::{Exit, InstallationId, InstanceName, Outcome, Phase};
-use fleetfoot_provisioner::EnvironmentState;
+use fleetfoot_provisioner::simulated::{Fault, Operation, Rule};
+use fleetfoot_provisioner::{EnvironmentState, ErrorKind};
 
 use crate::bed::{Bed, installation, named, pool};
 
@@ -204,4 +205,28 @@ async fn a_reboot_of_the_host_is_told_as_such() {
     bed.start_ready(&[pool("linux", 1)]).await;
     bed.until_nothing_left().await;
     assert!(bed.outcomes("linux").await.contains(&Outcome::HostRebooted));
+}
+
+/// Nobody counts what lives there without a row (seeds 28136, 50028). A backend that never lists is used after a minute
+/// all the same.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_before_the_backend_was_looked_at() {
+    let unlisted = || Rule::all(Operation::List, Fault::Fail(ErrorKind::Backend, "no".into()));
+    for answers in [true, false] {
+        let mut bed = Bed::new().await;
+        bed.engine().add_rule(unlisted());
+        let began = tokio::time::Instant::now();
+        bed.start(&[pool("linux", 1)]).await;
+        bed.queue("linux", 1, 50);
+        let bound = Duration::from_secs(15);
+        bed.until_within("it is said", bound, |bed| bed.waits_for("linux", "careful_pass")).await;
+        let rest = Duration::from_secs(50).saturating_sub(began.elapsed());
+        bed.throughout("nothing is made", rest, |bed| bed.instances("linux").is_empty()).await;
+        if answers {
+            bed.engine().clear_rules();
+        }
+        let bound = Duration::from_secs(if answers { 5 } else { 30 });
+        let is_done = |bed: &Bed| bed.github.summary().jobs_completed == 1;
+        bed.until_within("its job is done", bound, is_done).await;
+    }
 }
