@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use fleetfoot_core::Span;
+use fleetfoot_github::{Advice, GithubError};
+
 /// A call that failed, or did not answer within its bound.
 pub(crate) enum Failure<E> {
     Failed(E),
@@ -16,5 +19,13 @@ pub(crate) async fn bounded<T, E>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Failure::Failed(error)),
         Err(_) => Err(Failure::Unanswered),
+    }
+}
+
+/// How long GitHub wants to be left alone.
+pub(crate) fn asked(error: &GithubError) -> Option<Span> {
+    match error.advice() {
+        Advice::Wait(wait) => Some(Span(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))),
+        Advice::Retry | Advice::GiveUp => None,
     }
 }

@@ -7,11 +7,11 @@ use fleetfoot_core::{
 use fleetfoot_github::Removal;
 use fleetfoot_provisioner::{BackendError, Deletion, Handle};
 
-use crate::calls::{Failure, bounded};
+use crate::calls::{Failure, asked, bounded};
 use crate::clock::Steady;
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
-use crate::start::{asked, github_failed, observe};
+use crate::start::{github_failed, observe};
 
 /// The second look-up of a registration comes this much after the first one's call bound.
 const ABSENT_MARGIN: Span = Span(200);

@@ -6,20 +6,23 @@
 use std::time::Duration;
 
 use fleetfoot_core::{
-    FailureKind, Instance, InstanceName, Observation, Phase, RunnerId, ScaleSetId, Span,
+    FailureKind, Instance, InstanceName, Observation, Phase, RunnerId, ScaleSetId,
 };
-use fleetfoot_github::{Advice, ErrorKind as GithubKind, GithubError};
+use fleetfoot_github::{ErrorKind as GithubKind, GithubError};
 use fleetfoot_provisioner::{BackendError, ErrorKind, Handle, JitConfig};
 use fleetfoot_store::UpdateError;
 use tokio::sync::SemaphorePermit;
 
-use crate::calls::{Failure, bounded};
+use crate::calls::{Failure, asked, bounded};
 use crate::executor::chain;
 use crate::pool::{Flight, PoolContext};
 use crate::record::{Recorded, commit, commit_with};
 
 /// What the store refused is done again, the call before it included: not at once, a full disk lasts.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a call made is told to a store that refuses so often; then it is left to the sweep to find.
+const TOLD_MAX: u32 = 10;
 
 /// Makes the environment of a name that was begun; single step, registers it before.
 pub(crate) async fn make(flight: Flight) {
@@ -209,16 +212,24 @@ async fn made_here(
     name: &InstanceName,
     observation: Observation,
 ) -> Option<Recorded> {
-    let backend = pool.backend.clone();
-    let holder = move |row: &mut Instance| {
-        if backend.is_elsewhere(row) {
-            row.backend_identity = Some(Instance::HOLDER_UNCERTAIN.to_owned());
+    let mut told = 0;
+    loop {
+        let backend = pool.backend.clone();
+        let holder = move |row: &mut Instance| {
+            if backend.is_elsewhere(row) {
+                row.backend_identity = Some(Instance::HOLDER_UNCERTAIN.to_owned());
+            }
+        };
+        let (store, now, made) = (&pool.shared.store, pool.now(), vec![observation.clone()]);
+        let recorded = commit_with(store, pool.name(), name, made, now, Some(holder)).await;
+        // The call is not made again, and where nobody lists nobody else would tell (seed 37776).
+        told += 1;
+        let again = recorded.as_ref().is_err_and(|error| error.not_ours().is_none());
+        let taken = taken_in(pool, name, recorded).await;
+        if !again || told >= TOLD_MAX || pool.stopping() || !pool.has_lease() {
+            return taken;
         }
-    };
-    let (store, now) = (&pool.shared.store, pool.now());
-    let recorded =
-        commit_with(store, pool.name(), name, vec![observation], now, Some(holder)).await;
-    taken_in(pool, name, recorded).await
+    }
 }
 
 async fn taken_in(
@@ -365,14 +376,6 @@ async fn forget_scale_set(pool: &PoolContext, set: ScaleSetId) {
     fleetfoot_faults::point("controller.commit.scale_set_refused.after");
     if let Err(error) = forgotten {
         tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a scale set");
-    }
-}
-
-/// How long GitHub wants to be left alone.
-pub(crate) fn asked(error: &GithubError) -> Option<Span> {
-    match error.advice() {
-        Advice::Wait(wait) => Some(Span(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))),
-        Advice::Retry | Advice::GiveUp => None,
     }
 }
 

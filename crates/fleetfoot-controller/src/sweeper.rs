@@ -346,7 +346,8 @@ impl Sweep {
         self.tell_elsewhere(elsewhere, &listing.identity);
         if !findings.is_empty() {
             settled &= findings.iter().all(|finding| finding.clear_list_at.is_none());
-            self.record(findings, listing.identity.clone()).await;
+            // What the store refused is looked for again soon.
+            settled &= self.record(findings, listing.identity.clone()).await;
         }
         if has_orphans {
             self.close_orphans().await;
@@ -356,7 +357,8 @@ impl Sweep {
         settled & self.take_up(strays, &listing.identity).await
     }
 
-    async fn record(&self, findings: Vec<Finding>, identity: String) {
+    /// False if the store refused them.
+    async fn record(&self, findings: Vec<Finding>, identity: String) -> bool {
         let now = self.shared.clock.now();
         findings.iter().filter_map(Finding::exit).for_each(|exit| self.shared.saw(exit));
         #[cfg(feature = "faults")]
@@ -383,8 +385,9 @@ impl Sweep {
             .await;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("controller.commit.sweep.after");
-        if let Err(error) = recorded {
-            tracing::error!(error = %chain(&error), "store refused a sweep");
+        if let Err(error) = &recorded {
+            tracing::error!(error = %chain(error), "store refused a sweep");
         }
+        recorded.is_ok()
     }
 }
