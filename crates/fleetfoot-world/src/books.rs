@@ -90,6 +90,8 @@ pub(crate) struct PoolBook {
     pub(crate) in_vain: VecDeque<(u64, u64)>,
     /// Machines of it that ended lately: GitHub may count their jobs for a while.
     pub(crate) ended: VecDeque<u64>,
+    /// GitHub lies about its level. What is so may happen to be what it says, and a moment later it is not (seed 58382).
+    pub(crate) lies: bool,
     /// GitHub lied about its level, and has not stated it anew since.
     pub(crate) lied: bool,
     /// When every slot of it was taken: from, until. A job that waits for one of them waits for its own pool.

@@ -3,7 +3,7 @@
 use fleetfoot_core::{Phase, PoolName};
 use fleetfoot_sim::GithubBox;
 
-use crate::books::{Books, Inner, Told};
+use crate::books::{Books, Inner, PoolBook, Told};
 use crate::checks::found;
 use crate::world::Violation;
 
@@ -34,7 +34,17 @@ pub(crate) fn created_for_a_reason(
             && !row.had_job()
             && books.lock().names.get(&row.name).is_none_or(|it| it.job.is_none())
     });
-    let unused = u64::try_from(unused.count()).unwrap_or(u64::MAX);
+    let (mut waits, mut runs, mut young) = (0, 0, 0);
+    for row in unused {
+        if matches!(row.phase, Phase::Pending | Phase::Creating | Phase::Warm) {
+            waits += 1;
+            continue;
+        }
+        runs += 1;
+        let asked = books.lock().names.get(&row.name).map_or(0, |it| it.jit_asked);
+        young += u64::from(asked == 0 || asked + WAITED_MS >= now);
+    }
+    let unused = waits + runs;
     let recent =
         book.waiting.iter().filter(|(at, _)| at + WAITED_MS >= now).map(|(_, count)| *count);
     let in_vain =
@@ -49,12 +59,17 @@ pub(crate) fn created_for_a_reason(
     let unknown = u64::try_from(unknown.count()).unwrap_or(u64::MAX);
     drop(inner);
     // What was said last is believed until GitHub says more (decision 0011).
-    let wanted = recent.max().unwrap_or(0).max(waiting).max(book.said)
-        + u64::from(book.min_idle + book.warm)
+    let runners = recent.max().unwrap_or(0).max(waiting).max(book.said)
+        + u64::from(book.min_idle)
         + in_vain.sum::<u64>()
         + ended
         + unknown;
-    if unused > wanted && book.muddled_until < now && !book.lied {
+    let warm = u64::from(book.warm);
+    let wanted = runners + warm;
+    // What is made to wait is held on top of what jobs want, also beside runners of a while ago, whose jobs were taken
+    // back or that never come (seeds 43762, 64209).
+    let is_held = waits > 0 && waits <= warm + runners.saturating_sub(runs) && young <= runners;
+    if unused > wanted && !is_held && book.muddled_until < now && !book.lied {
         let text =
             format!("{pool}: {unused} instances without a job, for {wanted} that GitHub asks for");
         return Some(found(5, vec![pool.to_string()], text));
@@ -74,7 +89,8 @@ pub(crate) fn opened(books: &Books, github: &GithubBox, pool: &PoolName) {
 /// GitHub states the pool's level once more: what it lied before holds no longer, once it says what is so.
 pub(crate) fn stated_anew(inner: &mut Inner, github: &GithubBox, pool: &PoolName) {
     let now = inner.now_ms();
-    let Some(book) = inner.pools.get_mut(pool).filter(|book| book.lied) else { return };
+    let lied = |book: &&mut PoolBook| book.lied && !book.lies;
+    let Some(book) = inner.pools.get_mut(pool).filter(lied) else { return };
     let stated = github.stated(&book.scope, pool.as_str());
     let so = github.level(&book.scope, pool.as_str());
     if stated.map(|it| it.total_assigned_jobs) == so.map(|it| it.total_assigned_jobs) {

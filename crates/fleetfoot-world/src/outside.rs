@@ -185,7 +185,7 @@ impl Stage {
             Outside::Lie { pool, assigned, lasts } => {
                 self.muddled(lasts);
                 if let Some(book) = self.books.lock().pools.get_mut(&pool) {
-                    book.lied = true;
+                    (book.lies, book.lied) = (true, true);
                 }
                 self.github.change(|settings| {
                     settings.stated_assigned_jobs.insert(pool.to_string(), assigned);
@@ -266,9 +266,14 @@ impl Stage {
             // The latest outage takes the older ones with it.
             Over::Github(number) if *number == self.faults => self.github.clear_faults(),
             Over::Github(_) => {}
-            Over::Lie(pool) => self.github.change(|settings| {
-                settings.stated_assigned_jobs.remove(pool.as_str());
-            }),
+            Over::Lie(pool) => {
+                if let Some(book) = self.books.lock().pools.get_mut(pool) {
+                    book.lies = false;
+                }
+                self.github.change(|settings| {
+                    settings.stated_assigned_jobs.remove(pool.as_str());
+                });
+            }
             Over::EngineRules(number) => self.engines[*number].clear_rules(),
             Over::FreezeEngine(number) => self.engines[*number].set_frozen(false),
             Over::OtherEngine(number) => {
@@ -384,6 +389,7 @@ impl Stage {
         inner.commits.clear();
         for book in inner.pools.values_mut() {
             book.fates.clear();
+            book.lies = false;
         }
         inner.settled = true;
     }

@@ -151,6 +151,10 @@ impl Stage {
 
     /// The second controller goes on, if it is there.
     pub(crate) fn peers_well(&mut self) {
+        // What stood still until now does late what was due meanwhile, as after any other freeze (seed 48275).
+        if self.frozen.contains(&true) {
+            self.books.lock().unsteady();
+        }
         self.frozen = [false; 2];
         if let Some(life) = &self.second {
             life.gate.thaw();
