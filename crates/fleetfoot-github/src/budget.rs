@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, GithubError, Result};
 use crate::http::Answer;
 
 /// Calls of one credential that are on the wire at once.
-pub(crate) const IN_FLIGHT_MAX: usize = 128;
+const IN_FLIGHT_MAX: usize = 128;
 /// The bucket never refills more slowly: others measured about 170 a minute, sustained.
 const PER_MINUTE_MIN: f64 = 120.0;
 /// What may be asked for at once after a pause.

@@ -13,18 +13,19 @@ use crate::writer::{ROWS_BETWEEN_PRUNES, Writer};
 /// Clocks of several controllers differ by less.
 const AHEAD: Span = Span::minutes(10);
 
-/// The oldest closed instances, those from before a step of the clock first.
-const OLDEST_CLOSED: &str = "SELECT name FROM (\
-     SELECT name, 0 AS later FROM (SELECT name FROM fleetfoot_instances WHERE closed_at > ? \
-     ORDER BY closed_at LIMIT ?) AS ahead \
-     UNION ALL \
-     SELECT name, 1 AS later FROM (SELECT name FROM fleetfoot_instances WHERE closed_at <= ? \
-     ORDER BY closed_at LIMIT ?) AS others\
-     ) AS oldest ORDER BY later LIMIT ?";
-
-/// All finished jobs but the newest, for which those from before a step of the clock do not count.
-const OLDEST_FINISHED: &str = "SELECT pool, id FROM fleetfoot_job_history \
-     ORDER BY CASE WHEN finished_at > ? THEN 1 ELSE 0 END, finished_at DESC LIMIT ? OFFSET ?";
+/// What ended longest ago, that from before a step of the clock first. Both parts go along the index of the times: sorting
+/// all that is kept would take megabytes.
+fn oldest(columns: &str, table: &str, time: &str) -> String {
+    format!(
+        "SELECT {columns} FROM (\
+         SELECT {columns}, 0 AS later FROM (SELECT {columns} FROM {table} WHERE {time} > ? \
+         ORDER BY {time} LIMIT ?) AS ahead \
+         UNION ALL \
+         SELECT {columns}, 1 AS later FROM (SELECT {columns} FROM {table} WHERE {time} <= ? \
+         ORDER BY {time} LIMIT ?) AS others\
+         ) AS oldest ORDER BY later LIMIT ?"
+    )
+}
 
 impl Writer {
     /// Removes one step of what is beyond retention. Failing is no harm: it is tried again later.
@@ -46,8 +47,8 @@ impl Writer {
         if counts {
             self.rows_since_count = 0;
         }
-        let surplus = self.closed_surplus(counts).await?;
-        for (find, values, delete) in self.prunings(step, counts, surplus) {
+        let surplus = [self.closed_surplus(counts).await?, self.finished_surplus(counts).await?];
+        for (find, values, delete) in self.prunings(step, surplus) {
             let kinds: &[Kind] = if delete.contains("job_history") {
                 &[Kind::Text, Kind::Text]
             } else if delete.contains("events") {
@@ -99,19 +100,7 @@ impl Writer {
         if !counts {
             return Ok(0);
         }
-        let count = Query {
-            sql: self
-                .sql
-                .dialect
-                .text("SELECT COUNT(*) FROM fleetfoot_instances WHERE closed_at IS NOT NULL"),
-            values: Vec::new(),
-            kinds: &[Kind::Int],
-        };
-        let rows = self.driver.query(&count).await?;
-        let closed = match rows.first().and_then(|row| row.first()) {
-            Some(Value::Int(Some(closed))) => *closed,
-            Some(Value::Int(None) | Value::Text(_)) | None => 0,
-        };
+        let closed = self.count("fleetfoot_instances WHERE closed_at IS NOT NULL").await?;
         if known > most + most / 4 {
             // Those that others pruned are among them.
             self.names = schema::closed_names(&mut self.driver, &self.sql, None).await?;
@@ -119,13 +108,28 @@ impl Writer {
         Ok(closed - most)
     }
 
-    /// What to look for, and how each found key is removed.
-    fn prunings(
-        &self,
-        step: i64,
-        counts: bool,
-        surplus: i64,
-    ) -> Vec<(String, Vec<Value>, &'static str)> {
+    /// How many finished jobs are kept beyond retention.
+    async fn finished_surplus(&mut self, counts: bool) -> Result<i64, DriverError> {
+        if !counts {
+            return Ok(0);
+        }
+        let finished = self.count("fleetfoot_job_history").await?;
+        Ok(finished - i64::from(self.retention.closed_max))
+    }
+
+    async fn count(&mut self, of: &str) -> Result<i64, DriverError> {
+        let sql = self.sql.dialect.text(&format!("SELECT COUNT(*) FROM {of}"));
+        let query = Query { sql, values: Vec::new(), kinds: &[Kind::Int] };
+        let rows = self.driver.query(&query).await?;
+        Ok(match rows.first().and_then(|row| row.first()) {
+            Some(Value::Int(Some(count))) => *count,
+            Some(Value::Int(None) | Value::Text(_)) | None => 0,
+        })
+    }
+
+    /// What to look for, and how each found key is removed. Of closed instances and of finished jobs there are so many
+    /// too many.
+    fn prunings(&self, step: i64, surplus: [i64; 2]) -> Vec<(String, Vec<Value>, &'static str)> {
         const EVENT: &str = "DELETE FROM fleetfoot_events WHERE id = ?";
         const INSTANCE: &str = "DELETE FROM fleetfoot_instances WHERE name = ?";
         const HISTORY: &str = "DELETE FROM fleetfoot_job_history WHERE pool = ? AND id = ?";
@@ -156,17 +160,16 @@ impl Writer {
                 HISTORY,
             ),
         ];
-        if counts {
-            out.push((
-                OLDEST_FINISHED.to_owned(),
-                vec![ahead.clone(), limit, Value::Int(Some(i64::from(retention.closed_max)))],
-                HISTORY,
-            ));
-        }
-        if surplus > 0 {
-            let most = Value::Int(Some(surplus.min(step)));
-            let values = vec![ahead.clone(), most.clone(), ahead, most.clone(), most];
-            out.push((OLDEST_CLOSED.to_owned(), values, INSTANCE));
+        let kinds = [
+            (oldest("name", "fleetfoot_instances", "closed_at"), INSTANCE),
+            (oldest("pool, id", "fleetfoot_job_history", "finished_at"), HISTORY),
+        ];
+        for (surplus, (find, delete)) in surplus.into_iter().zip(kinds) {
+            if surplus > 0 {
+                let most = Value::Int(Some(surplus.min(step)));
+                let values = vec![ahead.clone(), most.clone(), ahead.clone(), most.clone(), most];
+                out.push((find, values, delete));
+            }
         }
         out
     }
