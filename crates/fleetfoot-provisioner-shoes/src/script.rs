@@ -72,12 +72,6 @@ impl Script {
     }
 }
 
-/// The script for a runner that has a JIT config, in its envelope.
-#[must_use]
-pub fn jit(settings: &ScriptSettings, jit_config: &str) -> String {
-    Script::new(settings.clone()).jit(jit_config)
-}
-
 /// One member of a gzip file. Members in a row unpack to what is in them in a row (RFC 1952, 2.2).
 fn packed(text: &str) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
@@ -156,7 +150,7 @@ mod tests {
     fn it_begins_as_plugins_expect_and_fits_into_user_data() {
         // As long as real ones are, and as hard to pack.
         let config: String = (0..6000).map(|_| fastrand::alphanumeric()).collect();
-        let script = jit(&settings(), &config);
+        let script = Script::new(settings()).jit(&config);
         assert!(unpacked(&script).contains(&format!("\nJIT_CONFIG='{config}'\n")));
         assert!(script.starts_with("#!/bin/bash\n"));
         assert!(script.contains("\nexport MAIN_SCRIPT_PATH='/tmp/main.sh'\n"));
@@ -168,14 +162,14 @@ mod tests {
     fn a_credential_of_any_length_comes_out_as_it_is() {
         for length in [0, 1, 65_533, 65_534, 200_000] {
             let config = "it's ".repeat(length / 5 + 1)[..length].to_owned();
-            let main = unpacked(&jit(&settings(), &config));
+            let main = unpacked(&Script::new(settings()).jit(&config));
             assert!(main.contains(&format!("\nJIT_CONFIG={}\n", quoted(&config))), "{length}");
         }
     }
 
     #[test]
     fn it_has_what_it_needs_and_nothing_of_the_other_way() {
-        let main = unpacked(&jit(&settings(), "blob"));
+        let main = unpacked(&Script::new(settings()).jit("blob"));
         for needed in [
             "\nJIT_CONFIG='blob'\n",
             "\nRUNNER_VERSION='v2.330.0'\n",
@@ -193,7 +187,7 @@ mod tests {
     #[test]
     fn values_stay_values() {
         let odd = ScriptSettings { user: "a'; touch /tmp/x; '@X@$(id)".to_owned(), ..settings() };
-        let main = unpacked(&jit(&odd, "blob"));
+        let main = unpacked(&Script::new(odd.clone()).jit("blob"));
         let line = main.lines().find(|it| it.starts_with("RUNNER_USER=")).unwrap();
         let print = format!("{line}; printf %s \"$RUNNER_USER\"");
         let shown = Command::new("bash").args(["-c", &print]).output().unwrap();

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fleetfoot_provisioner_shoes::script::{self, ScriptSettings};
+use fleetfoot_provisioner_shoes::script::{self, Script, ScriptSettings};
 use tempfile::TempDir;
 
 const VERSION: &str = "v2.330.0";
@@ -39,7 +39,7 @@ fn shellcheck_has_nothing_to_say() {
         println!("SKIPPED: needs shellcheck");
         return;
     };
-    let envelope = script::jit(&settings(script::DOWNLOADS, ""), "blob");
+    let envelope = Script::new(settings(script::DOWNLOADS, "")).jit("blob");
     for text in [envelope.clone(), main_of(&envelope)] {
         let mut child = Command::new(&shellcheck)
             .args(["--shell=bash", "-"])
@@ -226,7 +226,7 @@ fn a_machine_becomes_a_runner_in_every_way() {
         for as_root in [true, false] {
             let machine = Machine::new(bwrap.clone(), source);
             let files = Files::serve(machine.path("www"));
-            let script = script::jit(&settings(&files.url, ""), "the blob");
+            let script = Script::new(settings(&files.url, "")).jit("the blob");
             let (succeeded, output) = machine.run_with(&script, as_root, &hooks);
             assert!(succeeded, "{source:?}, root {as_root}: {output}");
             let result = fs::read_to_string(machine.path("base/runner/result")).unwrap();
@@ -243,9 +243,10 @@ fn a_machine_becomes_a_runner_in_every_way() {
     let files = Files::serve(machine.path("www"));
     let platform = if cfg!(target_arch = "aarch64") { "linux-arm64" } else { "linux-x64" };
     let wrong = format!("osx-x64 00\n{platform} {}\n", "0".repeat(64));
-    let (succeeded, output) = machine.run(&script::jit(&settings(&files.url, &wrong), "b"), true);
+    let (succeeded, output) =
+        machine.run(&Script::new(settings(&files.url, &wrong)).jit("b"), true);
     assert!(!succeeded && output.contains("has the checksum"), "{output}");
     fs::remove_dir_all(machine.path("www").join(VERSION)).unwrap();
-    let (succeeded, output) = machine.run(&script::jit(&settings(&files.url, ""), "b"), true);
+    let (succeeded, output) = machine.run(&Script::new(settings(&files.url, "")).jit("b"), true);
     assert!(!succeeded && output.contains("cannot download actions-runner-linux-"), "{output}");
 }
