@@ -127,8 +127,9 @@ pub(crate) fn runner_command(
                 format!("date -s @{seconds} >/dev/null 2>&1; ")
             });
             let clock = clock.unwrap_or_default();
+            // It reads first, and so stands aside: a guest with one processor has the agent answer meanwhile.
             let script = format!(
-                "{clock}{PREPARE}; umask 077; echo $$ > $d/pid; IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; \
+                "IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG; {clock}{PREPARE}; umask 077; echo $$ > $d/pid; \
                  export ACTIONS_RUNNER_INPUT_JITCONFIG {TELLS_OLD}=1; \"$0\" </dev/null >$d/log 2>&1; c=$?; \
                  echo $c > $d/exit.new; mv $d/exit.new $d/exit; exit $c"
             );

@@ -124,7 +124,9 @@ async fn a_machine_is_suspended_when_its_boot_is_over() {
     assert_eq!(calls(&stand, RESUME), 1, "it went on while its credential was asked for");
     let launch = stand.daemon.commands("guest-exec").pop().unwrap();
     let script = launch["arguments"]["arg"][1].as_str().unwrap();
-    assert!(script.starts_with("date -s @"), "{script}");
+    let (read, rest) = script.split_once("; ").unwrap();
+    assert_eq!(read, "IFS= read -r ACTIONS_RUNNER_INPUT_JITCONFIG", "{script}");
+    assert!(rest.starts_with("date -s @"), "{script}");
     provisioner.rouse(&spec.name);
     provisioner.delete(&spec.name).await.unwrap();
     assert_eq!(calls(&stand, SUSPEND), 2);

@@ -23,13 +23,19 @@ const ROW: &str = "shoes";
 const JOBS: usize = 100;
 const JOB_MS: u64 = 20;
 const BOUND: Duration = Duration::from_secs(120);
+/// The median of one round moves by ten milliseconds from one to the next.
+const ROUNDS: usize = 15;
+/// A call in a process of its own takes so much longer that fewer will do.
+const PER_CALL_ROUNDS: usize = 5;
+/// For what follows the last message of a round.
+const SETTLE: Duration = Duration::from_millis(200);
 const SET: &str = "myshoes-bench";
 const BARE: &str = "bare";
 /// As long as a packed setup script.
 const SCRIPT: usize = 4_000;
 
 pub(super) async fn measure(quick: bool) -> Result<Measured> {
-    let rounds = if quick { 1 } else { 5 };
+    let rounds = if quick { 1 } else { ROUNDS };
     let mut stage = Stage::new().await?;
     let limits = [("SCALESET_MAX_RUNNERS", "100"), ("MAX_CONNECTIONS_TO_BACKEND", "100")];
     let mut daemon = stage.start(&limits).await?;
@@ -51,7 +57,7 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
     let mut daemon = stage.start(&per_call).await?;
     stage.wait(BOUND, |state| state.summary.polls == 2).await?;
     ours(&stage, &mut daemon, 1).await?;
-    for _ in 0..rounds {
+    for _ in 0..rounds.min(PER_CALL_ROUNDS) {
         taken.per_call.extend(ours(&stage, &mut daemon, JOBS).await?);
     }
     daemon.stop().await?;
@@ -103,9 +109,14 @@ async fn round(stage: &Stage, set: &str, jobs: usize) -> Result<Vec<f64>> {
     let first = ids.first().copied().context("no job was queued")?;
     let goal = stage.github.summary().jobs_queued_total;
     let done = |state: &fleetfoot_sim::BoxState| {
-        state.summary.jobs_completed == goal && state.summary.runners == 0
+        // And everybody has heard of it: bare code still took in the last ends of its jobs while ours began.
+        state.summary.jobs_completed == goal
+            && state.summary.runners == 0
+            && state.scale_sets.iter().all(|it| it.undelivered == 0)
+            && state.summary.polls == 2
     };
     let state = stage.wait(BOUND, done).await?;
+    tokio::time::sleep(SETTLE).await;
     let queued_us = state.job(first).context("the box forgot a job")?.queued_us;
     let added = stage.machines.added();
     Ok(added.iter().skip(before).map(|it| apart_ms(queued_us, it.received_us)).collect())
