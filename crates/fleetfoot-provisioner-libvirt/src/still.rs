@@ -27,6 +27,7 @@ use crate::wire::Domain;
 
 /// A machine that is made for a job that waits has it by then, and is left alone.
 const WANTED_AT_ONCE: Duration = Duration::from_millis(500);
+const REHEARSALS: u32 = 2;
 /// Between two looks at what a machine's processors did.
 const LOOK_EACH: Duration = Duration::from_secs(1);
 /// It is quiet if they did less than this part of one processor's work, so many looks in a row: little, for on a host
@@ -90,14 +91,17 @@ fn waits(engine: &LibvirtEngine, name: &InstanceName, uuid: Uuid) -> bool {
 }
 
 /// Runs what a launch runs, without a runner: the first process that an agent starts takes three times as long as
-/// the next one, and a machine that waits for its job has that time.
+/// the next one, which takes a little longer than the third, and a machine that waits for its job has that time.
 async fn rehearse(
     engine: &LibvirtEngine,
     domain: &Domain,
     command: &Value,
 ) -> Result<(), AgentError> {
     let talk = engine.talk(Lane::Make).await?;
-    agent::run(&talk, domain, command).await.map(drop)
+    for _ in 0..REHEARSALS {
+        agent::run(&talk, domain, command).await?;
+    }
+    Ok(())
 }
 
 /// Waits until a machine's processors have little to do: its boot is over.

@@ -47,7 +47,7 @@ fn guest(command: &Value) -> Result<String, (i32, String)> {
     }
 }
 
-/// The first process that an agent starts is slow. A machine that waits starts one before its job comes: the launch's
+/// The first processes that an agent starts are slow. A machine that waits starts two before its job comes: the launch's
 /// shell and tools, without a credential; one whose job is there is not kept from it.
 #[tokio::test]
 async fn a_machine_that_waits_rehearses_its_launch() {
@@ -55,13 +55,14 @@ async fn a_machine_that_waits_rehearses_its_launch() {
     let provisioner = stand.provisioner();
     let (waiting, wanted) = (spec(), spec());
     let handle = provisioner.create(&waiting, None).await.unwrap();
-    eventually("the rehearsal's end", || async {
+    eventually("the second rehearsal's end", || async {
         let asked = stand.daemon.commands("guest-exec-status");
-        asked.iter().any(|it| it["arguments"]["pid"] == 78)
+        asked.len() == 2 && asked.iter().all(|it| it["arguments"]["pid"] == 78)
     })
     .await;
     let started = stand.daemon.commands("guest-exec");
-    let [rehearsal] = started.as_slice() else { panic!("{started:?}") };
+    let [rehearsal, again] = started.as_slice() else { panic!("{started:?}") };
+    assert_eq!(rehearsal, again);
     assert_eq!(rehearsal["arguments"]["path"], "/bin/sh");
     let input = BASE64.decode(rehearsal["arguments"]["input-data"].as_str().unwrap()).unwrap();
     assert_eq!(input, b"\n", "no credential is there yet");
@@ -84,7 +85,7 @@ async fn a_machine_that_waits_rehearses_its_launch() {
         stand.daemon.commands("guest-exec-status").len() >= before + 4
     })
     .await;
-    assert_eq!(stand.daemon.commands("guest-exec").len(), 3, "one rehearsal and two launches");
+    assert_eq!(stand.daemon.commands("guest-exec").len(), 4, "two rehearsals and two launches");
     for spec in [waiting, wanted] {
         provisioner.delete(&spec.name).await.unwrap();
         assert!(stand.is_clean(&spec.name));
