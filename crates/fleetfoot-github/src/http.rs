@@ -28,8 +28,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of one answer; the longest that GitHub gives are lists of a hundred runners.
 pub(crate) const BODY_MAX: usize = 32 << 20;
-/// Idle control connections kept after a burst: each holds 25 KiB and more. With as many as can have been on the wire a
-/// hundred jobs reach a plugin 10 ms sooner, and what is resident varies by 4 MiB from burst to burst.
+/// Idle control connections kept after a burst: each holds 25 KiB and more. As many as can have been on the wire make
+/// what is resident vary by 4 MiB from burst to burst; that a burst is quicker with them was not seen beyond noise.
 const CONTROL_IDLE_MAX: usize = 8;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 

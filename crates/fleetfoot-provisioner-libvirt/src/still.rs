@@ -27,6 +27,7 @@ use crate::wire::Domain;
 
 /// A machine that is made for a job that waits has it by then, and is left alone.
 const WANTED_AT_ONCE: Duration = Duration::from_millis(500);
+/// So often a machine that waits rehearses its launch.
 const REHEARSALS: u32 = 2;
 /// Between two looks at what a machine's processors did.
 const LOOK_EACH: Duration = Duration::from_secs(1);
@@ -60,8 +61,7 @@ async fn wait(engine: &LibvirtEngine, record: &Record, rehearsal: Option<Value>)
     let Some(name) = record.instance() else { return };
     let domain = domain(record);
     if let Some(command) = rehearsal
-        && waits(engine, &name, record.uuid)
-        && let Err(error) = rehearse(engine, &domain, &command).await
+        && let Err(error) = rehearse(engine, record, &name, &command).await
     {
         tracing::debug!(instance = record.name, %error, "no rehearsal");
     }
@@ -94,12 +94,18 @@ fn waits(engine: &LibvirtEngine, name: &InstanceName, uuid: Uuid) -> bool {
 /// the next one, which takes a little longer than the third, and a machine that waits for its job has that time.
 async fn rehearse(
     engine: &LibvirtEngine,
-    domain: &Domain,
+    record: &Record,
+    name: &InstanceName,
     command: &Value,
 ) -> Result<(), AgentError> {
-    let talk = engine.talk(Lane::Make).await?;
+    let domain = domain(record);
     for _ in 0..REHEARSALS {
-        agent::run(&talk, domain, command).await?;
+        // Its job may have come meanwhile, whose launch is not to wait for this.
+        if !waits(engine, name, record.uuid) {
+            return Ok(());
+        }
+        let talk = engine.talk(Lane::Make).await?;
+        agent::run(&talk, &domain, command).await?;
     }
     Ok(())
 }

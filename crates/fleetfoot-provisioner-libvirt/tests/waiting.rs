@@ -47,8 +47,8 @@ fn guest(command: &Value) -> Result<String, (i32, String)> {
     }
 }
 
-/// The first processes that an agent starts are slow. A machine that waits starts two before its job comes: the launch's
-/// shell and tools, without a credential; one whose job is there is not kept from it.
+/// The first processes that an agent starts are slow. A machine that waits starts two before its job comes: the shell
+/// and tools of the launch, without a credential; one whose job is there is not kept from it.
 #[tokio::test]
 async fn a_machine_that_waits_rehearses_its_launch() {
     let Some(stand) = Stand::new(guest) else { return };
@@ -90,6 +90,35 @@ async fn a_machine_that_waits_rehearses_its_launch() {
         provisioner.delete(&spec.name).await.unwrap();
         assert!(stand.is_clean(&spec.name));
     }
+}
+
+/// A launch that comes in the middle of a rehearsal is followed by no other one.
+#[tokio::test]
+async fn a_machine_that_is_launched_rehearses_no_more() {
+    let mut launched = false;
+    let Some(stand) = Stand::new(move |command| {
+        let starts = command["execute"] == "guest-exec";
+        launched |= starts && words(command).contains("JITCONFIG");
+        if command["arguments"]["pid"] == 78 && !launched {
+            return agent(command);
+        }
+        guest(command)
+    }) else {
+        return;
+    };
+    let provisioner = stand.provisioner();
+    let spec = spec();
+    let handle = provisioner.create(&spec, None).await.unwrap();
+    let asked = |pid: u32| {
+        let all = stand.daemon.commands("guest-exec-status");
+        all.iter().filter(|it| it["arguments"]["pid"] == pid).count()
+    };
+    eventually("a rehearsal", || async { asked(78) >= 1 }).await;
+    provisioner.launch(&spec, &handle, &script("SECRET")).await.unwrap();
+    // The runner is asked for each second, the rehearsal more often: by then another one would have been.
+    eventually("some looks", || async { asked(77) >= 3 }).await;
+    assert_eq!(stand.daemon.commands("guest-exec").len(), 2, "one rehearsal and the launch");
+    provisioner.delete(&spec.name).await.unwrap();
 }
 
 /// Its agent answers while it still boots: it is suspended once it is quiet, goes on when its credential is asked for,
