@@ -338,13 +338,35 @@ impl GithubBox {
         timeout: Duration,
         mut wanted: impl FnMut(&BoxState) -> bool,
     ) -> Result<BoxState, WaitedInVain> {
+        let look = || Some(self.state()).filter(|state| wanted(state));
+        self.wait_for(timeout, look).await
+    }
+
+    /// Waits until the counts are as wanted. [`Self::wait_until`] copies the whole state for each look, which, with
+    /// thousands of jobs, is more work than what is to be measured beside it.
+    ///
+    /// # Errors
+    /// When the time is over first.
+    pub async fn wait_counts(
+        &self,
+        timeout: Duration,
+        mut wanted: impl FnMut(&Summary) -> bool,
+    ) -> Result<Summary, WaitedInVain> {
+        let look = || Some(self.summary()).filter(|summary| wanted(summary));
+        self.wait_for(timeout, look).await
+    }
+
+    async fn wait_for<T>(
+        &self,
+        timeout: Duration,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitedInVain> {
         let mut changes = self.shared.lock().subscribe();
         let looked = tokio::time::timeout(timeout, async {
             loop {
                 changes.borrow_and_update();
-                let state = self.state();
-                if wanted(&state) {
-                    return state;
+                if let Some(found) = look() {
+                    return found;
                 }
                 // Time passes too: a lapse or an expiry need not be a change.
                 let _ = tokio::time::timeout(Duration::from_millis(50), changes.changed()).await;

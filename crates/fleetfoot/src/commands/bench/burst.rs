@@ -74,9 +74,9 @@ async fn round_of(rig: &mut Rig, pools: &[PoolLine]) -> Result<Vec<f64>> {
     let before = rig.github.state().jit_calls.len();
     let queued_us = queue(rig, pools.iter().map(|pool| pool.name.as_str()), pools.len())?;
     let goal = rig.github.summary().jobs_queued_total;
-    let state = rig.wait(BOUND, |state| state.summary.jobs_completed == goal).await?;
+    rig.wait_counts(BOUND, |summary| summary.jobs_completed == goal).await?;
     rig.wait_quiet(BOUND).await?;
-    Ok(arrivals(&state, before, queued_us))
+    Ok(arrivals(&rig.github.state(), before, queued_us))
 }
 
 fn queue<'a>(rig: &Rig, names: impl Iterator<Item = &'a str>, pools: usize) -> Result<u64> {
@@ -111,12 +111,12 @@ async fn bare_round(
     let polling = u64::try_from(sets.len())?;
     let theirs = rig.github.state().scale_sets.len() - sets.len();
     let all = polling + u64::try_from(theirs)?;
-    rig.github.wait_until(BOUND, |state| state.summary.polls >= all).await?;
+    rig.github.wait_counts(BOUND, |summary| summary.polls >= all).await?;
     let queued_us = queue(rig, sets.iter().map(|(name, _)| name.as_str()), sets.len())?;
-    let state = rig.github.wait_until(BOUND, |state| state.summary.jobs_completed == goal).await?;
+    rig.github.wait_counts(BOUND, |summary| summary.jobs_completed == goal).await?;
     polls.shutdown().await;
-    rig.github.wait_until(BOUND, |state| state.summary.runners == 0).await?;
-    Ok(arrivals(&state, before, queued_us))
+    rig.github.wait_counts(BOUND, |summary| summary.runners == 0).await?;
+    Ok(arrivals(&rig.github.state(), before, queued_us))
 }
 
 /// Polls until it is stopped; starts a runner for each job at once.

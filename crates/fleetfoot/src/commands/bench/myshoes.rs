@@ -10,7 +10,7 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fleetfoot_sim::{App, BoxConfig, BoxState, GithubBox, Installation, Settings};
+use fleetfoot_sim::{App, BoxConfig, GithubBox, Installation, Settings, Summary};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::process::Child;
@@ -87,9 +87,9 @@ impl Stage {
     pub(super) async fn wait(
         &self,
         bound: Duration,
-        wanted: impl FnMut(&BoxState) -> bool,
-    ) -> Result<BoxState> {
-        Ok(self.github.wait_until(bound, wanted).await?)
+        wanted: impl FnMut(&Summary) -> bool,
+    ) -> Result<Summary> {
+        Ok(self.github.wait_counts(bound, wanted).await?)
     }
 
     /// Ends everything that is left.

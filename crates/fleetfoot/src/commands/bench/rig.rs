@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use fleetfoot_provisioner::simulated::{SimulatedEngine, serve};
 use fleetfoot_provisioner::{Exit, InstanceName, JitConfig};
 use fleetfoot_sim::runner::{Blob, Runner};
-use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, Settings};
+use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, Settings, Summary};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -124,6 +124,19 @@ impl Rig {
         wanted: impl FnMut(&BoxState) -> bool,
     ) -> Result<BoxState> {
         let waited = self.github.wait_until(bound, wanted).await;
+        if let Some(controller) = &mut self.controller {
+            controller.check()?;
+        }
+        Ok(waited?)
+    }
+
+    /// The same by counts alone: with many jobs, copies of the box's state are work beside what is measured.
+    pub(super) async fn wait_counts(
+        &mut self,
+        bound: Duration,
+        wanted: impl FnMut(&Summary) -> bool,
+    ) -> Result<Summary> {
+        let waited = self.github.wait_counts(bound, wanted).await;
         if let Some(controller) = &mut self.controller {
             controller.check()?;
         }

@@ -7,7 +7,7 @@ pub(crate) mod plugin;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fleetfoot_sim::QueueJobs;
+use fleetfoot_sim::{QueueJobs, Summary};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -27,6 +27,8 @@ const BOUND: Duration = Duration::from_secs(120);
 const ROUNDS: usize = 15;
 /// A call in a process of its own takes so much longer that fewer will do.
 const PER_CALL_ROUNDS: usize = 5;
+/// Between two looks at what nobody has heard of yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// For what follows the last message of a round.
 const SETTLE: Duration = Duration::from_millis(200);
 const SET: &str = "myshoes-bench";
@@ -41,7 +43,7 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
     let mut daemon = stage.start(&limits).await?;
     daemon.create(SCOPE).await?;
     let mut bare = BareController::start(&stage).await?;
-    stage.wait(BOUND, |state| state.summary.polls == 2).await?;
+    stage.wait(BOUND, |summary| summary.polls == 2).await?;
     let mut taken = Taken::default();
     // The first call starts the plugin, which is not what is measured.
     bare.round(&stage, 1).await?;
@@ -55,7 +57,7 @@ pub(super) async fn measure(quick: bool) -> Result<Measured> {
     daemon.stop().await?;
     let per_call = [&limits[..], &[("PLUGIN_PROCESS_PER_CALL", "true")]].concat();
     let mut daemon = stage.start(&per_call).await?;
-    stage.wait(BOUND, |state| state.summary.polls == 2).await?;
+    stage.wait(BOUND, |summary| summary.polls == 2).await?;
     ours(&stage, &mut daemon, 1).await?;
     for _ in 0..rounds.min(PER_CALL_ROUNDS) {
         taken.per_call.extend(ours(&stage, &mut daemon, JOBS).await?);
@@ -108,14 +110,18 @@ async fn round(stage: &Stage, set: &str, jobs: usize) -> Result<Vec<f64>> {
     let ids = stage.github.queue_jobs(&QueueJobs::for_scale_set(SCOPE, set, jobs, JOB_MS));
     let first = ids.first().copied().context("no job was queued")?;
     let goal = stage.github.summary().jobs_queued_total;
-    let done = |state: &fleetfoot_sim::BoxState| {
-        // And everybody has heard of it: bare code still took in the last ends of its jobs while ours began.
-        state.summary.jobs_completed == goal
-            && state.summary.runners == 0
-            && state.scale_sets.iter().all(|it| it.undelivered == 0)
-            && state.summary.polls == 2
+    let over = |summary: &Summary| {
+        summary.jobs_completed == goal && summary.runners == 0 && summary.polls == 2
     };
-    let state = stage.wait(BOUND, done).await?;
+    let state = loop {
+        stage.wait(BOUND, over).await?;
+        // And everybody has heard of it: bare code still took in the last ends of its jobs while ours began.
+        let state = stage.github.state();
+        if state.scale_sets.iter().all(|it| it.undelivered == 0) {
+            break state;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
     tokio::time::sleep(SETTLE).await;
     let queued_us = state.job(first).context("the box forgot a job")?.queued_us;
     let added = stage.machines.added();

@@ -94,7 +94,8 @@ fn set(target: usize) -> String {
 
 async fn polls(stage: &Stage, count: usize) -> Result<BoxState> {
     let count = u64::try_from(count)?;
-    stage.wait(OPEN_BOUND, |state| state.summary.polls == count).await
+    stage.wait(OPEN_BOUND, |summary| summary.polls == count).await?;
+    Ok(stage.github.state())
 }
 
 /// A daemon all of whose targets poll.
@@ -162,7 +163,7 @@ async fn change(
     let asked_us = now_us();
     stage.github.queue_jobs(&QueueJobs::for_scale_set(scope(target), set(target), 1, JOB_MS));
     let goal = stage.github.summary().jobs_queued_total;
-    stage.wait(BOUND, |state| state.summary.jobs_completed == goal).await?;
+    stage.wait(BOUND, |summary| summary.jobs_completed == goal).await?;
     let added = stage.machines.added();
     let added = added.get(before).context("a job without a machine")?;
     ensure!(added.size == SIZE, "the change was not served: the machine is {}", added.size);
