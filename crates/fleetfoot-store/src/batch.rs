@@ -44,6 +44,15 @@ impl Past {
         self.events.append(&mut other.events);
     }
 
+    /// Tells of something. Steps that a closure takes an instance through at once are one row: with its indexes it is
+    /// as much work as the instance's own.
+    pub(crate) fn tell(&mut self, event: Event) {
+        match self.events.last_mut() {
+            Some(last) if event.goes_on(last) => last.join(event),
+            Some(_) | None => self.events.push(event),
+        }
+    }
+
     /// The pools that it tells of.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolName> {
         let closed = self.closed.values().map(|instance| &instance.pool);

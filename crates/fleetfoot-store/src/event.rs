@@ -9,7 +9,7 @@ use fleetfoot_core::{InstanceName, JobId, PoolName, Timestamp};
 pub struct Event {
     /// When.
     pub at: Timestamp,
-    /// A fixed lower-case phrase.
+    /// A fixed lower-case phrase; several, with commas between them, if that happened to an instance in one transaction.
     pub phrase: String,
     /// The pool it concerns.
     pub pool: Option<PoolName>,
@@ -54,6 +54,24 @@ impl Event {
     pub fn job(mut self, job: &JobId) -> Self {
         self.job = Some(job.clone());
         self
+    }
+
+    /// Whether it goes on what `earlier` tells: of the same instance, in the same moment.
+    pub(crate) fn goes_on(&self, earlier: &Self) -> bool {
+        let same_job = earlier.job.is_none() || earlier.job == self.job;
+        let same_place = self.instance.is_some() && self.instance == earlier.instance;
+        same_place && same_job && (&self.pool, self.at) == (&earlier.pool, earlier.at)
+    }
+
+    /// Tells of what came next, too; where it came from stays as it is.
+    pub(crate) fn join(&mut self, next: Self) {
+        self.phrase = format!("{}, {}", self.phrase, next.phrase);
+        self.job = next.job;
+        for (name, value) in next.fields {
+            if name != "from" || !self.fields.contains_key("from") {
+                self.fields.insert(name, value);
+            }
+        }
     }
 
     /// With a value.

@@ -59,6 +59,7 @@ mod names;
 mod open;
 mod options;
 mod prune;
+mod queue;
 mod reads;
 mod report;
 mod rows;

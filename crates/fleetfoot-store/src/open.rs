@@ -14,12 +14,13 @@ use crate::fault::DriverError;
 use crate::location::Location;
 use crate::mark::Mark;
 use crate::options::{Execution, Options};
+use crate::queue::{self, QUEUE_MAX};
 use crate::reads::Reads;
 use crate::schema::{self, Identity, MIGRATIONS, Migration};
 use crate::shared::{Shared, locked};
 use crate::sql::Sql;
 use crate::store::{Access, Inner, Store};
-use crate::writer::{self, QUEUE_MAX, Writer};
+use crate::writer::Writer;
 
 impl Store {
     /// Opens the store for its one writer: makes it if it is missing, migrates it if it is old.
@@ -85,7 +86,7 @@ impl Store {
                         identity,
                     )));
                     if sent.is_ok() {
-                        writer::run_on_thread(writer, queue);
+                        queue::run_on_thread(writer, queue);
                     }
                 }
                 Err(error) => {
@@ -195,6 +196,7 @@ async fn prepare(
         script: options.script.clone(),
         halted: false,
         rows_since_prune: 0,
+        rows_since_fold: 0,
         rows_since_count: 0,
         told_at: identity.created_at,
     };
@@ -207,6 +209,6 @@ async fn prepare(
 )]
 fn queue_to_task(writer: Writer) -> Access {
     let (tasks, queue) = mpsc::channel(QUEUE_MAX);
-    tokio::spawn(writer::run_as_task(writer, queue));
+    tokio::spawn(queue::run_as_task(writer, queue));
     Access::Queue(tasks)
 }

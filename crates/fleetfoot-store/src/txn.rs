@@ -214,7 +214,7 @@ impl<'a> Txn<'a> {
             .field("phase", instance.phase.as_str());
         let (pool, name) = (instance.pool.clone(), instance.name.clone());
         state.instances.insert(name.clone(), Arc::new(instance));
-        self.past.events.push(event);
+        self.past.tell(event);
         self.settle(&pool, &name);
         Ok(())
     }
@@ -247,7 +247,9 @@ impl<'a> Txn<'a> {
         if instance != *before {
             *entry = Arc::new(instance);
         }
-        self.past.events.extend(event);
+        if let Some(event) = event {
+            self.past.tell(event);
+        }
         self.settle(&pool, name).ok_or_else(unknown)
     }
 
@@ -318,7 +320,7 @@ impl<'a> Txn<'a> {
         let before = state.jobs.insert(job.id.clone(), Arc::clone(&job));
         if before.is_none() {
             let event = Event::new(job.seen_at, "job assigned").pool(pool).job(&job.id);
-            self.past.events.push(event.field("repository", &job.repository));
+            self.past.tell(event.field("repository", &job.repository));
         }
         true
     }
@@ -357,7 +359,7 @@ impl<'a> Txn<'a> {
         if let Some(result) = &finished.result {
             event = event.field("result", result);
         }
-        self.past.events.push(event);
+        self.past.tell(event);
         self.past.finished.push(finished);
     }
 
@@ -366,6 +368,6 @@ impl<'a> Txn<'a> {
         if let Some(pool) = &event.pool {
             self.touch(pool);
         }
-        self.past.events.push(event);
+        self.past.tell(event);
     }
 }

@@ -9,12 +9,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use fleetfoot_core::{PoolName, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::batch::Working;
 use crate::closures::Batch;
 use crate::compare;
-use crate::driver::{Driver, poll_now};
+use crate::driver::Driver;
 use crate::error::UpdateError;
 use crate::fault::DriverError;
 use crate::mark::Mark;
@@ -26,12 +26,6 @@ use crate::script::{Fate, Scripted};
 use crate::shared::{Shared, locked};
 use crate::sql::Sql;
 use crate::txn::Txn;
-
-/// Closures in one transaction at most.
-pub(crate) const BATCH_MAX: usize = 256;
-
-/// Closures that may wait for the writer before callers wait to hand in theirs.
-pub(crate) const QUEUE_MAX: usize = 1024;
 
 /// The past is pruned after this many written rows.
 pub(crate) const ROWS_BETWEEN_PRUNES: usize = 256;
@@ -102,6 +96,8 @@ pub(crate) struct Writer {
     /// The program ended, as far as a simulated world is concerned.
     pub(crate) halted: bool,
     pub(crate) rows_since_prune: usize,
+    /// Since the log was folded in a quiet moment.
+    pub(crate) rows_since_fold: usize,
     /// Since finished jobs were counted.
     pub(crate) rows_since_count: usize,
     /// When what was said last happened: the only clock there is here. It may step back.
@@ -207,6 +203,7 @@ impl Writer {
                 }
                 Ok(()) => {
                     self.rows_since_prune += statements.len();
+                    self.rows_since_fold += statements.len();
                     self.shared.count_commit(statements.len());
                     return Ok(());
                 }
@@ -274,37 +271,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// Serves tasks on the calling thread until told to close, or until nobody can ask any more.
-pub(crate) fn run_on_thread(mut writer: Writer, mut tasks: mpsc::Receiver<Task>) {
-    while let Some(first) = tasks.blocking_recv() {
-        let batch = gather(first, &mut tasks);
-        if poll_now(writer.serve(batch)).is_break() {
-            break;
-        }
-    }
-    poll_now(writer.close());
-}
-
-/// The same as a task, for servers.
-pub(crate) async fn run_as_task(mut writer: Writer, mut tasks: mpsc::Receiver<Task>) {
-    while let Some(first) = tasks.recv().await {
-        let batch = gather(first, &mut tasks);
-        if writer.serve(batch).await.is_break() {
-            break;
-        }
-    }
-    writer.close().await;
-}
-
-/// What has arrived together with `first`.
-fn gather(first: Task, tasks: &mut mpsc::Receiver<Task>) -> Vec<Task> {
-    let mut batch = vec![first];
-    while batch.len() < BATCH_MAX
-        && let Ok(task) = tasks.try_recv()
-    {
-        batch.push(task);
-    }
-    batch
 }

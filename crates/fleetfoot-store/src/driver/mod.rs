@@ -165,6 +165,14 @@ impl Driver {
         }
     }
 
+    /// Folds what of the log nobody reads; a server looks after its own.
+    pub(crate) fn fold_idle_log(&mut self) -> Result<(), DriverError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.fold_idle_log(),
+            Self::Server(_) => Ok(()),
+        }
+    }
+
     /// Puts everything in order and lets go.
     pub(crate) async fn close(self) {
         match self {

@@ -310,6 +310,12 @@ impl Sqlite {
             .map_err(DriverError::Sqlite)
     }
 
+    /// Folds what of the log nobody reads, without waiting for anybody.
+    pub(crate) fn fold_idle_log(&mut self) -> Result<(), DriverError> {
+        let fold = "PRAGMA wal_checkpoint(PASSIVE)";
+        self.connection.query_row(fold, [], |_| Ok(())).map_err(DriverError::Sqlite)
+    }
+
     /// Bytes of pages that are free to be used again.
     pub(crate) fn free_bytes(&self) -> Result<u64, DriverError> {
         let number = |pragma: &str| {
