@@ -71,6 +71,19 @@ impl CallError {
         }
     }
 
+    /// There is no such container (any more). Podman says 500 of one that goes while it is looked at.
+    pub(crate) fn is_no_container(&self) -> bool {
+        match self {
+            Self::Refused { status: 404, .. } => true,
+            Self::Refused { status: 500, message } => message.contains("no such container"),
+            Self::Refused { .. }
+            | Self::Connect { .. }
+            | Self::Lost(_)
+            | Self::Odd(_)
+            | Self::Version(_) => false,
+        }
+    }
+
     /// Whose failure it is. `changes`: the call may have happened although its answer was lost.
     pub(crate) fn kind(&self, changes: bool) -> ErrorKind {
         match self {
@@ -371,10 +384,10 @@ mod tests {
             assert_eq!(error.kind(true), kind, "{error}");
         }
         assert_eq!(CallError::Lost("reset".to_owned()).kind(false), ErrorKind::Backend);
-        assert!(
-            refused(500, "creating container storage: the container name \"x\" is already in use")
-                .is_name_conflict()
-        );
+        let taken = "creating container storage: the container name \"x\" is already in use";
+        assert!(refused(500, taken).is_name_conflict());
+        let going = "container 5454 does not exist in database: no such container";
+        assert!(refused(500, going).is_no_container() && !refused(500, taken).is_no_container());
     }
 
     #[test]

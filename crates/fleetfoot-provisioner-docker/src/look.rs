@@ -125,7 +125,7 @@ pub(crate) async fn inspect(
 ) -> Result<Option<Inspected>, CallError> {
     match talk.call(Call::get(format!("/containers/{}/json", encoded(name_or_id)))).await {
         Ok(answer) => Ok(Some(answer.json().await?)),
-        Err(error) if error.status() == Some(404) => Ok(None),
+        Err(error) if error.is_no_container() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -207,7 +207,7 @@ impl DockerProvisioner {
             fleetfoot_faults::point("docker.stop.after");
             match stopped {
                 Ok(_) => {}
-                Err(error) if error.status() == Some(404) => return Ok(()),
+                Err(error) if error.is_no_container() => return Ok(()),
                 // What cannot be stopped is removed by force.
                 Err(error) if error.status().is_some() => {
                     tracing::debug!(id, %error, "container cannot be stopped");

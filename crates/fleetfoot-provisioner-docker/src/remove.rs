@@ -26,7 +26,7 @@ pub(crate) async fn remove(talk: &mut Talk<'_>, id: &str) -> Result<(), CallErro
         fleetfoot_faults::point("docker.remove.after");
         match removed {
             Ok(_) => return Ok(()),
-            Err(error) if error.status() == Some(404) => return Ok(()),
+            Err(error) if error.is_no_container() => return Ok(()),
             // 409: somebody removes it already; Podman has 500 for the same.
             Err(error) if error.status() == Some(409) => last = Some(error),
             Err(error) if error.status() == Some(500) && talk.version.podman => last = Some(error),

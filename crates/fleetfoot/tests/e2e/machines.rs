@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleetfoot_sim::Settings;
 use rustix::process::Signal;
 
 use crate::harness::{BOOT_BOUND, Bed, Daemon, Hypervisor, eventually, unique};
@@ -19,7 +20,8 @@ struct Stage {
 impl Stage {
     async fn new(backend: &str, pool: &str) -> Option<Self> {
         let hypervisor = Hypervisor::shared().await?;
-        let bed = Bed::new().await;
+        // Killed while it opens its session, a daemon has not noted its id: that one has to lapse.
+        let bed = Bed::with(Settings { session_lapse_ms: 2000, ..Settings::default() }).await;
         // The guests' way to this host's loopback interface.
         let url = bed.github.url().replace("127.0.0.1", "10.0.2.2");
         bed.github.change(|settings| settings.runner_url = Some(url));
