@@ -73,15 +73,8 @@ impl CallError {
 
     /// There is no such container (any more). Podman says 500 of one that goes while it is looked at.
     pub(crate) fn is_no_container(&self) -> bool {
-        match self {
-            Self::Refused { status: 404, .. } => true,
-            Self::Refused { status: 500, message } => message.contains("no such container"),
-            Self::Refused { .. }
-            | Self::Connect { .. }
-            | Self::Lost(_)
-            | Self::Odd(_)
-            | Self::Version(_) => false,
-        }
+        matches!(self, Self::Refused { status: 500, message } if message.contains("no such container"))
+            || self.status() == Some(404)
     }
 
     /// Whose failure it is. `changes`: the call may have happened although its answer was lost.

@@ -109,3 +109,57 @@ fn receive_within(tasks: &mut mpsc::Receiver<Task>, wait: Duration) -> Option<Op
         thread::park_timeout(left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fleetfoot_core::{Instance, InstanceName, Pool, PoolName, Timestamp};
+
+    use super::*;
+    use crate::{Durability, Execution, Location, Options, Store, Txn};
+
+    #[tokio::test]
+    async fn a_long_log_is_folded_when_nobody_asks() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("store.db");
+        let options = Options {
+            durability: Durability::Off,
+            execution: Execution::Thread,
+            ..Options::default()
+        };
+        let store = Store::open(Location::Sqlite(file.clone()), options).await.unwrap();
+        let pool = || PoolName::new("p").unwrap();
+        let instance = move |number: u32| {
+            let name = InstanceName::of_pool(&pool(), number);
+            let mut instance = Instance::pending(name, pool(), Timestamp(1));
+            instance.last_error = Some("x".repeat(1_000));
+            instance
+        };
+        // In one transaction, which is too short to be folded with its commit.
+        let fill = move |txn: &mut Txn<'_>| {
+            txn.put_pool(Pool::new(pool(), Timestamp(0)));
+            (0..300).for_each(|number| txn.insert_instance(instance(number)).unwrap());
+        };
+        store.update(fill).await.unwrap();
+        // Whoever comes before the moment is quiet is served.
+        store.update(move |txn| txn.insert_instance(instance(300)).unwrap()).await.unwrap();
+        let folded = async {
+            while std::fs::metadata(&file).unwrap().len() < 300_000 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), folded).await.unwrap();
+        store.update(move |txn| txn.insert_instance(instance(301)).unwrap()).await.unwrap();
+        store.close().await;
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_task_with_the_last_sender_or_with_its_time() {
+        let (sender, mut tasks) = mpsc::channel(1);
+        assert!(receive_within(&mut tasks, Duration::from_millis(1)).is_none());
+        let later = thread::spawn(move || sender.blocking_send(Task::Close).ok().unwrap());
+        let long = Duration::from_secs(30);
+        assert!(matches!(receive_within(&mut tasks, long), Some(Some(Task::Close))));
+        assert!(matches!(receive_within(&mut tasks, long), Some(None)));
+        later.join().unwrap();
+    }
+}

@@ -1,7 +1,9 @@
 //! The past: told, found again, kept within bounds.
 
-use fleetfoot_core::{FailureKind, Observation, Outcome, Span, Timestamp};
-use fleetfoot_store::{ClosedFilter, Event, EventFilter, Membership, Options, Retention, Store};
+use fleetfoot_core::{FailureKind, Observation, Outcome, Reason, ScaleSetId, Span, Timestamp};
+use fleetfoot_store::{
+    ClosedFilter, Event, EventFilter, EventRow, Membership, Options, Retention, Store,
+};
 
 use crate::bed::{Bed, instance_name, job_id, on_every_database, pending, pool_name, with_pools};
 
@@ -12,48 +14,25 @@ async fn one_short_life(store: &Store, number: u32, at: i64) {
 
 async fn one_short_life_in(store: &Store, pool: &'static str, number: u32, at: i64) {
     let name = instance_name(&format!("{pool}-{number:08x}"));
-    store
-        .update(move |txn| {
-            let mut instance = pending(name.as_str(), pool);
-            instance.created_at = Timestamp(at);
-            txn.insert_instance(instance).unwrap();
-            let failed =
-                Observation::Failed { kind: FailureKind::Create, detail: "no image".to_owned() };
-            txn.observe(&name, &failed, Timestamp(at)).unwrap();
-            let outcome =
-                Outcome::Failed { kind: FailureKind::Create, detail: "no image".to_owned() };
-            txn.observe(&name, &Observation::Closed { outcome }, Timestamp(at)).unwrap();
-        })
-        .await
-        .unwrap();
+    let mut instance = pending(name.as_str(), pool);
+    instance.created_at = Timestamp(at);
+    store.update(move |txn| txn.insert_instance(instance).unwrap()).await.unwrap();
+    let detail = || "no image".to_owned();
+    let outcome = Outcome::Failed { kind: FailureKind::Create, detail: detail() };
+    let failed = Observation::Failed { kind: FailureKind::Create, detail: detail() };
+    // One transaction each: together they would be one event.
+    for observation in [failed, Observation::Closed { outcome }] {
+        let name = name.clone();
+        let observed =
+            store.update(move |txn| txn.observe(&name, &observation, Timestamp(at)).map(drop));
+        observed.await.unwrap().unwrap();
+    }
 }
 
 async fn events_tell_what_happened(bed: &Bed) {
     let store = bed.open().await;
     with_pools(&store, &["p", "q"]).await;
-    let name = instance_name("p-00000001");
-    let detail = || "no image".to_owned();
-    let outcome = Outcome::Failed { kind: FailureKind::Create, detail: detail() };
-    let failed = Observation::Failed { kind: FailureKind::Create, detail: detail() };
-    // What one transaction does to an instance at once is one row.
-    let created = name.clone();
-    store
-        .update(move |txn| {
-            let mut instance = pending(created.as_str(), "p");
-            instance.created_at = Timestamp(5_000);
-            txn.insert_instance(instance).unwrap();
-            txn.observe(&created, &failed, Timestamp(5_000)).unwrap();
-        })
-        .await
-        .unwrap();
-    let closed = Observation::Closed { outcome };
-    let of_instance = name.clone();
-    store
-        .update(move |txn| {
-            txn.observe(&of_instance, &closed, Timestamp(5_500)).map(drop).unwrap();
-        })
-        .await
-        .unwrap();
+    one_short_life(&store, 1, 5_000).await;
     store
         .update(|txn| {
             let event = Event::new(Timestamp(6_000), "pool drained").pool(&pool_name("q"));
@@ -63,18 +42,56 @@ async fn events_tell_what_happened(bed: &Bed) {
         .unwrap();
     let all = store.events(EventFilter::default()).await.unwrap();
     let phrases: Vec<&str> = all.iter().map(|row| row.event.phrase.as_str()).collect();
-    assert_eq!(phrases, ["instance committed, failed", "closed", "pool drained"]);
+    assert_eq!(phrases, ["instance committed", "failed", "closed", "pool drained"]);
     assert!(all.is_sorted_by_key(|row| row.id));
-    assert_eq!(all[0].event.fields["detail"], "no image");
-    assert_eq!(all[0].event.fields["from"], "pending");
-    assert_eq!((all[0].event.at, all[1].event.at), (Timestamp(5_000), Timestamp(5_500)));
+    assert_eq!(all[1].event.fields["detail"], "no image");
+    assert_eq!(all[1].event.fields["from"], "pending");
+    assert_eq!(all[1].event.at, Timestamp(5_000));
     let of_pool = EventFilter { pool: Some(pool_name("q")), ..EventFilter::default() };
-    assert_eq!(store.events(of_pool).await.unwrap(), all[2..]);
+    assert_eq!(store.events(of_pool).await.unwrap(), all[3..]);
     let of_job = EventFilter { job: Some(job_id("j")), ..EventFilter::default() };
-    assert_eq!(store.events(of_job).await.unwrap(), all[2..]);
-    let instance = Some(name);
+    assert_eq!(store.events(of_job).await.unwrap(), all[3..]);
+    let instance = Some(instance_name("p-00000001"));
     let newest = EventFilter { instance, limit: 2, ..EventFilter::default() };
-    assert_eq!(store.events(newest).await.unwrap(), all[..2], "the newest two, oldest first");
+    assert_eq!(store.events(newest).await.unwrap(), all[1..3], "the newest two, oldest first");
+    store.close().await;
+}
+
+/// Each event has four indexes: what one transaction does to an instance at once is one.
+async fn steps_of_one_transaction_are_one_event(bed: &Bed) {
+    let store = bed.open().await;
+    with_pools(&store, &["p"]).await;
+    let scale_set = ScaleSetId(1);
+    store
+        .update(move |txn| {
+            for number in 1..=2 {
+                let name = instance_name(&format!("p-{number:08x}"));
+                let mut instance = pending(name.as_str(), "p");
+                instance.created_at = Timestamp(5_000);
+                txn.insert_instance(instance).unwrap();
+                txn.observe(&name, &Observation::StartBegun { scale_set }, Timestamp(5_000))
+                    .unwrap();
+                let reason = Reason::Interrupted;
+                txn.observe(&name, &Observation::Removal { reason }, Timestamp(5_001)).unwrap();
+            }
+        })
+        .await
+        .unwrap();
+    let all = store.events(EventFilter::default()).await.unwrap();
+    let told = |row: &EventRow| {
+        let Event { phrase, fields, instance, .. } = &row.event;
+        let field = |name: &str| fields.get(name).map_or("-", String::as_str).to_owned();
+        let instance = instance.as_ref().map_or("-", |it| it.as_str());
+        format!("{instance} {phrase}: {} to {}", field("from"), field("to"))
+    };
+    let told: Vec<String> = all.iter().map(told).collect();
+    let expected = [
+        "p-00000001 instance committed, start begun: pending to starting",
+        "p-00000001 removal: starting to stopping",
+        "p-00000002 instance committed, start begun: pending to starting",
+        "p-00000002 removal: starting to stopping",
+    ];
+    assert_eq!(told, expected);
     store.close().await;
 }
 
@@ -162,16 +179,16 @@ async fn the_past_is_bounded_by_count(bed: &Bed) {
     let store =
         bed.open_with(Options { retention, now: Some(Timestamp(0)), ..Options::default() }).await;
     with_pools(&store, &["p"]).await;
-    write_some(&store, 0, 300, 5_000).await;
+    write_some(&store, 0, 130, 5_000).await;
     let closed = ClosedFilter { limit: 1_000, ..ClosedFilter::default() };
     let kept = store.closed_instances(closed).await.unwrap().len();
-    // Between two prunes at most 256 rows are written: 128 lives of two rows.
-    assert!((20..=148).contains(&kept), "{kept} closed instances kept");
+    // Between two prunes at most 256 rows are written: 64 lives of four rows.
+    assert!((20..=84).contains(&kept), "{kept} closed instances kept");
     let events =
         store.events(EventFilter { limit: 10_000, ..EventFilter::default() }).await.unwrap();
-    assert!((50..=178).contains(&events.len()), "{} events kept", events.len());
+    assert!((50..=306).contains(&events.len()), "{} events kept", events.len());
     let newest = events.last().unwrap().event.instance.clone();
-    assert_eq!(newest, Some(instance_name(&format!("p-{:08x}", 299))));
+    assert_eq!(newest, Some(instance_name(&format!("p-{:08x}", 129))));
     store.close().await;
 }
 
@@ -238,8 +255,8 @@ async fn the_past_of_two_controllers_is_bounded_and_kept(bed: &Bed) {
     let closed = stores[0].0.closed_instances(closed).await.unwrap();
     let of = |pool: &str| closed.iter().filter(|row| row.pool == pool_name(pool)).count();
     let kept = closed.len();
-    // Each counts after 256 rows, which are 128 lives of two.
-    assert!((100..=400).contains(&kept), "{kept} closed instances kept");
+    // Each counts after 256 rows, which are 64 lives of four.
+    assert!((100..=300).contains(&kept), "{kept} closed instances kept");
     assert!(of("p") >= 50 && of("q") >= 50, "{} of one, {} of the other", of("p"), of("q"));
     for (store, _) in stores {
         store.close().await;
@@ -281,6 +298,7 @@ async fn the_past_is_bounded_by_age(bed: &Bed) {
 
 on_every_database!(
     events_tell_what_happened,
+    steps_of_one_transaction_are_one_event,
     periodic_observations_leave_no_trace,
     late_words_fill_in_the_history,
     closed_ones_come_latest_first,

@@ -69,7 +69,7 @@ impl Year {
             self.jobs += count;
             let log =
                 fs::metadata(self.path.with_extension("sqlite-wal")).map_or(0, |meta| meta.len());
-            assert!(log <= 12 << 20, "the log has {log} bytes");
+            assert!(log <= 8 << 20, "the log has {log} bytes");
         }
     }
 

@@ -12,8 +12,8 @@ const VFS_WITHOUT_LOCKS: &str = "unix-none";
 /// How commits reach the file.
 pub(super) fn journal(durability: Durability) -> &'static [(&'static str, &'static str)] {
     const LOG_MAX: (&str, &str) = ("journal_size_limit", "4194304");
-    // Pages, 8 MiB of them: it is folded in a quiet moment, and by a commit only where there is none for long.
-    const FOLD_LATEST: (&str, &str) = ("wal_autocheckpoint", "2048");
+    // Pages, 6 MiB of them: it is folded in a quiet moment, and by a commit only where there is none for long.
+    const FOLD_LATEST: (&str, &str) = ("wal_autocheckpoint", "1536");
     match durability {
         Durability::Full => {
             &[("journal_mode", "wal"), ("synchronous", "full"), LOG_MAX, FOLD_LATEST]

@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use fleetfoot_provisioner::simulated::{SimulatedEngine, serve};
 use fleetfoot_provisioner::{Exit, InstanceName, JitConfig};
 use fleetfoot_sim::runner::{Blob, Runner};
-use fleetfoot_sim::{BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, Settings, Summary};
+use fleetfoot_sim::{
+    BoxConfig, BoxState, DEFAULT_TOKEN, GithubBox, Settings, Summary, WaitedInVain,
+};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -124,10 +126,7 @@ impl Rig {
         wanted: impl FnMut(&BoxState) -> bool,
     ) -> Result<BoxState> {
         let waited = self.github.wait_until(bound, wanted).await;
-        if let Some(controller) = &mut self.controller {
-            controller.check()?;
-        }
-        Ok(waited?)
+        self.checked(waited)
     }
 
     /// The same by counts alone: with many jobs, copies of the box's state are work beside what is measured.
@@ -137,6 +136,11 @@ impl Rig {
         wanted: impl FnMut(&Summary) -> bool,
     ) -> Result<Summary> {
         let waited = self.github.wait_counts(bound, wanted).await;
+        self.checked(waited)
+    }
+
+    /// A controller that ended is why somebody waited in vain.
+    fn checked<T>(&mut self, waited: Result<T, WaitedInVain>) -> Result<T> {
         if let Some(controller) = &mut self.controller {
             controller.check()?;
         }
