@@ -40,6 +40,7 @@ mod record;
 mod registrations;
 mod removal;
 mod roster;
+mod rouse;
 mod settings;
 mod shift;
 #[cfg(test)]

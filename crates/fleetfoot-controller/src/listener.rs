@@ -26,6 +26,7 @@ use crate::executor::chain;
 use crate::live::same_session;
 use crate::messages::{log_message, record_message};
 use crate::pool::{Course, PoolContext, stopped};
+use crate::rouse;
 use crate::settings::PoolSettings;
 
 use repeats::Repeats;
@@ -332,6 +333,7 @@ async fn take_in(
     session: &Session,
     message: Message,
 ) -> Result<i64, Trouble> {
+    rouse::for_jobs_of(pool, &message);
     let (name, now, id) = (pool.name().clone(), pool.now(), message.id);
     let offered: Vec<i64> = message.available.iter().map(|job| job.request_id).collect();
     let message = Arc::new(message);

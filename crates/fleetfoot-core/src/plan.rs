@@ -16,6 +16,8 @@ use crate::pool::{Intent, PoolSpec, PoolState};
 use crate::sizing::Sizing;
 use crate::time::{Span, Timestamp};
 
+pub use level::next_launched;
+
 /// A completed job's environment may take this long to end by itself.
 pub(crate) const JOB_DONE_GRACE: Span = Span::seconds(15);
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use fleetfoot_core::plan::next_launched;
 use fleetfoot_core::pool::observe;
 use fleetfoot_core::{
     Action, Environment, Exit, Instance, InstanceName, Intent, Observation, Phase, Plan, Pool,
@@ -124,6 +125,30 @@ fn a_job_takes_the_one_that_waits_longest() {
     let second = scene.state.instances.keys().nth(1).unwrap().clone();
     scene.in_flight.insert(second);
     assert_eq!(scene.acts(), ["launch 3"]);
+}
+
+#[test]
+fn who_is_launched_next_is_known_before_the_demand_is() {
+    for jobs in 0..5 {
+        let mut scene = Scene::new(u32::try_from(jobs).unwrap(), 4);
+        scene.spec.max_runners = 8;
+        for age in [10, 30, 20, 40] {
+            scene.instance(Phase::Warm, age);
+        }
+        let third = scene.state.instances.keys().nth(2).unwrap().clone();
+        scene.in_flight.insert(third);
+        let launched: Vec<InstanceName> = scene
+            .plan()
+            .actions
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Launch { name } => Some(name),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(launched.len(), jobs.min(3));
+        assert_eq!(next_launched(&scene.state, &scene.in_flight, jobs), launched);
+    }
 }
 
 #[test]

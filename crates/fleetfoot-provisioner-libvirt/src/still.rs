@@ -1,7 +1,7 @@
 //! Machines that wait for their jobs: ready, and with `suspended` standing still.
 //!
 //! ```text
-//! Made ─▶ rehearsed ─▶ boot over: its processors are quiet ─▶ suspended ─▶ credential asked for: resumed ─▶ launch
+//! Made ─▶ rehearsed ─▶ boot over: its processors are quiet ─▶ suspended ─▶ its job told of: resumed ─▶ launch
 //!   └──────────────── it can be launched at any time ────────────────┘
 //! ```
 //!
@@ -132,17 +132,18 @@ pub(crate) async fn quiet(
     Ok(())
 }
 
-/// Its credential is being asked for: a machine that stands still goes on meanwhile.
+/// Its job was told of, or its credential is being asked for: a machine that stands still goes on meanwhile.
 pub(crate) fn rouse(engine: &Arc<LibvirtEngine>, name: &InstanceName) {
     let Ok(Some(record)) = engine.records.read(name) else { return };
-    if !record.suspends || record.stage != Stage::Made {
+    if !record.suspends || record.stage != Stage::Made || engine.awake().contains(&record.uuid) {
         return;
     }
     let (engine, name) = (Arc::clone(engine), name.clone());
     tasks::start(async move {
         // A suspension that has begun is over first; a launch that came before did this itself.
         let _guard = engine.locks.lock(&name).await;
-        if !waits(&engine, &name, record.uuid) {
+        let is_awake = engine.awake().contains(&record.uuid);
+        if is_awake || !waits(&engine, &name, record.uuid) {
             return;
         }
         let resumed = async { engine.talk(Lane::Make).await?.resume(&domain(&record)).await };

@@ -150,6 +150,8 @@ async fn a_machine_is_suspended_when_its_boot_is_over() {
     provisioner.rouse(&support::spec().name);
     provisioner.rouse(&spec.name);
     eventually("it goes on", || async { calls(&stand, RESUME) == 1 }).await;
+    // Told of with its job, and once more with its credential.
+    provisioner.rouse(&spec.name);
     provisioner.launch(&spec, &handle, &script("SECRET")).await.unwrap();
     assert_eq!(calls(&stand, RESUME), 1, "it went on while its credential was asked for");
     let launch = stand.daemon.commands("guest-exec").pop().unwrap();

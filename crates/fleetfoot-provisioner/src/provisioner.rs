@@ -207,9 +207,9 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
         jit: Option<&JitConfig>,
     ) -> Result<Handle, BackendError>;
 
-    /// The credential of an environment made before is being asked for, and its launch follows, as a rule: what needs
-    /// no credential may begin. A hint: it answers at once, may be given for any name, and what it begins fails in
-    /// silence; [`launch`](Self::launch) needs nothing of it.
+    /// A job for an environment made before was told of, or its credential is being asked for, and its launch follows, as
+    /// a rule: what needs no credential may begin. A hint: it answers at once, may be given for any name and more than
+    /// once, and what it begins fails in silence; [`launch`](Self::launch) needs nothing of it.
     fn rouse(&self, name: &InstanceName) {
         let _ = name;
     }

@@ -3,8 +3,8 @@
 //! are of Unix: what is written there can be read at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetfoot_controller::{
@@ -128,9 +128,13 @@ pub(crate) struct Bed {
     pub(crate) clock_off: i64,
     /// What the wall clock was put forward by while a controller runs.
     pub(crate) wall_step: Arc<AtomicI64>,
+    /// Who hears of hints that a launch is ahead.
+    pub(crate) roused: Arc<Mutex<Option<Hear>>>,
     /// The store was lost once; its first one is new, but nothing was before it.
     lost: bool,
 }
+
+pub(crate) type Hear = Box<dyn Fn(&InstanceName) + Send>;
 
 pub(crate) fn installation() -> InstallationId {
     InstallationId::new("bed").unwrap()
@@ -179,6 +183,7 @@ impl Bed {
             pace,
             clock_off: 0,
             wall_step: Arc::default(),
+            roused: Arc::default(),
             lost: false,
         }
     }
@@ -272,6 +277,12 @@ impl Bed {
             .or_insert_with(|| {
                 let socket = &self.engines[plan.engine].socket;
                 let made = SimulatedProvisioner::remote(socket, installation(), plan.binding);
+                let heard = Arc::clone(&self.roused);
+                let made = made.on_rouse(move |name| {
+                    if let Some(hear) = &*heard.lock().unwrap() {
+                        hear(name);
+                    }
+                });
                 Arc::new(if plan.listed { made } else { made.without_list() })
             });
         PoolSettings {

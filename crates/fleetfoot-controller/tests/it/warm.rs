@@ -1,6 +1,7 @@
 //! Environments that wait, unregistered, for their job.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetfoot_core::{Instance, InstanceName, Phase};
@@ -49,6 +50,31 @@ async fn they_are_unknown_to_github_and_a_job_takes_the_oldest_without_waiting_f
     assert!(bed.engine().peak(&named("linux")) <= 3);
     bed.apply(&[warm(3, 0)]).await;
     bed.until_nothing_left().await;
+}
+
+/// What takes the jobs that a message tells of is told so before anything is committed: a machine that stands still goes on
+/// meanwhile.
+#[tokio::test(start_paused = true)]
+async fn those_that_take_new_jobs_are_roused_before_the_message_is_committed() {
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[warm(4, 3)]).await;
+    bed.until("three wait", |bed| waiting(bed).len() == 3).await;
+    let oldest: Vec<InstanceName> = waiting(&bed).into_iter().take(2).map(|row| row.name).collect();
+    let (roused, store) = (Arc::new(Mutex::new(Vec::new())), bed.store().clone());
+    let told = Arc::clone(&roused);
+    *bed.roused.lock().unwrap() = Some(Box::new(move |name| {
+        let jobs = store.pool(&named("linux")).unwrap().jobs.len();
+        told.lock().unwrap().push((name.clone(), jobs));
+    }));
+    bed.queue("linux", 2, 20);
+    bed.until_done(2).await;
+    bed.roused.lock().unwrap().take();
+    let mut roused = std::mem::take(&mut *roused.lock().unwrap());
+    let asked = roused.split_off(2);
+    assert_eq!(roused, oldest.iter().map(|name| (name.clone(), 0)).collect::<Vec<_>>());
+    let again: BTreeSet<InstanceName> = asked.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(again, oldest.into_iter().collect(), "once more with their credentials");
+    assert!(asked.iter().all(|(_, jobs)| *jobs == 2), "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]

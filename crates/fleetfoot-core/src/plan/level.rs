@@ -70,20 +70,35 @@ fn launch_warm(plan: &mut Plan, snapshot: &Snapshot<'_>, now: Timestamp) -> u32 
         return 0;
     }
     let retired = retired(plan);
-    let waits = |instance: &&Instance| {
-        instance.phase == Phase::Warm
-            && !snapshot.in_flight.contains(&instance.name)
-            && !retired.contains(&instance.name)
-    };
-    let mut waiting: Vec<&Instance> =
-        snapshot.state.instances.values().map(AsRef::as_ref).filter(waits).collect();
-    waiting.sort_by_key(|instance| instance.phase_since);
+    let mut waiting = waiting(snapshot.state, snapshot.in_flight);
+    waiting.retain(|instance| !retired.contains(&instance.name));
     let most = plan.sizing.needed().min(snapshot.jit_permits);
     waiting.truncate(usize::try_from(most).unwrap_or(usize::MAX));
     let launched = crate::demand::count(waiting.len());
     plan.actions
         .extend(waiting.into_iter().map(|instance| Action::Launch { name: instance.name.clone() }));
     launched
+}
+
+/// The environments that wait unregistered, in the order in which they are launched.
+fn waiting<'a>(state: &'a PoolState, in_flight: &BTreeSet<InstanceName>) -> Vec<&'a Instance> {
+    let waits =
+        |instance: &&Instance| instance.phase == Phase::Warm && !in_flight.contains(&instance.name);
+    let mut waiting: Vec<&Instance> =
+        state.instances.values().map(AsRef::as_ref).filter(waits).collect();
+    waiting.sort_by_key(|instance| instance.phase_since);
+    waiting
+}
+
+/// The environments that most likely take the next `jobs` jobs, as far as some wait: whoever knows of such jobs may
+/// make them ready before a plan says so.
+#[must_use]
+pub fn next_launched(
+    state: &PoolState,
+    in_flight: &BTreeSet<InstanceName>,
+    jobs: usize,
+) -> Vec<InstanceName> {
+    waiting(state, in_flight).into_iter().take(jobs).map(|it| it.name.clone()).collect()
 }
 
 /// An environment that waited is being launched right now.

@@ -15,6 +15,9 @@ mod request;
 mod state;
 mod wire;
 
+use std::fmt;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use fleetfoot_core::{InstallationId, InstanceName};
 
@@ -55,6 +58,17 @@ pub struct SimulatedProvisioner {
     connection: String,
     listed: bool,
     reach: Reach,
+    roused: Option<Ear>,
+}
+
+/// Who hears of hints.
+#[derive(Clone)]
+struct Ear(Arc<dyn Fn(&InstanceName) + Send + Sync>);
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ear")
+    }
 }
 
 impl SimulatedProvisioner {
@@ -64,7 +78,7 @@ impl SimulatedProvisioner {
         let connection = format!("simulated:{}", engine.name());
         let transport = Transport::Here(engine.clone());
         let reach = Reach::Host;
-        Self { transport, installation, binding, connection, listed: true, reach }
+        Self { transport, installation, binding, connection, listed: true, reach, roused: None }
     }
 
     /// A provisioner over an engine that [`serve`]s on the Unix socket `path`, usually in another process.
@@ -79,13 +93,20 @@ impl SimulatedProvisioner {
         let connection = format!("simulated:{}", path.display());
         let transport = Transport::There(Client::new(path));
         let reach = Reach::Shared;
-        Self { transport, installation, binding, connection, listed: true, reach }
+        Self { transport, installation, binding, connection, listed: true, reach, roused: None }
     }
 
     /// The same without `list`, `watch` and `logs`, as a plugin is.
     #[must_use]
     pub fn without_list(mut self) -> Self {
         self.listed = false;
+        self
+    }
+
+    /// Tells of each hint that a launch is ahead, in the moment it is given.
+    #[must_use]
+    pub fn on_rouse(mut self, hear: impl Fn(&InstanceName) + Send + Sync + 'static) -> Self {
+        self.roused = Some(Ear(Arc::new(hear)));
         self
     }
 
@@ -158,6 +179,12 @@ impl Provisioner for SimulatedProvisioner {
             Answer::Done | Answer::Deleted(_) | Answer::Listing(_) | Answer::Logs(_) => {
                 Err(odd("create environment"))
             }
+        }
+    }
+
+    fn rouse(&self, name: &InstanceName) {
+        if let Some(Ear(hear)) = &self.roused {
+            hear(name);
         }
     }
 
