@@ -92,6 +92,8 @@ pub struct PluginHost {
 struct Running {
     plugin: Plugin,
     answered: Mutex<Instant>,
+    /// Held by who asks how it is, for everybody who calls meanwhile; false once it was not well.
+    is_well: tokio::sync::Mutex<bool>,
 }
 
 impl Running {
@@ -99,20 +101,29 @@ impl Running {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    fn has_answered_within(&self, fresh: Duration) -> bool {
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.elapsed() < fresh
+    }
+
     async fn is_well(&self, fresh: Duration) -> bool {
         if self.plugin.has_ended() {
             return false;
         }
-        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if answered.elapsed() < fresh {
+        if self.has_answered_within(fresh) {
             return true;
         }
+        let mut is_well = self.is_well.lock().await;
+        // A hundred calls at once need one answer.
+        if !*is_well || self.has_answered_within(fresh) {
+            return *is_well;
+        }
         let asked = calls::is_healthy(self.plugin.channel.clone());
-        let is_well = timeout(HEALTH_BOUND, asked).await.unwrap_or(false);
-        if is_well {
+        *is_well = timeout(HEALTH_BOUND, asked).await.unwrap_or(false);
+        if *is_well {
             self.has_answered();
         }
-        is_well
+        *is_well
     }
 }
 
@@ -226,7 +237,8 @@ impl PluginHost {
             cause: "the daemon ends".to_owned(),
         })?;
         let plugin = Plugin::start(&self.settings, running).await?;
-        Ok(Arc::new(Running { plugin, answered: Mutex::new(Instant::now()) }))
+        let is_well = tokio::sync::Mutex::new(true);
+        Ok(Arc::new(Running { plugin, answered: Mutex::new(Instant::now()), is_well }))
     }
 
     fn slot(&self) -> Slot {

@@ -9,11 +9,13 @@
 #[allow(dead_code)]
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Bench, END, is_there, jit, program, provisioner, script, spec, until};
 use fleetfoot_provisioner::{Deletion, ErrorKind, Handle, Provisioner};
 use fleetfoot_provisioner_shoes::{HostSettings, Machine, PluginHost, ProcessModel};
+use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn a_machine_is_made_and_deleted_by_its_cloud_id() {
@@ -182,6 +184,37 @@ async fn a_plugin_that_knows_no_health_is_not_ill() {
         let asked = calls.iter().filter(|line| line.ends_with(" health plugin")).count();
         assert_eq!(asked, CALLS - 1, "{says}: before each call but the first: {calls:?}");
         let started = if is_well { 1 } else { CALLS };
+        assert_eq!(bench.started().len(), started, "{says}: {calls:?}");
+        host.end(END).await;
+    }
+}
+
+/// Calls that come at once after a silence wait for one question, not for one each.
+#[tokio::test]
+async fn one_question_serves_all_calls_of_a_moment() {
+    const CALLS: u32 = 20;
+    let Some(program) = program() else { return };
+    for (says, started) in [("serving", 1), ("not-serving", 2)] {
+        let mut bench = Bench::new(program.clone(), "").with("TEST_HEALTH", says);
+        bench.settings.fresh = Duration::from_secs(2);
+        let host = bench.host();
+        let provisioner = provisioner(host.clone(), script(bench.directory.path()));
+        provisioner.delete(&spec(0).name).await.unwrap();
+        tokio::time::sleep(bench.settings.fresh).await;
+        let provisioner = Arc::new(provisioner);
+        let mut deletes = JoinSet::new();
+        for number in 1..=CALLS {
+            let provisioner = Arc::clone(&provisioner);
+            deletes.spawn(async move { provisioner.delete(&spec(number).name).await });
+        }
+        for deleted in deletes.join_all().await {
+            deleted.unwrap();
+        }
+        let calls = bench.calls();
+        let asked = calls.iter().filter(|line| line.ends_with(" health plugin")).count();
+        assert_eq!(asked, 1, "{says}: {calls:?}");
+        let deleted = calls.iter().filter(|line| line.contains(" delete ")).count();
+        assert_eq!(deleted, CALLS as usize + 1, "{says}: {calls:?}");
         assert_eq!(bench.started().len(), started, "{says}: {calls:?}");
         host.end(END).await;
     }
