@@ -23,7 +23,7 @@ use crate::clock::{CORRECTED_SECONDS_MAX, Clock};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result};
-use crate::http::{Answer, Http, RateLimit, authorization};
+use crate::http::{Answer, Http, Lane, RateLimit, authorization};
 use crate::single_flight::SingleFlight;
 use crate::within::Way;
 
@@ -117,6 +117,7 @@ pub(crate) struct AdminToken {
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) operation: &'static str,
+    pub(crate) lane: Lane,
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: &'a [(&'a str, &'a str)],
@@ -187,7 +188,7 @@ impl Admin {
         headers.insert(AUTHORIZATION, token.authorization.clone());
         headers.insert(CONTENT_TYPE, JSON);
         *request.body_mut() = call.body.clone().map(Into::into);
-        let answer = self.send(request, call.operation).await;
+        let answer = self.send_in(call.lane, request, call.operation).await;
         match &answer {
             Ok(_) => self.breaker.succeeded(),
             Err(error) if *error.kind() == ErrorKind::Unreachable => self.breaker.failed(error),
@@ -235,8 +236,21 @@ impl Admin {
     }
 
     pub(crate) async fn send(&self, request: Request, operation: &'static str) -> Result<Answer> {
+        self.send_in(Lane::Control, request, operation).await
+    }
+
+    async fn send_in(
+        &self,
+        lane: Lane,
+        request: Request,
+        operation: &'static str,
+    ) -> Result<Answer> {
         let clients = self.http.clients(request.url().scheme() == "https")?;
-        self.send_over(&clients.control, &self.user_agents.control, request, operation).await
+        let way = match lane {
+            Lane::Control => &clients.control,
+            Lane::Runners => &clients.runners,
+        };
+        self.send_over(way, &self.user_agents.control, request, operation).await
     }
 
     /// Sends what belongs to a message session, on the connections of polls.

@@ -12,7 +12,7 @@ use crate::budget::{Budget, BudgetState};
 use crate::config_url::ConfigUrl;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
-use crate::http::{Answer, Http, RateLimit};
+use crate::http::{Answer, Http, Lane, RateLimit};
 use crate::message::Statistics;
 use crate::nouns::{Jit, LabelKind, Removal, Runner, RunnerGroup, ScaleSet, ScaleSetSpec, labels};
 use crate::opening;
@@ -156,7 +156,8 @@ impl Connection {
         let body = wire::write(OPERATION, &body)?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.scale_set.create.before");
-        let answer = self.send(OPERATION, Method::POST, SETS.to_owned(), Some(body)).await?;
+        let answer =
+            self.send(OPERATION, Lane::Control, Method::POST, SETS.to_owned(), Some(body)).await?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.scale_set.create.after");
         if matches!(answer.status, 400 | 409)
@@ -185,7 +186,7 @@ impl Connection {
         let body = wire::write(OPERATION, &set)?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.scale_set.update.before");
-        let answer = self.send(OPERATION, Method::PATCH, path, Some(body)).await?;
+        let answer = self.send(OPERATION, Lane::Control, Method::PATCH, path, Some(body)).await?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.scale_set.update.after");
         let set: wire::ScaleSetBody =
@@ -211,7 +212,7 @@ impl Connection {
         const OPERATION: &str = "delete the scale set";
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.scale_set.delete.before");
-        let answer = self.delete(OPERATION, format!("{SETS}/{id}")).await?;
+        let answer = self.delete(OPERATION, Lane::Control, format!("{SETS}/{id}")).await?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.scale_set.delete.after");
         gone(OPERATION, answer, Subject::ScaleSet)
@@ -229,8 +230,9 @@ impl Connection {
         }
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.session.delete.before");
-        let answer =
-            self.delete(OPERATION, format!("{SETS}/{set_id}/sessions/{session_id}")).await?;
+        let answer = self
+            .delete(OPERATION, Lane::Control, format!("{SETS}/{set_id}/sessions/{session_id}"))
+            .await?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.session.delete.after");
         gone(OPERATION, answer, Subject::Session)
@@ -246,7 +248,7 @@ impl Connection {
         fleetfoot_faults::point("github.jit_config.before");
         let answer = {
             let _place = self.inner.budget.take(OPERATION).await?;
-            self.send(OPERATION, Method::POST, path, Some(body)).await?
+            self.send(OPERATION, Lane::Runners, Method::POST, path, Some(body)).await?
         };
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.jit_config.after");
@@ -302,7 +304,7 @@ impl Connection {
         const OPERATION: &str = "remove a runner";
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.runner.remove.before");
-        let answer = self.delete(OPERATION, format!("{RUNNERS}/{id}")).await?;
+        let answer = self.delete(OPERATION, Lane::Runners, format!("{RUNNERS}/{id}")).await?;
         #[cfg(feature = "faults")]
         fleetfoot_faults::point("github.runner.remove.after");
         if answer.status == 422 {
@@ -337,6 +339,7 @@ impl Connection {
         self.admin()
             .call_again(|| Call {
                 operation,
+                lane: Lane::Control,
                 method: Method::GET,
                 path: path.to_owned(),
                 query,
@@ -345,10 +348,11 @@ impl Connection {
             .await
     }
 
-    async fn delete(&self, operation: &'static str, path: String) -> Result<Answer> {
+    async fn delete(&self, operation: &'static str, lane: Lane, path: String) -> Result<Answer> {
         self.admin()
             .call_again(|| Call {
                 operation,
+                lane,
                 method: Method::DELETE,
                 path: path.clone(),
                 query: &[],
@@ -360,11 +364,12 @@ impl Connection {
     async fn send(
         &self,
         operation: &'static str,
+        lane: Lane,
         method: Method,
         path: String,
         body: Option<Vec<u8>>,
     ) -> Result<Answer> {
-        self.admin().call(Call { operation, method, path, query: &[], body }).await
+        self.admin().call(Call { operation, lane, method, path, query: &[], body }).await
     }
 }
 

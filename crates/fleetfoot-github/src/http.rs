@@ -28,9 +28,11 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of one answer; the longest that GitHub gives are lists of a hundred runners.
 pub(crate) const BODY_MAX: usize = 32 << 20;
-/// Idle control connections kept after a burst: each holds 25 KiB and more. As many as can have been on the wire make
-/// what is resident vary by 4 MiB from burst to burst; that a burst is quicker with them was not seen beyond noise.
+/// Idle control connections kept after a burst: each holds 25 KiB and more.
 const CONTROL_IDLE_MAX: usize = 8;
+/// The same of calls about single runners: the removals of a burst of jobs, and the next burst, open none anew. To open a
+/// hundred takes the daemon's thread ten milliseconds, and each of the hundred calls waits for that.
+const RUNNERS_IDLE_MAX: usize = 100;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 const SETUP: &str = "set up the HTTP client";
@@ -84,7 +86,7 @@ impl fmt::Display for Roots {
     }
 }
 
-/// The HTTP clients of the process: one pair for TLS and one for plain HTTP, each made when it is
+/// The HTTP clients of the process: some for TLS and some for plain HTTP, each made when they are
 /// first needed (the certificate store is the largest thing in a small process).
 #[derive(Clone)]
 pub struct Http {
@@ -100,11 +102,23 @@ struct Inner {
     calls: Calls,
 }
 
+/// Which connections a control call goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Those of calls that come one by one, or many at a start and then no more.
+    Control,
+    /// Those of calls that come for each job: as many at once as jobs do.
+    Runners,
+}
+
 /// Polls and control calls never share connections: see `lib.rs`.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
     pub(crate) polls: Way,
     pub(crate) control: Way,
+    /// With TLS the same as `control`: there HTTP/2 carries calls side by side, and another client would read all
+    /// certificate authorities once more.
+    pub(crate) runners: Way,
     roots: Roots,
 }
 
@@ -153,7 +167,8 @@ impl Http {
     pub(crate) fn clients(&self, secure: bool) -> Result<Clients> {
         if let Some(within) = &self.inner.settings.within {
             let way = Way::Within(within.clone());
-            return Ok(Clients { polls: way.clone(), control: way, roots: Roots::None });
+            let (polls, control) = (way.clone(), way.clone());
+            return Ok(Clients { polls, control, runners: way, roots: Roots::None });
         }
         let slot = if secure { &self.inner.tls } else { &self.inner.plain };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +194,7 @@ impl Http {
         Ok(Clients {
             polls: build(self.polls()?.tls_certs_only(none()))?,
             control: build(self.control()?.tls_certs_only(none()))?,
+            runners: build(self.runners()?.tls_certs_only(none()))?,
             roots: Roots::None,
         })
     }
@@ -197,11 +213,9 @@ impl Http {
             Roots::System => builder.tls_certs_merge(extra.clone()),
             Roots::BuiltIn | Roots::None => builder.tls_certs_only(self.built_in_roots()),
         };
-        let clients = Clients {
-            polls: build(trust(self.polls()?))?,
-            control: build(trust(self.control()?))?,
-            roots,
-        };
+        let control = build(trust(self.control()?))?;
+        let runners = control.clone();
+        let clients = Clients { polls: build(trust(self.polls()?))?, control, runners, roots };
         let extra_ca = self.inner.settings.extra_ca.as_ref().map(|path| path.display().to_string());
         tracing::info!(%roots, extra_ca, "certificate authorities loaded");
         Ok(clients)
@@ -223,6 +237,11 @@ impl Http {
     /// Control calls: bursts of a hundred, then nothing.
     fn control(&self) -> Result<ClientBuilder> {
         Ok(self.common()?.pool_max_idle_per_host(CONTROL_IDLE_MAX))
+    }
+
+    /// Calls about single runners: bursts of a hundred, and the next one soon.
+    fn runners(&self) -> Result<ClientBuilder> {
+        Ok(self.common()?.pool_max_idle_per_host(RUNNERS_IDLE_MAX))
     }
 
     fn common(&self) -> Result<ClientBuilder> {

@@ -25,7 +25,8 @@
 //!
 //! Two HTTP clients carry it all (`http.rs`): one for long polls, HTTP/1 only, because an HTTP/2
 //! connection has a stream limit behind which control calls would wait for minutes; and one for
-//! control calls with a short timeout.
+//! control calls with a short timeout. Without TLS, and so without HTTP/2, calls about single
+//! runners have a third one, which keeps more connections from one burst of jobs to the next.
 #![cfg_attr(
     test,
     allow(

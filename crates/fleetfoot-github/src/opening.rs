@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use crate::admin::{Call, bounded};
 use crate::connection::{Connection, SETS};
 use crate::error::{Result, Subject, refused};
+use crate::http::Lane;
 use crate::news::{NewSession, SessionBody};
 use crate::session::Session;
 use crate::wire;
@@ -35,6 +36,7 @@ impl Connection {
             let _turn = self.inner.opening.acquire().await;
             let call = Call {
                 operation: OPERATION,
+                lane: Lane::Control,
                 method: Method::POST,
                 path: format!("{SETS}/{set_id}/sessions"),
                 query: &[],

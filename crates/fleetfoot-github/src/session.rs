@@ -16,7 +16,7 @@ use url::Url;
 use crate::admin::{Call, JSON, bounded, service_url};
 use crate::connection::{Connection, SETS};
 use crate::error::{ErrorKind, GithubError, Result, Subject, refused};
-use crate::http::{Answer, authorization};
+use crate::http::{Answer, Lane, authorization};
 use crate::message::{Message, Statistics};
 use crate::news::{MessageBody, SessionBody};
 use crate::wire;
@@ -174,8 +174,8 @@ impl Session {
         let path = format!("{SETS}/{}/acquirejobs", self.set_id);
         bounded(OPERATION, CALL_MAX, async {
             let service = self.connection.admin().reach(OPERATION).await?;
-            let call =
-                Call { operation: OPERATION, method: Method::POST, path, query: &[], body: None };
+            let (lane, method) = (Lane::Control, Method::POST);
+            let call = Call { operation: OPERATION, lane, method, path, query: &[], body: None };
             let url = service_url(&call, &service)?;
             #[cfg(feature = "faults")]
             fleetfoot_faults::point("github.acquire.before");
@@ -229,6 +229,7 @@ impl Session {
         }
         let call = Call {
             operation,
+            lane: Lane::Control,
             method: Method::PATCH,
             path: format!("{SETS}/{}/sessions/{}", self.set_id, self.id),
             query: &[],

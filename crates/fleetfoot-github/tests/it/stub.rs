@@ -1,11 +1,12 @@
 //! A GitHub that answers as told. One scale set (7), one session, one runner; everything that was
 //! asked is recorded.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Method, Response, Uri};
 use fleetfoot_github::{ConfigUrl, Connection, Credentials, Http, HttpSettings, TokenSource};
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
     pub(crate) at: Instant,
+    /// Of its connection.
+    pub(crate) from: SocketAddr,
 }
 
 impl Asked {
@@ -125,6 +128,7 @@ impl Stub {
             }),
         };
         let app = axum::Router::new().fallback(handle).with_state(stub.clone());
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, app).await });
         stub
     }
@@ -194,6 +198,7 @@ impl Stub {
 
 async fn handle(
     State(stub): State<Stub>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -206,6 +211,7 @@ async fn handle(
         headers,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         at: Instant::now(),
+        from,
     };
     let earlier = {
         let mut all = stub.inner.asked.lock().unwrap();
