@@ -274,6 +274,7 @@ async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (way, mode, warm, _) in WAYS {
         let (mut all, mut same_work, mut bare_calls) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bare_fresh = Vec::new();
         // The first clone of all makes the template.
         let first = usize::from(way == "snapshot");
         let rounds = if warm > 0 { rounds * WARM_ROUNDS } else { rounds };
@@ -284,7 +285,21 @@ async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
                 let machine = boot(stand, &format!("bare-{way}{round}"), &mut boots).await?;
                 let took = bare.one(stand, &machine, mode == "suspended").await?;
                 same_work.push(took.started);
-                bare_calls.push(bare::calls(&stand.talk, &machine, &took.jit).await?);
+                let calls = bare::calls(&stand.talk, &machine, &took.jit).await?;
+                if mode == "suspended" {
+                    bare_fresh.push(calls);
+                    // Ours stood still while the bare one booted: so does the bare one, while another one boots.
+                    let meanwhile = async || {
+                        let other = boot(stand, &format!("other{round}"), &mut boots).await?;
+                        stand.talk.destroy(&other).await?;
+                        Ok(())
+                    };
+                    let talk = &stand.talk;
+                    let calls = bare::calls_after(talk, &machine, &took.jit, meanwhile).await?;
+                    bare_calls.push(calls);
+                } else {
+                    bare_calls.push(calls);
+                }
                 stand.talk.destroy(&machine).await?;
                 stand.wait_ready(way, mode).await?;
             }
@@ -309,6 +324,10 @@ async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
             figures.push(same.goal("ratio at most 1.2"));
             let share = figure("libvirt_share_p50", p50(|it| it.libvirt));
             figures.push(share.beside(median(&bare_calls)));
+            if !bare_fresh.is_empty() {
+                // A bare machine that stood still for two seconds beside nothing.
+                figures.push(figure("bare_fresh_calls_p50", median(&bare_fresh)));
+            }
             figures.push(figure("github_share_p50", p50(|it| it.github)));
         }
         if way != "snapshot" {

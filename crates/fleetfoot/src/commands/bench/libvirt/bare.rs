@@ -104,8 +104,19 @@ async fn poll(
 /// credential as long as a job's. The machine is one that waits, as ours: booted, quiet, started a program before,
 /// stands still for a while.
 pub(super) async fn calls(talk: &Connection, machine: &Domain, jit: &str) -> Result<f64> {
+    calls_after(talk, machine, jit, async || Ok(())).await
+}
+
+/// The same after something that happens while it stands still.
+pub(super) async fn calls_after(
+    talk: &Connection,
+    machine: &Domain,
+    jit: &str,
+    meanwhile: impl AsyncFnOnce() -> Result<()>,
+) -> Result<f64> {
     guest::quiet(talk, machine).await?;
     talk.suspend(machine).await?;
+    meanwhile().await?;
     tokio::time::sleep(STANDS_STILL).await;
     let began_us = now_us();
     talk.resume(machine).await?;
