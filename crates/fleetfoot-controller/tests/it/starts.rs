@@ -1,9 +1,10 @@
 //! Bursts and slow backends: what may not wait for what.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetfoot_core::Phase;
-use fleetfoot_provisioner::simulated::{Latency, Operation};
+use fleetfoot_provisioner::simulated::{Change, Latency, Operation};
 use fleetfoot_sim::Endpoint;
 
 use crate::bed::{Bed, named, pool};
@@ -32,6 +33,28 @@ async fn a_burst_costs_one_round_trip_not_one_each() {
     bed.until_done(100).await;
     bed.until_nothing_left().await;
     assert_eq!(bed.github.state().jit_calls.len(), 100);
+}
+
+/// Where GitHub answers at once the first is made while the last is not yet asked for: they do not go in step.
+#[tokio::test(start_paused = true)]
+async fn of_a_burst_the_first_is_not_kept_waiting_by_the_last() {
+    const JOBS: usize = 60;
+    let mut bed = Bed::new().await;
+    bed.start_ready(&[pool("linux", 100)]).await;
+    let asked_before = Arc::new(Mutex::new(Vec::new()));
+    let (seen, github) = (Arc::clone(&asked_before), Arc::clone(&bed.github));
+    bed.engine().observe(move |_, change| {
+        if *change == Change::Asked(Operation::Create) {
+            seen.lock().unwrap().push(github.state().jit_calls.len());
+        }
+    });
+    bed.queue("linux", JOBS, 50);
+    bed.until_done(60).await;
+    bed.engine().forget_observers();
+    let asked_before = asked_before.lock().unwrap().clone();
+    assert_eq!(asked_before.len(), JOBS, "one create each");
+    let first = asked_before[0];
+    assert!(first < JOBS / 2, "the first was made after {first} calls for {JOBS} jobs");
 }
 
 #[tokio::test(start_paused = true)]
