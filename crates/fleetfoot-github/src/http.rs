@@ -1,5 +1,6 @@
 //! The HTTP clients of the process, and one sent request.
 
+mod roots;
 mod shared;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::error::{ErrorKind, GithubError, RETRY_AFTER_DEFAULT, Result};
 use crate::resolver::SharedResolver;
 use crate::within::{Way, Within};
 
+pub use roots::Roots;
 pub use shared::Shared;
 
 /// One attempt of a control call. Polls have their own, longer bound.
@@ -62,27 +64,6 @@ impl fmt::Debug for HttpSettings {
             .field("unix_socket", &self.unix_socket)
             .field("within", &self.within)
             .finish()
-    }
-}
-
-/// Which certificate authorities are trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Roots {
-    /// Those of this machine.
-    System,
-    /// Mozilla's list, compiled in, because this machine has none (a container from scratch).
-    BuiltIn,
-    /// None: only plain HTTP is spoken, so they were not loaded.
-    None,
-}
-
-impl fmt::Display for Roots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::System => "system",
-            Self::BuiltIn => "built in",
-            Self::None => "none",
-        })
     }
 }
 
