@@ -59,11 +59,10 @@ async fn on_stand(
         Ok(guest) => guest,
         Err(why) => return Ok(Measured::Skipped(why)),
     };
-    let talk = match guest.talk().await {
-        Ok(talk) => talk,
-        Err(error) => return Ok(Measured::Skipped(format!("no libvirtd: {error:#}"))),
-    };
-    let mut stand = Stand::new(guest, talk, ways).await?;
+    if let Err(error) = guest::talk(&guest.socket).await {
+        return Ok(Measured::Skipped(format!("no libvirtd: {error:#}")));
+    }
+    let mut stand = Stand::new(guest, ways).await?;
     let measured = tokio::select! {
         biased;
         () = signals.asked() => Err(anyhow::anyhow!("interrupted")),
@@ -73,7 +72,7 @@ async fn on_stand(
     measured.map(Measured::Figures)
 }
 
-/// A box, a controller behind a spy, and bare code's own connection.
+/// A box, a controller behind a spy, and bare code's own connection, which goes the same way.
 struct Stand {
     data: DataDirectory,
     guest: Guest,
@@ -98,11 +97,12 @@ struct Took {
 }
 
 impl Stand {
-    async fn new(guest: Guest, talk: Connection, ways: &[Way]) -> Result<Self> {
+    async fn new(guest: Guest, ways: &[Way]) -> Result<Self> {
         let data = DataDirectory::new("bench")?;
         guest::runner_disk(data.path()).await?;
         let socket = data.path().join("libvirt.sock");
         let spy = Spy::start(&socket, guest.socket.clone())?;
+        let talk = guest::talk(&socket).await?;
         let github = GithubBox::start(BoxConfig::default()).await?;
         // The guests' way to this host's loopback interface.
         let url = github.url().replace("127.0.0.1", "10.0.2.2");
@@ -288,18 +288,18 @@ async fn all(stand: &mut Stand, rounds: usize) -> Result<Vec<Figure>> {
                 let calls = bare::calls(&stand.talk, &machine, &took.jit).await?;
                 if mode == "suspended" {
                     bare_fresh.push(calls);
-                    // Ours stood still while the bare one booted: so does the bare one, while another one boots.
-                    let meanwhile = async || {
-                        let other = boot(stand, &format!("other{round}"), &mut boots).await?;
-                        stand.talk.destroy(&other).await?;
-                        Ok(())
-                    };
-                    let talk = &stand.talk;
-                    let calls = bare::calls_after(talk, &machine, &took.jit, meanwhile).await?;
-                    bare_calls.push(calls);
-                } else {
-                    bare_calls.push(calls);
+                    // Each stands still through one boot: ours through that of the bare one, the bare one through that
+                    // of what takes the place of ours.
+                    bare::stand_still(&stand.talk, &machine).await?;
+                    stand.wait_ready(way, mode).await?;
+                    all.push(stand.one(way).await?);
+                    stand.wait_quiet(way, warm as usize).await?;
+                    stand.wait_ready(way, mode).await?;
+                    bare_calls.push(bare::go_on(&stand.talk, &machine, &took.jit).await?);
+                    stand.talk.destroy(&machine).await?;
+                    continue;
                 }
+                bare_calls.push(calls);
                 stand.talk.destroy(&machine).await?;
                 stand.wait_ready(way, mode).await?;
             }

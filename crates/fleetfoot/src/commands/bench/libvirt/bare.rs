@@ -104,20 +104,19 @@ async fn poll(
 /// credential as long as a job's. The machine is one that waits, as ours: booted, quiet, started a program before,
 /// stands still for a while.
 pub(super) async fn calls(talk: &Connection, machine: &Domain, jit: &str) -> Result<f64> {
-    calls_after(talk, machine, jit, async || Ok(())).await
+    stand_still(talk, machine).await?;
+    tokio::time::sleep(STANDS_STILL).await;
+    go_on(talk, machine, jit).await
 }
 
-/// The same after something that happens while it stands still.
-pub(super) async fn calls_after(
-    talk: &Connection,
-    machine: &Domain,
-    jit: &str,
-    meanwhile: impl AsyncFnOnce() -> Result<()>,
-) -> Result<f64> {
+/// Lets a machine stand still once it is quiet.
+pub(super) async fn stand_still(talk: &Connection, machine: &Domain) -> Result<()> {
     guest::quiet(talk, machine).await?;
-    talk.suspend(machine).await?;
-    meanwhile().await?;
-    tokio::time::sleep(STANDS_STILL).await;
+    Ok(talk.suspend(machine).await?)
+}
+
+/// How long it takes to let it go on and to start the runner's program in it.
+pub(super) async fn go_on(talk: &Connection, machine: &Domain, jit: &str) -> Result<f64> {
     let began_us = now_us();
     talk.resume(machine).await?;
     guest::exec(talk, machine, guest::RUNNER, jit).await?;

@@ -50,11 +50,6 @@ impl Guest {
         self.image.with_extension("initrd")
     }
 
-    pub(super) async fn talk(&self) -> Result<Connection> {
-        let address = Address::parse(&self.socket.display().to_string())?;
-        Ok(Connection::open(&address, URI).await?)
-    }
-
     /// The backend's part of a runner's configuration.
     pub(super) fn config(&self, socket: &Path, directory: &Path, mode: &str) -> String {
         format!(
@@ -116,6 +111,12 @@ impl Guest {
         exec(talk, &domain, "/bin/true", "x").await?;
         Ok((domain, apart_ms(began_us, now_us())))
     }
+}
+
+/// A connection by this socket.
+pub(super) async fn talk(socket: &Path) -> Result<Connection> {
+    let address = Address::parse(&socket.display().to_string())?;
+    Ok(Connection::open(&address, URI).await?)
 }
 
 /// Where a guest has its runner.
