@@ -5,6 +5,8 @@
 //!   └──────────────── it can be launched at any time ────────────────┘
 //! ```
 //!
+//! One that goes on and is not launched within a minute stands still again: its job was taken back.
+//!
 //! An agent answers while much of a guest still starts. A machine that is stopped there goes on with its boot when its
 //! job comes, and the job waits for that; so it is let be until it is quiet.
 
@@ -35,6 +37,8 @@ const LOOK_EACH: Duration = Duration::from_secs(1);
 /// that is overloaded a machine that boots does not get much more.
 const BUSY_PART: u32 = 40;
 const LOOKS_QUIET: u32 = 2;
+/// A machine that goes on for a job has it by then.
+const ROUSED_MAX: Duration = Duration::from_secs(60);
 /// A guest that is never quiet.
 pub(crate) const RESTLESS_MAX: Duration = Duration::from_secs(120);
 
@@ -72,9 +76,14 @@ async fn wait(engine: &LibvirtEngine, record: &Record, rehearsal: Option<Value>)
         tracing::debug!(instance = record.name, %error, "no look at how busy a machine is");
     }
     let _guard = engine.locks.lock(&name).await;
-    if !waits(engine, &name, record.uuid) || engine.awake().contains(&record.uuid) {
-        return;
+    if waits(engine, &name, record.uuid) && !engine.awake().contains(&record.uuid) {
+        suspend(engine, record).await;
     }
+}
+
+/// Who calls has the machine's lock.
+async fn suspend(engine: &LibvirtEngine, record: &Record) {
+    let domain = domain(record);
     let suspended = async { engine.talk(Lane::Make).await?.suspend(&domain).await };
     match suspended.await {
         Ok(()) => tracing::debug!(instance = record.name, "machine that waits is suspended"),
@@ -141,7 +150,7 @@ pub(crate) fn rouse(engine: &Arc<LibvirtEngine>, name: &InstanceName) {
     let (engine, name) = (Arc::clone(engine), name.clone());
     tasks::start(async move {
         // A suspension that has begun is over first; a launch that came before did this itself.
-        let _guard = engine.locks.lock(&name).await;
+        let guard = engine.locks.lock(&name).await;
         let is_awake = engine.awake().contains(&record.uuid);
         if is_awake || !waits(&engine, &name, record.uuid) {
             return;
@@ -154,7 +163,26 @@ pub(crate) fn rouse(engine: &Arc<LibvirtEngine>, name: &InstanceName) {
             // The launch tries it again, and says so.
             Err(error) => {
                 tracing::debug!(instance = %name, %error, "machine that waits does not go on yet");
+                return;
             }
         }
+        drop(guard);
+        let engine = {
+            let later = Arc::downgrade(&engine);
+            drop(engine);
+            tokio::time::sleep(ROUSED_MAX).await;
+            later.upgrade()
+        };
+        if let Some(engine) = engine {
+            still_again(&engine, &record, &name).await;
+        }
     });
+}
+
+/// The job that it was roused for was taken back, or another machine has it.
+async fn still_again(engine: &LibvirtEngine, record: &Record, name: &InstanceName) {
+    let _guard = engine.locks.lock(name).await;
+    if waits(engine, name, record.uuid) && engine.awake().remove(&record.uuid) {
+        suspend(engine, record).await;
+    }
 }

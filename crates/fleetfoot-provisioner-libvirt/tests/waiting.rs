@@ -165,6 +165,36 @@ async fn a_machine_is_suspended_when_its_boot_is_over() {
     assert!(stand.is_clean(&spec.name));
 }
 
+/// The job was taken back that it was roused for: it stands still again after a minute, and goes on for the next one.
+#[tokio::test]
+async fn a_machine_that_was_roused_for_nothing_stands_still_again() {
+    let Some(stand) = Stand::new(guest) else { return };
+    let mut pool = stand.pool();
+    pool.warm_mode = WarmMode::Suspended;
+    let provisioner = stand.with(pool);
+    let (waiting, launched) = (spec(), spec());
+    let waiting_handle = provisioner.create(&waiting, None).await.unwrap();
+    let launched_handle = provisioner.create(&launched, None).await.unwrap();
+    eventually("both stand still", || async { calls(&stand, SUSPEND) == 2 }).await;
+    provisioner.rouse(&waiting.name);
+    provisioner.rouse(&launched.name);
+    eventually("both go on", || async { calls(&stand, RESUME) == 2 }).await;
+    provisioner.launch(&launched, &launched_handle, &script("SECRET")).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    eventually("one stands still again", || async { calls(&stand, SUSPEND) == 3 }).await;
+    let state = state(&provisioner, &waiting.name).await;
+    assert_eq!(state, Some(EnvironmentState::Created));
+    provisioner.launch(&waiting, &waiting_handle, &script("SECRET")).await.unwrap();
+    assert_eq!(calls(&stand, RESUME), 3);
+    assert_eq!(calls(&stand, SUSPEND), 3, "the one with a runner goes on");
+    for spec in [waiting, launched] {
+        provisioner.delete(&spec.name).await.unwrap();
+        assert!(stand.is_clean(&spec.name));
+    }
+}
+
 /// A job that is there takes the machine as it is.
 #[tokio::test]
 async fn a_machine_that_still_boots_is_launched_and_not_suspended() {
