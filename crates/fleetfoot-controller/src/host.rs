@@ -1,6 +1,7 @@
 //! The host desk: one place where the pools of this host claim its room, so that none takes what another
 //! was granted in the same moment.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,8 @@ pub(crate) struct HostDesk {
 struct Desk {
     limits: HostLimits,
     claims: BTreeMap<PoolName, Claim>,
+    /// What the last lists showed of pools and no row names: it takes room that no claim tells of.
+    unclaimed: BTreeMap<PoolName, u32>,
     wakers: BTreeMap<PoolName, Arc<Notify>>,
     last_served: Option<PoolName>,
     /// The store was lost: until every backend was looked at, nobody knows what this host carries (11.4).
@@ -65,6 +68,17 @@ impl Desk {
         });
         self.disks.insert(path.to_owned(), (now, full));
         full
+    }
+
+    /// What each pool holds, with or without a row, and wants.
+    fn held(&self) -> Cow<'_, BTreeMap<PoolName, Claim>> {
+        let mut held = Cow::Borrowed(&self.claims);
+        for (pool, count) in &self.unclaimed {
+            if let Some(claim) = held.to_mut().get_mut(pool) {
+                claim.occupying = claim.occupying.saturating_add(*count);
+            }
+        }
+        held
     }
 
     fn wake<'a>(&self, pools: impl Iterator<Item = &'a PoolName>) {
@@ -125,6 +139,26 @@ impl HostDesk {
         }
     }
 
+    /// What a list showed of `pools` that no row names: it takes room until it is taken up or gone (seed 42194).
+    pub(crate) fn shows<'a>(
+        &self,
+        pools: impl Iterator<Item = &'a PoolName>,
+        unclaimed: &BTreeMap<PoolName, u32>,
+    ) {
+        let mut desk = self.lock();
+        let mut is_less = false;
+        for pool in pools {
+            let before = match unclaimed.get(pool) {
+                Some(count) => desk.unclaimed.insert(pool.clone(), *count),
+                None => desk.unclaimed.remove(pool),
+            };
+            is_less |= before > unclaimed.get(pool).copied();
+        }
+        if is_less {
+            desk.wake(desk.wakers.keys());
+        }
+    }
+
     /// Other limits from now on; whoever waits for room looks again.
     pub(crate) fn limit(&self, limits: HostLimits) {
         let mut desk = self.lock();
@@ -167,7 +201,7 @@ impl HostDesk {
         let room = if wants(&claim) == 0 {
             0
         } else {
-            let grants = desk.limits.budget.deal(&desk.claims, desk.last_served.as_ref());
+            let grants = desk.limits.budget.deal(&desk.held(), desk.last_served.as_ref());
             grants.get(pool).copied().unwrap_or(0)
         };
         if room > 0 {
@@ -183,7 +217,7 @@ impl HostDesk {
         if before.is_some_and(|before| claim.occupying.saturating_add(room) < before.occupying) {
             desk.wake_others(pool);
         }
-        let releases = desk.limits.budget.releases(&desk.claims);
+        let releases = desk.limits.budget.releases(&desk.held());
         if room < claim.missing {
             desk.wake(releases.keys().filter(|name| *name != pool));
         }
@@ -202,7 +236,7 @@ impl HostDesk {
             return u32::MAX;
         }
         let own = desk.claims.get(pool).copied().unwrap_or_default();
-        let room = desk.limits.budget.room_with_surplus(&desk.claims, pool);
+        let room = desk.limits.budget.room_with_surplus(&desk.held(), pool);
         room.saturating_add(own.occupying.saturating_sub(occupying))
     }
 
@@ -210,6 +244,7 @@ impl HostDesk {
     pub(crate) fn leave(&self, pool: &PoolName) {
         let mut desk = self.lock();
         desk.claims.remove(pool);
+        desk.unclaimed.remove(pool);
         desk.wakers.remove(pool);
         desk.wake_others(pool);
     }
@@ -243,6 +278,32 @@ mod tests {
         assert_eq!(desk.free_room(&a, 3), 0);
         desk.claim(&a, wants(1, 0), None, Timestamp(0));
         assert_eq!(desk.claim(&b, wants(1, 2), None, Timestamp(0)).room, 2);
+    }
+
+    #[test]
+    fn what_no_row_names_takes_room_until_it_is_gone() {
+        let budget = HostBudget { max_instances: Some(4), ..HostBudget::default() };
+        let desk = HostDesk::new(HostLimits { budget, min_free_disk: None });
+        let (a, b) = (PoolName::new("a").unwrap(), PoolName::new("b").unwrap());
+        let wake = Arc::new(Notify::new());
+        desk.join(&a, wake.clone(), Claim::default());
+        desk.join(&b, Arc::default(), Claim { occupying: 1, ..Claim::default() });
+        let wants = Claim { missing: 4, ..Claim::default() };
+        let room = || desk.claim(&a, wants, None, Timestamp(0)).room;
+        let shows = |count| desk.shows([&b].into_iter(), &BTreeMap::from([(b.clone(), count)]));
+        let is_woken = || futures_util::FutureExt::now_or_never(wake.notified()).is_some();
+        shows(2);
+        assert!(!is_woken());
+        assert_eq!((room(), desk.free_room(&a, 0)), (1, 1), "b has one and shows two");
+        // Another backend has nothing to say of that.
+        desk.shows([&a].into_iter(), &BTreeMap::new());
+        assert_eq!(room(), 1);
+        desk.shows([&a, &b].into_iter(), &BTreeMap::new());
+        assert!(is_woken(), "there is room now");
+        assert_eq!(room(), 3);
+        shows(3);
+        desk.leave(&b);
+        assert_eq!(room(), 4);
     }
 
     #[test]

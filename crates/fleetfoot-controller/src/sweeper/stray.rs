@@ -1,6 +1,6 @@
 //! Things that carry our evidence and have no row (11.4), and rows whose pool nobody serves any more (11.8).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use fleetfoot_core::removal::{may_still_land, outcome, registration_open};
@@ -82,20 +82,40 @@ impl Sweep {
             let (now, bound) = (self.shared.clock.now(), self.shared.pace.call_bound);
             rows.push(stray_row(stray, pool, identity, now, bound));
         }
-        let unclaimed = strays.iter().filter(|stray| {
-            let is_served = stray.pool.as_ref().is_some_and(|it| self.pools.contains_key(it));
-            !is_served || !twice.contains(&stray.name)
-        });
-        let unclaimed = unclaimed.filter_map(|stray| stray.pool.clone()).collect();
-        *self.backend.unclaimed.lock().unwrap_or_else(PoisonError::into_inner) = unclaimed;
         self.left_alone.retain(|name| self.strays.contains(name));
+        let taken: BTreeSet<InstanceName> = rows.iter().map(|row| row.name.clone()).collect();
         self.refused = false;
-        if !rows.is_empty() {
+        if !taken.is_empty() {
             // What was refused is seen for the first time once more (seed 1247).
             self.refused = !self.insert(rows).await;
             settled = false;
         }
+        // Only now: until the row is there, what was seen once is held for that.
+        self.note_unclaimed(&strays, |name| {
+            !twice.contains(name) || (self.refused && taken.contains(name))
+        });
         settled
+    }
+
+    /// Notes what `has_no_row` and is left to be looked at again, so that nothing is made in its room.
+    fn note_unclaimed(
+        &self,
+        strays: &[EnvironmentInfo],
+        has_no_row: impl Fn(&InstanceName) -> bool,
+    ) {
+        let (mut pools, mut counts) = (BTreeSet::new(), BTreeMap::new());
+        for (stray, pool) in strays.iter().filter_map(|it| Some((it, it.pool.as_ref()?))) {
+            let is_served = self.pools.contains_key(pool);
+            if is_served && !has_no_row(&stray.name) {
+                continue;
+            }
+            pools.insert(pool.clone());
+            if is_served {
+                *counts.entry(pool.clone()).or_insert(0) += 1;
+            }
+        }
+        *self.backend.unclaimed.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+        self.shared.host.shows(self.pools.keys(), &counts);
     }
 
     /// After a lost store the first look is no pass: what it shows is looked at twice, and so is what lands meanwhile,
