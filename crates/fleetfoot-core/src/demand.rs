@@ -87,6 +87,9 @@ pub struct Demand {
     pub stated_at: Timestamp,
     /// When the session opened whose first statistics were stated with it.
     pub opened_at: Timestamp,
+    /// Of the jobs that had begun before the session, as many at most may still be counted in its level. Nothing where no
+    /// first statistics bound them.
+    pub before_session: Option<u32>,
     /// The last message taken in.
     pub last_message_id: Option<i64>,
     /// Instances whose one job is over though GitHub's level may still count it, and since when.
@@ -104,6 +107,7 @@ impl Demand {
         self.statistics = statistics;
         self.stated_at = now;
         self.opened_at = now;
+        self.before_session = Some(statistics.assigned);
         self.last_message_id = None;
         self.spent.clear();
     }
@@ -124,6 +128,15 @@ impl Demand {
         self.spent.entry(instance.clone()).or_insert(now)
     }
 
+    /// A job that had begun before the session is over. Whether GitHub's level may still count it: what it stated when
+    /// the session opened bounds how many of them it may.
+    pub(crate) fn counts_from_before(&mut self) -> bool {
+        let Some(left) = self.before_session.as_mut() else { return true };
+        let counts = *left > 0;
+        *left = left.saturating_sub(1);
+        counts
+    }
+
     /// A job ended: it is remembered for a while, within bounds.
     pub fn finish(&mut self, job: &JobId, now: Timestamp) {
         let finished = Arc::make_mut(&mut self.finished);
@@ -136,6 +149,7 @@ impl Demand {
     /// A session opened and did not state any statistics: unknown until its first message does.
     pub fn session_opened_blind(&mut self) {
         self.known = false;
+        self.before_session = None;
         self.last_message_id = None;
         self.spent.clear();
     }

@@ -288,10 +288,21 @@ pub fn observe(
         && matches!(instance.reason, None | Some(crate::Reason::RunnerGone))
         && instance.phase_since < pool.demand.opened_at;
     if over && !counted_out && !matches!(observation, Observation::Closed { .. }) {
-        let since = pool.demand.spend(&instance.name, now);
-        // GitHub still counts it as running.
-        if matches!(observation, Observation::Busy) {
-            *since = now;
+        let told_busy = matches!(observation, Observation::Busy);
+        let known = pool.demand.spent.contains_key(&instance.name);
+        // Of rows of an older store more may be found gone than GitHub counted (seed 72518). Whose end nobody saw may
+        // be gone as long as its row is known (seed 75090).
+        let from_before = match instance.job_started_at {
+            Some(started) => started < pool.demand.opened_at,
+            None => instance.exit.is_none() && instance.created_at < pool.demand.opened_at,
+        };
+        let counts = known || !from_before || pool.demand.counts_from_before();
+        if counts || told_busy {
+            let since = pool.demand.spend(&instance.name, now);
+            // GitHub still counts it as running.
+            if told_busy {
+                *since = now;
+            }
         }
     } else if instance.job_completed_at.is_some() {
         pool.demand.spent.remove(&instance.name);

@@ -196,3 +196,48 @@ fn items_of_a_later_time_than_now_raise_nothing() {
     };
     assert_eq!((resumed(near), resumed(far)), (2, 0));
 }
+
+/// Rows of an older store are found gone after the session opened: what GitHub stated then bounds how many of their jobs
+/// it may still count (seeds 72518, 75090).
+#[test]
+fn no_more_jobs_of_before_are_taken_off_than_the_session_began_with() {
+    for (level, taken_off) in [(0, 0), (1, 1), (5, 3)] {
+        let mut state = pool(level);
+        let pool = Arc::make_mut(&mut state.pool);
+        let before = Timestamp(NOW.0 - 60_000);
+        for (number, started) in [(1, Some(before)), (2, Some(before)), (3, None)] {
+            let name = InstanceName::new(&format!("p-{number}")).unwrap();
+            let mut row = Instance::pending(name, pool.name.clone(), before);
+            row.phase = Phase::Running;
+            row.environment = Environment::Launched;
+            row.registration = Registration::Registered(RunnerId(number));
+            row.job_started_at = started;
+            row.job_proven = true;
+            observe(pool, &mut row, &Observation::EnvironmentGone, NOW).unwrap();
+        }
+        assert_eq!(pool.demand.spent.len(), taken_off, "level {level}");
+    }
+}
+
+/// A job that began in this session is in a level of it, and so is one that GitHub itself calls running.
+#[test]
+fn what_began_since_or_is_called_busy_is_always_taken_off() {
+    for (started, busy) in [(NOW + Span::seconds(1), false), (Timestamp(0), true)] {
+        let mut state = pool(0);
+        let pool = Arc::make_mut(&mut state.pool);
+        let name = InstanceName::new("p-1").unwrap();
+        let mut row = Instance::pending(name, pool.name.clone(), Timestamp(0));
+        row.phase = Phase::Running;
+        row.environment = Environment::Launched;
+        row.registration = Registration::Registered(RunnerId(1));
+        row.job_started_at = Some(started);
+        row.job = Some(JobId::new("j"));
+        let later = NOW + Span::seconds(2);
+        observe(pool, &mut row, &Observation::EnvironmentGone, later).unwrap();
+        if busy {
+            assert!(pool.demand.spent.is_empty());
+            observe(pool, &mut row, &Observation::Busy, later).unwrap();
+        }
+        assert_eq!(pool.demand.spent.len(), 1, "busy: {busy}");
+    }
+}

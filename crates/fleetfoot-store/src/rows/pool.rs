@@ -40,6 +40,7 @@ struct DemandData {
     idle: u32,
     stated_at: i64,
     opened_at: i64,
+    before_session: Option<u32>,
     last_message_id: Option<i64>,
     spent: BTreeMap<String, i64>,
     finished: BTreeMap<String, i64>,
@@ -55,8 +56,16 @@ struct CircuitData {
 }
 
 fn demand_data(demand: &Demand) -> DemandData {
-    let Demand { known, statistics, stated_at, opened_at, last_message_id, spent, finished } =
-        demand;
+    let Demand {
+        known,
+        statistics,
+        stated_at,
+        opened_at,
+        before_session,
+        last_message_id,
+        spent,
+        finished,
+    } = demand;
     let Statistics { available, acquired, assigned, running, registered, busy, idle } = *statistics;
     DemandData {
         known: *known,
@@ -69,6 +78,7 @@ fn demand_data(demand: &Demand) -> DemandData {
         idle,
         stated_at: stated_at.0,
         opened_at: opened_at.0,
+        before_session: *before_session,
         last_message_id: *last_message_id,
         spent: spent.iter().map(|(name, since)| (name.to_string(), since.0)).collect(),
         finished: finished.iter().map(|(job, at)| (job.to_string(), at.0)).collect(),
@@ -169,6 +179,7 @@ fn demand(data: DemandData, columns: &Columns) -> Result<Demand, RowError> {
         },
         stated_at: Timestamp(data.stated_at),
         opened_at: Timestamp(data.opened_at),
+        before_session: data.before_session,
         last_message_id: data.last_message_id,
         spent,
         finished: Arc::new(finished),

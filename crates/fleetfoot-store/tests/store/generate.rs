@@ -169,9 +169,16 @@ fn demand() -> impl Strategy<Value = Demand> {
     let spent = proptest::collection::btree_map(name(), time(), 0..4);
     let finished =
         proptest::collection::btree_map(text().prop_map(|id| JobId::new(&id)), time(), 0..4);
-    let times = (time(), time());
+    let times = (time(), time(), any::<Option<u32>>());
     (any::<bool>(), any::<[u32; 7]>(), times, any::<Option<i64>>(), spent, finished).prop_map(
-        |(known, counts, (stated_at, opened_at), last_message_id, spent, finished)| {
+        |(
+            known,
+            counts,
+            (stated_at, opened_at, before_session),
+            last_message_id,
+            spent,
+            finished,
+        )| {
             let [available, acquired, assigned, running, registered, busy, idle] = counts;
             let statistics =
                 Statistics { available, acquired, assigned, running, registered, busy, idle };
@@ -180,6 +187,7 @@ fn demand() -> impl Strategy<Value = Demand> {
                 statistics,
                 stated_at,
                 opened_at,
+                before_session,
                 last_message_id,
                 spent,
                 finished: finished.into(),
