@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fleetfoot_core::{Candidacy, Fleet, InstallationId, PoolName, Span};
+use fleetfoot_core::{Candidacy, Fleet, InstallationId, Ownership, PoolName, Span};
 use fleetfoot_ordered::watch;
 
 use crate::fleet::Membership;
@@ -87,13 +87,30 @@ impl Member {
     }
 
     /// The database says less of a pool that is ours all the while than it did: it was put back (design, 11.4).
-    pub(crate) fn is_past(&self, before: &Owned, seen: &Fleet, fleet: &Fleet) -> bool {
+    ///
+    /// Who had `lapsed` leases may find that another one took a pool and was done with it, which left no row (seed 64861):
+    /// then only what it says of others tells.
+    pub(crate) fn is_past(
+        &self,
+        before: &Owned,
+        seen: &Fleet,
+        fleet: &Fleet,
+        lapsed: bool,
+    ) -> bool {
         let owned = self.owned();
+        let less = |row: &Ownership, epoch: i64, writes: i64| {
+            row.epoch < epoch || (row.epoch == epoch && row.writes < writes)
+        };
+        let says_less = || {
+            let mut both =
+                seen.pools.iter().filter_map(|(pool, was)| Some((was, fleet.pools.get(pool)?)));
+            both.any(|(was, row)| less(row, was.epoch, was.writes))
+        };
         let mut kept = before.iter().filter(|(pool, epoch)| owned.get(*pool) == Some(*epoch));
         kept.any(|(pool, epoch)| {
-            let Some(row) = fleet.pools.get(pool) else { return true };
+            let Some(row) = fleet.pools.get(pool) else { return !lapsed || says_less() };
             let writes = seen.pools.get(pool).map_or(0, |row| row.writes);
-            row.epoch < *epoch || (row.epoch == *epoch && row.writes < writes)
+            less(row, *epoch, writes)
         })
     }
 

@@ -146,8 +146,9 @@ async fn beat(
     if *member.put_back.borrow() {
         return Err(DriverError::PutBack);
     }
+    let lapsed = member.left() <= Span::ZERO;
     let (owned, fleet) = member.beat(driver, sql, pools).await?;
-    if member.is_past(&owned, &seen, &fleet) {
+    if member.is_past(&owned, &seen, &fleet, lapsed) {
         member.ends();
         let now = schema::now(&Options::default());
         compare::went_back(driver, sql, now).await?;

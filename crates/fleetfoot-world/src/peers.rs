@@ -31,8 +31,13 @@ pub(crate) fn wrote(books: &Books, who: Option<&str>, touched: &[PoolName]) {
 
 /// What the controller is called that has the pool.
 pub(crate) fn owner(inner: &Inner, pool: &PoolName) -> Option<String> {
-    let fleets: Vec<_> = inner.members.values().map(fleetfoot_store::Store::fleet).collect();
-    let rows = fleets.iter().filter_map(|fleet| fleet.pools.get(pool));
+    let views: Vec<_> = inner.members.iter().map(|(name, it)| (name, it, it.fleet())).collect();
+    let rows = views.iter().filter_map(|(name, store, fleet)| {
+        let row = fleet.pools.get(pool)?;
+        // One whose leases lapsed while it stood still believes what was so before.
+        let is_past = row.owner.as_deref() == Some(name.as_str()) && !store.owns(pool);
+        (!is_past).then_some(row)
+    });
     // Who took it last knows it first.
     let latest = rows.max_by_key(|row| (row.epoch, row.owner.is_some()));
     latest.and_then(|row| row.owner.clone())
