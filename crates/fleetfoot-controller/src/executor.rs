@@ -30,8 +30,8 @@ enum FollowUp {
     Closed(Box<Instance>),
 }
 
-/// Executes the actions: commits first, then spawns the calls.
-pub(crate) async fn execute(pool: &Arc<PoolContext>, actions: Vec<Action>) {
+/// Executes the actions: commits first, then spawns the calls. Whether the store took the plan.
+pub(crate) async fn execute(pool: &Arc<PoolContext>, actions: Vec<Action>) -> bool {
     let mut commits = Vec::new();
     for action in actions {
         match action {
@@ -53,12 +53,10 @@ pub(crate) async fn execute(pool: &Arc<PoolContext>, actions: Vec<Action>) {
             | Action::Close { .. } => commits.push(action),
         }
     }
-    if !commits.is_empty() {
-        commit(pool, commits).await;
-    }
+    commits.is_empty() || commit(pool, commits).await
 }
 
-async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
+async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) -> bool {
     // Names in flight before their row exists: no other pass may begin them.
     let mut flights: Vec<Flight> = Vec::new();
     let mut names = Vec::new();
@@ -100,7 +98,7 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
             tracing::error!(pool = %pool.name(), error = %chain(&error), "store refused a plan");
             // The flights fall and wake the reconciler: not at once again.
             read_anew(pool).await;
-            return;
+            return false;
         }
     };
     #[cfg(feature = "faults")]
@@ -125,6 +123,7 @@ async fn commit(pool: &Arc<PoolContext>, actions: Vec<Action>) {
             FollowUp::Closed(instance) => log_closed(&instance),
         }
     }
+    true
 }
 
 /// What was begun before goes on first. A hundred starts that begin in one breath take each step together, and the first

@@ -24,6 +24,9 @@ const PERIOD_IDLE: Duration = Duration::from_secs(300);
 /// As long as what is there without a row is looked at first.
 const PERIOD_CAREFUL: Duration = Duration::from_secs(1);
 
+/// Before a plan is made anew that the store refused, where no end of an action asks for it sooner: a job waits for it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
 /// Before it looks again whether there is a lease.
 const NO_LEASE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -63,8 +66,10 @@ pub(crate) async fn run(pool: Arc<PoolContext>) {
         let plan = pass(&pool, &state, &in_flight, now);
         tell(&pool, &plan);
         let busy = !state.instances.is_empty();
-        let deadline = deadline(&pool, &plan, busy);
-        executor::execute(&pool, plan.actions).await;
+        let mut deadline = deadline(&pool, &plan, busy);
+        if !executor::execute(&pool, plan.actions).await {
+            deadline = deadline.min(Instant::now() + REFUSED_PAUSE);
+        }
         tokio::select! {
             biased;
             _ = course.changed() => {}

@@ -17,8 +17,8 @@ use std::time::Duration;
 use fleetfoot_core::discrepancy::{Facts, Machine, Row, Runner};
 use fleetfoot_core::pool::PoolSpec;
 use fleetfoot_core::{
-    Discrepancy, Instance, InstanceName, Observation, PoolState, Reason, Registration, Span,
-    Timestamp,
+    Discrepancy, Instance, InstanceName, Observation, PoolState, Reason, Registration, ScaleSetId,
+    Span, Timestamp,
 };
 use fleetfoot_github::{ErrorKind, Removal};
 
@@ -130,18 +130,17 @@ async fn look(pool: &Arc<PoolContext>) -> Result<Looked, bool> {
     let mut found = of_rows(pool, &settings.spec, &state, &listed);
     act_on_rows(pool, &state, &found).await;
     let closed = closed_rows(pool, &listed).await;
-    for (row, runner) in &closed {
-        found.extend(
-            of_closed(pool, &settings.spec, *runner).map(|kind| (kind, Some(row.name.clone()))),
-        );
+    for left in &closed {
+        let kind = of_closed(pool, &settings.spec, left.runner);
+        found.extend(kind.map(|kind| (kind, Some(left.name.clone()))));
     }
     let found_any = !found.is_empty();
     let spec = &settings.spec;
     let told = pool.ledger.take(Look::Github, found, pool.name().as_str(), spec, clock);
     tell(&pool.shared, pool.name(), told);
-    for (row, runner) in closed {
-        if runner != Runner::Busy {
-            deregister(pool, &row).await;
+    for left in closed {
+        if left.runner != Runner::Busy {
+            deregister(pool, &left).await;
         }
     }
     Ok(Looked { pages: list.len() / PAGE + 1, found_any })
@@ -221,8 +220,17 @@ async fn act_on_rows(pool: &Arc<PoolContext>, state: &PoolState, found: &BTreeSe
     }
 }
 
-/// Closed rows of this pool whose exact names GitHub listed, and what it has under them.
-async fn closed_rows(pool: &PoolContext, listed: &Listed<'_>) -> Vec<(Instance, Runner)> {
+/// A closed row whose exact name GitHub listed.
+struct Left {
+    name: InstanceName,
+    /// Where it registered.
+    scale_set: ScaleSetId,
+    /// What GitHub has under its name.
+    runner: Runner,
+}
+
+/// Closed rows of this pool whose exact names GitHub listed.
+async fn closed_rows(pool: &PoolContext, listed: &Listed<'_>) -> Vec<Left> {
     let names: Vec<InstanceName> =
         listed.by_name.keys().filter_map(|name| InstanceName::new(name).ok()).collect();
     let known = pool
@@ -248,11 +256,21 @@ async fn closed_rows(pool: &PoolContext, listed: &Listed<'_>) -> Vec<(Instance, 
         };
         // What a removed pool left its neighbours of the same scope see to: nobody else would (seed 22683).
         let is_ours = row.pool == *pool.name() || pool.shared.store.pool(&row.pool).is_none();
-        if is_ours && row.scale_set_id.is_some() {
-            rows.push((row, runner_of(status)));
+        if is_ours && let Some(scale_set) = scale_set_of(pool, &row) {
+            rows.push(Left { name: row.name, scale_set, runner: runner_of(status) });
         }
     }
     rows
+}
+
+/// Where the row registered. Of a stray only the store knew that was lost: its environment says whose it was, and its
+/// call may have landed when it was gone already (seed 75562).
+fn scale_set_of(pool: &PoolContext, row: &Instance) -> Option<ScaleSetId> {
+    let of_stray = || {
+        let ours = row.reason == Some(Reason::Stray) && row.pool == *pool.name();
+        ours.then(|| pool.state()?.pool.scale_set_id).flatten()
+    };
+    row.scale_set_id.or_else(of_stray)
 }
 
 /// A list that began before the row closed shows what it has since been rid of. The times of closed rows do not follow
@@ -262,11 +280,11 @@ fn was_closed_before(closed: Timestamp, began: Timestamp, now: Timestamp) -> boo
 }
 
 /// Removes the registration of a closed row, if it is at the scale set the row registered under.
-async fn deregister(pool: &PoolContext, row: &Instance) {
+async fn deregister(pool: &PoolContext, left: &Left) {
     let connection = &pool.settings().connection.clone();
-    let asked = bounded(pool.call_bound(), connection.runner_by_name(row.name.as_str())).await;
+    let asked = bounded(pool.call_bound(), connection.runner_by_name(left.name.as_str())).await;
     let runner = match asked {
-        Ok(Some(runner)) if row.scale_set_id.is_some_and(|set| set.0 == runner.set_id) => runner,
+        Ok(Some(runner)) if left.scale_set.0 == runner.set_id => runner,
         Ok(Some(_) | None) => return,
         Err(failure) => {
             give_up(pool, &failure);
@@ -275,7 +293,7 @@ async fn deregister(pool: &PoolContext, row: &Instance) {
     };
     match bounded(pool.call_bound(), connection.remove_runner(runner.id)).await {
         Ok(Removal::Gone) => {
-            tracing::warn!(pool = %pool.name(), instance = %row.name, runner_id = runner.id, "registration of a closed instance removed");
+            tracing::warn!(pool = %pool.name(), instance = %left.name, runner_id = runner.id, "registration of a closed instance removed");
         }
         // The next look tells of it.
         Ok(Removal::Busy) => {}

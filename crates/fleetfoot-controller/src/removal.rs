@@ -1,8 +1,8 @@
 //! The removal gate, carried out (design, 11.3): deregister, and only then delete.
 
 use fleetfoot_core::{
-    Backoff, Environment, FailureKind, Instance, InstanceName, Observation, Registration, RunnerId,
-    Span,
+    Backoff, Environment, FailureKind, Instance, InstanceName, Observation, Reason, Registration,
+    RunnerId, Span,
 };
 use fleetfoot_github::Removal;
 use fleetfoot_provisioner::{BackendError, Deletion, Handle};
@@ -217,10 +217,9 @@ async fn delete_environment(flight: &Flight, instance: &Instance) -> bool {
         Ok(deletion) => {
             pool.backend.reach.answered();
             let lists = pool.backend.provisioner.capabilities().list;
-            if deletion == Deletion::WasAbsent
-                && instance.forced
-                && gone_for_good(pool, instance).await
-            {
+            // A limit opens the gate, too, and says nothing of a backend that is not there.
+            let insists = instance.forced && instance.reason != Some(Reason::MaxJobDuration);
+            if deletion == Deletion::WasAbsent && insists && gone_for_good(pool, instance).await {
                 return true;
             }
             if (instance.unanswered_since.is_some() || instance.is_cut_off()) && !lists {

@@ -273,7 +273,9 @@ impl Instance {
                 if self.environment == Environment::Requested {
                     self.last_call_at = Some(now);
                 }
-                if self.environment != Environment::Gone {
+                // Nobody had seen it end before: it was taken for gone and was there until now, as where another engine
+                // answered for a while. Its remains are there still (seed 65291).
+                if self.environment != Environment::Gone || self.exit.is_none() {
                     self.environment = Environment::Ended;
                 }
                 self.exit = self.exit.take().or_else(|| Some(exit.clone()));
@@ -315,6 +317,10 @@ impl Instance {
                     self.job_proven = true;
                 }
             }
+            // Whether it is online was not said, and nobody may count that as a failed start (seed 81436).
+            Observation::StillRegistered if self.phase == Phase::Starting => {
+                self.retry_at = Some(now + crate::plan::BOOT_VERIFY_PERIOD);
+            }
             Observation::StillRegistered | Observation::Jobless => self.verified_at = Some(now),
             Observation::Failed { kind, detail } => {
                 self.failure = self.failure.take().or_else(|| Some((*kind, detail.clone())));
@@ -328,7 +334,10 @@ impl Instance {
                 self.last_call_at = Some(now);
             }
             Observation::Removal { reason } => {
-                self.reason = self.reason.or(Some(*reason));
+                // A limit says nothing of a backend that does not answer, as a person may (seed 83207).
+                let insists =
+                    *reason == Reason::OperatorForce && self.reason == Some(Reason::MaxJobDuration);
+                self.reason = self.reason.filter(|_| !insists).or(Some(*reason));
                 self.forced |= reason.opens_gate();
             }
             Observation::Closed { outcome } => self.outcome = Some(outcome.clone()),

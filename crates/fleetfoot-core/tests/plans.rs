@@ -531,3 +531,49 @@ fn room_that_another_pool_waits_for_is_made_of_surplus_idle_runners_and_of_no_mo
     Arc::make_mut(&mut scene.state.pool).demand.session_lost();
     assert_eq!(retired(&scene), (vec![], 0), "of unknown demand nothing is surplus");
 }
+
+/// Taken for gone while another engine answered, and then its end is told of: its remains are there (seed 65291).
+#[test]
+fn what_ends_after_it_was_taken_for_gone_is_deleted() {
+    use fleetfoot_core::{Exit, Observation, removal::removal_steps};
+    let mut scene = Scene::new(1);
+    let mut row = scene.instance(Phase::Running, Environment::Launched).clone();
+    row.observe(&Observation::EnvironmentGone, NOW).unwrap();
+    assert!(!removal_steps(&row).delete);
+    row.observe(&Observation::Ended { exit: Exit::default() }, NOW).unwrap();
+    assert!(removal_steps(&row).delete);
+    row.observe(&Observation::EnvironmentGone, NOW).unwrap();
+    row.observe(&Observation::Ended { exit: Exit::default() }, NOW).unwrap();
+    assert!(!removal_steps(&row).delete, "an end that is told twice brings nothing back");
+}
+
+/// Where nobody may list, GitHub says that a runner is registered and not whether it is online (seed 81436).
+#[test]
+fn a_boot_that_nobody_could_see_counts_against_no_pool() {
+    use fleetfoot_core::{Observation, pool::observe};
+    for (told, failures) in [(Observation::StillRegistered, 0), (Observation::Jobless, 1)] {
+        let mut scene = Scene::new(1);
+        let mut row = scene.instance(Phase::Starting, Environment::Launched).clone();
+        let pool = Arc::make_mut(&mut scene.state.pool);
+        observe(pool, &mut row, &told, NOW).unwrap();
+        observe(pool, &mut row, &Observation::Removal { reason: Reason::BootTimeout }, NOW)
+            .unwrap();
+        assert_eq!(pool.circuit.failures, failures, "{told:?}");
+    }
+}
+
+/// A limit says nothing of a backend that does not answer; a person who insists afterwards does (seed 83207).
+#[test]
+fn an_operators_force_outweighs_a_limit() {
+    use fleetfoot_core::Observation;
+    for (first, told) in
+        [(Reason::MaxJobDuration, Reason::OperatorForce), (Reason::JobDone, Reason::JobDone)]
+    {
+        let mut scene = Scene::new(1);
+        let mut row = scene.instance(Phase::Running, Environment::Launched).clone();
+        for reason in [first, Reason::OperatorForce] {
+            row.observe(&Observation::Removal { reason }, NOW).unwrap();
+        }
+        assert_eq!((row.reason, row.forced), (Some(told), true));
+    }
+}

@@ -329,7 +329,11 @@ pub(crate) fn committed(
                 continue;
             }
             let limit = inner.pools.get(pool).map_or(0, |book| book.limit);
-            inner.occupied(pool, state.occupying());
+            // GitHub counts jobs that died with their machines for a while, and keeps to itself what is beyond the
+            // capacity that it was told (seed 79918).
+            let in_vain = state.instances.values().filter(|row| row.is_counted_in_vain()).count();
+            let in_vain = u32::try_from(in_vain).unwrap_or(u32::MAX);
+            inner.occupied(pool, state.occupying().saturating_add(in_vain));
             let last = state.pool.demand.last_message_id;
             if let Some(last) = last
                 && old.is_none_or(|old| old.pool.demand.last_message_id != Some(last))
@@ -373,17 +377,17 @@ pub(crate) fn committed(
                     inner.line(format!("{pool} {name}"), text, false);
                 }
             }
-            for name in old.into_iter().flat_map(|old| old.instances.keys()) {
+            for (name, was) in old.into_iter().flat_map(|old| &old.instances) {
                 if !state.instances.contains_key(name) {
                     inner.line(format!("{pool} {name}"), format!("{name}: closed"), false);
-                    closed.push((pool.clone(), name.clone()));
+                    closed.push((pool.clone(), was.clone()));
                 }
             }
         }
     }
     let mut found = Vec::new();
-    for (pool, name) in closed {
-        found.extend(whole::closed_clean(books, github, &pool, &name));
+    for (pool, row) in closed {
+        found.extend(whole::closed_clean(books, github, &pool, &row));
     }
     if let Some((pool, _)) = created.first() {
         found.extend(created_for_a_reason(books, github, pool));

@@ -14,6 +14,10 @@ use crate::options::Family;
 use crate::runner::RunnerFate;
 use crate::script::PoolPlan;
 
+/// How long a call may take to land at an engine that answers all the while: the call bound, beyond which nobody could
+/// tell an absence from a landing to come.
+const LATEST_LANDING: Duration = Duration::from_secs(30);
+
 fn seconds(rng: &mut Rng, range: std::ops::RangeInclusive<u64>) -> Duration {
     Duration::from_millis(rng.u64(range) * 1000 + rng.u64(..1000))
 }
@@ -244,7 +248,8 @@ fn create(rng: &mut Rng, plan: &PoolPlan) -> AtEngine {
         1 => EngineFault::Fail(ErrorKind::NoRoom, "no room".to_owned()),
         2 => EngineFault::Hang,
         3 => EngineFault::LostAnswer,
-        _ => EngineFault::LandLate(seconds(rng, 1..=40)),
+        // A frozen engine lands it later, once it wakes (design, 11.1).
+        _ => EngineFault::LandLate(seconds(rng, 1..=40).min(LATEST_LANDING)),
     };
     let (skip, times) = (rng.u32(..3), rng.u32(1..=5));
     AtEngine::Calls { pool: plan.name.clone(), operation, fault, skip, times }

@@ -80,8 +80,15 @@ pub(crate) fn created_for_a_reason(
 /// A session of the pool was opened, and GitHub states its level with it.
 pub(crate) fn opened(books: &Books, github: &GithubBox, pool: &PoolName) {
     let mut inner = books.lock();
+    let now = inner.now_ms();
     if let Some(book) = inner.pools.get_mut(pool) {
+        book.in_vain.retain(|(at, _)| at + WAITED_MS >= now);
         book.said = waiting(github, &book.scope, pool);
+        // Of jobs that it was told of, and whose end the session before did not tell any more, demand is raised to for a
+        // while (seed 73369).
+        let over = u64::try_from(github.count_unassigned(&book.told.assigned)).unwrap_or(u64::MAX);
+        let known: u64 = book.in_vain.iter().map(|(_, count)| *count).sum();
+        book.in_vain.push_back((now, over.saturating_sub(known)));
     }
     stated_anew(&mut inner, github, pool);
 }

@@ -206,8 +206,8 @@ async fn what_another_backend_does_not_find_to_delete_is_not_gone() {
     // Nobody hears from the lists that it is another one.
     let refused = || Fault::Fail(ErrorKind::Backend, "no list".into());
     bed.engine().add_rule(Rule::all(Operation::List, refused()));
-    bed.engine().set_identity("another engine");
     bed.engine().end(&name, fleetfoot_core::Exit::default());
+    bed.engine().set_identity("another engine");
     let deletes = |bed: &Bed| {
         bed.engine().calls().iter().filter(|call| call.operation == Operation::Delete).count()
     };

@@ -145,10 +145,15 @@ impl SimulatedEngine {
             return false;
         }
         environment.state = EnvironmentState::Ended(exit.clone());
-        let installation = environment.installation.clone();
+        let (installation, holder) = (environment.installation.clone(), environment.engine.clone());
+        let answers = holder == state.identity;
         drop(state);
         self.tell(name, &Change::Ended(exit.clone()));
-        let _ = self.0.events.send((Some(installation), Event::Ended { name: name.clone(), exit }));
+        // Whoever answers now knows nothing of what another engine holds.
+        if answers {
+            let ended = Event::Ended { name: name.clone(), exit };
+            let _ = self.0.events.send((Some(installation), ended));
+        }
         true
     }
 
