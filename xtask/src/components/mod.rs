@@ -11,6 +11,7 @@ mod libvirtd;
 mod mariadb;
 mod podman;
 mod postgres;
+mod rpm;
 mod set;
 mod shellcheck;
 mod shoes;
@@ -44,13 +45,15 @@ pub(crate) enum Kind {
     MariaDb,
     /// The reader of shell scripts.
     Shellcheck,
+    /// What makes and installs rpm packages.
+    Rpm,
     /// A shoes plugin, built from our sources with the real Go libraries.
     Shoes,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are started.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Docker,
         Self::Podman,
         Self::Libvirt,
@@ -59,6 +62,7 @@ impl Kind {
         Self::Postgres,
         Self::MariaDb,
         Self::Shellcheck,
+        Self::Rpm,
         Self::Shoes,
     ];
 
@@ -73,6 +77,7 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::MariaDb => "mariadb",
             Self::Shellcheck => "shellcheck",
+            Self::Rpm => "rpm",
             Self::Shoes => "shoes-plugin",
         }
     }
@@ -88,6 +93,7 @@ impl Kind {
             Self::Postgres => "PostgreSQL",
             Self::MariaDb => "MariaDB",
             Self::Shellcheck => "shellcheck",
+            Self::Rpm => "rpm",
             Self::Shoes => "shoes plugin (Go)",
         }
     }
@@ -116,6 +122,7 @@ impl Kind {
             Self::Postgres => &["postgresql"],
             Self::MariaDb => &["mariadb-server"],
             Self::Shellcheck => &["shellcheck"],
+            Self::Rpm => &["rpm"],
             Self::Shoes => &["golang-go"],
         }
     }
@@ -131,6 +138,7 @@ impl Kind {
             Self::Postgres => postgres::is_found(),
             Self::MariaDb => mariadb::is_found(),
             Self::Shellcheck => shellcheck::is_found(),
+            Self::Rpm => rpm::is_found(),
             Self::Shoes => shoes::is_found(),
         }
     }

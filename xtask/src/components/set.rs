@@ -73,6 +73,7 @@ impl Set {
                 Kind::Postgres => super::postgres::start(&dir),
                 Kind::MariaDb => super::mariadb::start(&dir),
                 Kind::Shellcheck => super::shellcheck::start(),
+                Kind::Rpm => super::rpm::start(),
                 Kind::Shoes => super::shoes::start(),
             });
         match result {

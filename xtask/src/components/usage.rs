@@ -13,7 +13,7 @@ pub(super) fn noun(kind: Kind) -> &'static str {
     match kind {
         Kind::Docker | Kind::Podman => "container events",
         Kind::Libvirt => "machines",
-        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Shoes => "",
+        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Rpm | Kind::Shoes => "",
         Kind::Postgres => "sessions",
         Kind::MariaDb => "connections",
     }
@@ -28,6 +28,7 @@ pub(super) fn own(kind: Kind) -> u64 {
         | Kind::Bubblewrap
         | Kind::Strace
         | Kind::Shellcheck
+        | Kind::Rpm
         | Kind::Shoes => 0,
         Kind::Postgres | Kind::MariaDb => 1,
     }
@@ -39,7 +40,7 @@ pub(super) fn count(kind: Kind, dir: &Path) -> Option<u64> {
         Kind::Docker => docker(dir),
         Kind::Podman => podman(dir),
         Kind::Libvirt => Some(libvirtd::machines(dir)),
-        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Shoes => None,
+        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Rpm | Kind::Shoes => None,
         Kind::Postgres => number(postgres::query(
             dir,
             "SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_database",
@@ -83,6 +84,7 @@ pub(crate) fn query(kind: Kind, dir: &Path, sql: &str) -> anyhow::Result<String>
         | Kind::Bubblewrap
         | Kind::Strace
         | Kind::Shellcheck
+        | Kind::Rpm
         | Kind::Shoes => anyhow::bail!("{} is no database", kind.word()),
     }
 }

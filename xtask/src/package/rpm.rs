@@ -44,6 +44,11 @@ pub(super) fn make(
     Ok(rpm)
 }
 
+/// Debian's zsh looks for what packages bring elsewhere than that of the distributions with rpm.
+pub(super) fn place(path: &str) -> String {
+    path.replace("/zsh/vendor-completions", "/zsh/site-functions")
+}
+
 fn description(job: &Job, product: Product, entries: &[Entry], stage: &Path) -> Result<String> {
     let mut text = format!(
         "%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\n%global _build_id_links none\nName: {}\nVersion: {}\nRelease: 1\nSummary: GitHub Actions jobs on machines you own\nLicense: Apache-2.0\nURL: https://github.com/fleetfoot/fleetfoot\nAutoReqProv: no\nRequires(pre): shadow-utils\n",
@@ -59,9 +64,18 @@ fn description(job: &Job, product: Product, entries: &[Entry], stage: &Path) -> 
         "%description\nOne fresh environment for each job, gone afterwards.\n%install\ncp -a {}/. %{{buildroot}}/",
         stage.display()
     );
-    for (section, script) in
-        [("pre", "preinst"), ("post", "postinst"), ("preun", "prerm"), ("postun", "postrm")]
+    for path in entries.iter().map(|entry| entry.path.as_str()).filter(|path| place(path) != *path)
     {
+        let _ = writeln!(text, "install -D %{{buildroot}}{path} %{{buildroot}}{}", place(path));
+        let _ = writeln!(text, "rm %{{buildroot}}{path}");
+    }
+    let mut sections =
+        vec![("pre", "preinst"), ("post", "postinst"), ("preun", "prerm"), ("postun", "postrm")];
+    if product == Product::Outrunner {
+        // What the original's removal does to the service is undone once it is gone.
+        sections.extend([("pretrans", "rpm-pretrans"), ("posttrans", "rpm-posttrans")]);
+    }
+    for (section, script) in sections {
         let script = product.script(script)?;
         let _ = writeln!(text, "%{section}\n{}", script.trim_start_matches("#!/bin/sh\n"));
     }
@@ -73,6 +87,7 @@ fn description(job: &Job, product: Product, entries: &[Entry], stage: &Path) -> 
             (Some(_), false) => "",
         };
         let Entry { mode, owner, path, .. } = entry;
+        let path = place(path);
         // Compressed pages would have another name.
         let _ = writeln!(text, "%attr({mode:04o}, {owner}, {owner}) {word}{path}");
     }
@@ -92,9 +107,10 @@ pub(super) fn check(rpm: &Path, entries: &[Entry]) -> Result<()> {
     }
     for entry in entries {
         let wanted = format!("{} {1}/{1}", text_mode(entry), entry.owner);
-        match found.remove(&entry.path) {
+        let path = place(&entry.path);
+        match found.remove(&path) {
             Some(listed) if listed == wanted => {}
-            listed => bail!("{}: {} is {listed:?}, not {wanted}", rpm.display(), entry.path),
+            listed => bail!("{}: {path} is {listed:?}, not {wanted}", rpm.display()),
         }
     }
     if let Some(path) = found.keys().next() {
