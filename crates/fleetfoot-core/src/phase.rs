@@ -63,8 +63,8 @@ impl Phase {
     #[must_use]
     pub fn outrunner_word(self) -> &'static str {
         match self {
-            Self::Pending | Self::Creating | Self::Starting => "provisioning",
-            Self::Warm => "warm",
+            // It knows no machine that waits for its job.
+            Self::Pending | Self::Creating | Self::Warm | Self::Starting => "provisioning",
             Self::Idle => "idle",
             Self::Running => "running",
             Self::Stopping | Self::Closed => "stopping",

@@ -126,7 +126,7 @@ fn the_original_programs_words() {
         [
             "provisioning",
             "provisioning",
-            "warm",
+            "provisioning",
             "provisioning",
             "idle",
             "running",

@@ -339,7 +339,7 @@ async fn serve(
     // Nobody answers there any more; a successor makes its own once the lock is free.
     let _ = std::fs::remove_file(state_dir.control_socket()).is_ok();
     if options.flavor == Flavor::Outrunner {
-        crate::outrunner::emptied(&store, &named);
+        crate::outrunner::stopped(&store, &named, stopped.clean);
     }
     if put_back { Err(DaemonError::PutBack) } else { Ok(stopped) }
 }

@@ -13,12 +13,16 @@ use fleetfoot_store::{Search, StateDir, StateDirError, Store};
 use crate::config::credentials::go_io_error;
 use crate::config::{Class, Finding, LoadError, Original, Report};
 
-/// Tells of the pools that have nothing left: the original's line, of which it has one for each of its workers.
-pub(crate) fn emptied(store: &Store, named: &[PoolName]) {
+/// Tells of the pools that have nothing left, and of those of which something was still being done: the original's lines, one
+/// for each of its workers. What waits for a job or runs one is left on purpose, and told of elsewhere.
+pub(crate) fn stopped(store: &Store, named: &[PoolName], clean: bool) {
     let pools = store.pools();
-    let is_empty = |name: &&PoolName| pools.get(*name).is_none_or(|it| it.instances.is_empty());
-    for pool in named.iter().filter(is_empty) {
-        tracing::info!(%pool, "all instances left");
+    for pool in named {
+        if pools.get(pool).is_none_or(|it| it.instances.is_empty()) {
+            tracing::info!(%pool, "all instances left");
+        } else if !clean {
+            tracing::warn!(%pool, "shutdown timed out");
+        }
     }
 }
 

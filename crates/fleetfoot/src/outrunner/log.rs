@@ -226,6 +226,23 @@ fn unreachable(text: &str) -> Option<String> {
     Some(format!("libvirt connect to {place}"))
 }
 
+/// What we tried, and what the original says of a worker that failed at it.
+const WORKER: [(&str, &str); 6] = [
+    ("get the scale set", "get scale set"),
+    ("create the scale set", "create scale set"),
+    ("update the scale set's labels", "update scale set labels"),
+    ("open a message session", "create message session"),
+    ("poll for messages", "listener"),
+    ("acknowledge a message", "listener"),
+];
+
+/// What a worker of the original failed at: it ended with these words, ours goes on.
+fn worker_failed(pool: Option<&str>, text: &str) -> Option<String> {
+    let (tried, why) = text.strip_prefix("could not ")?.split_once(": ")?;
+    let (_, word) = WORKER.iter().find(|(ours, _)| *ours == tried)?;
+    Some(format!("runner {}: {word}: {why}", pool?))
+}
+
 /// A phrase of our own: its message and its fields as they are, the pool under the original's key.
 fn pass(level: Level, fields: &Fields, own: usize) -> String {
     let mut out = format!("{level} {}", fields.message);
@@ -234,7 +251,9 @@ fn pass(level: Level, fields: &Fields, own: usize) -> String {
     }
     for (key, value) in fields.list.iter().skip(own) {
         if *key != "pool" {
-            let own = Some(value).filter(|_| *key == "error").and_then(|it| unreachable(it));
+            let own = Some(value)
+                .filter(|_| *key == "error")
+                .and_then(|it| unreachable(it).or_else(|| worker_failed(fields.get("pool"), it)));
             attribute(&mut out, "", key, own.as_deref().unwrap_or(value));
         }
     }

@@ -179,6 +179,10 @@ fn other_phrases_pass_with_their_fields() {
         tracing::warn!(pool = "l", since_s = 4, what = %"a\nb", "session held by another");
         let error = "failed to list domains: cannot reach libvirt at /run/l: no such file";
         tracing::error!(connection = "libvirt", error, "backend does not answer");
+        for tried in ["get the scale set", "open a message session", "list the runners"] {
+            let error = format!("could not {tried}: GitHub cannot be reached");
+            tracing::warn!(pool = "l", error, "listener failed");
+        }
         tracing::debug!("hidden");
         tracing::info!(target: "hyper::client", "hidden too");
         tracing::warn!(target: "hyper::client", "odd");
@@ -188,6 +192,9 @@ fn other_phrases_pass_with_their_fields() {
         lines,
         "2026-01-02 03:04:05 WARN session held by another scaleSet=l since_s=4 what=a\nb\n\
          2026-01-02 03:04:05 ERROR backend does not answer connection=libvirt error=libvirt connect to /run/l: no such file\n\
+         2026-01-02 03:04:05 WARN listener failed scaleSet=l error=runner l: get scale set: GitHub cannot be reached\n\
+         2026-01-02 03:04:05 WARN listener failed scaleSet=l error=runner l: create message session: GitHub cannot be reached\n\
+         2026-01-02 03:04:05 WARN listener failed scaleSet=l error=could not list the runners: GitHub cannot be reached\n\
          2026-01-02 03:04:05 WARN odd\n\
          2026-01-02 03:04:05 ERROR bare\n"
     );
