@@ -18,7 +18,8 @@ use fleetfoot_provisioner::{
 };
 use fleetfoot_provisioner_libvirt::rpc::Connection;
 use fleetfoot_provisioner_libvirt::{
-    Address, ExtraDisk, JitDelivery, LibvirtProvisioner, Network, WarmMode,
+    Address, DomainType, ExtraDisk, JitDelivery, LibvirtPool, LibvirtProvisioner, Network, Share,
+    WarmMode,
 };
 use futures_util::StreamExt as _;
 
@@ -226,6 +227,45 @@ async fn check_boots_a_real_machine_and_leaves_nothing() {
     assert_eq!(provisioner.check().await, []);
     let left = support::domains(&bench.socket).await;
     assert!(!left.iter().any(|name| name.starts_with("fleetfoot-trial")), "{left:?}");
+}
+
+/// What a file of the original asks for that names an image and a mount and nothing else: UEFI (with Secure Boot, by the
+/// firmware that libvirt chooses), q35, virtio-scsi, the network `default`, and a directory of the host by virtiofs. Only the
+/// processor is emulated here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_originals_default_machine_boots_by_uefi_and_has_its_mount() {
+    let Some(bench) = support::bench() else { return };
+    let image = std::env::var_os("FLEETFOOT_TEST_LIBVIRT_EFI_GUEST").expect("beside the guest");
+    let directory = tempfile::tempdir().unwrap();
+    let shared = directory.path().join("cache");
+    std::fs::create_dir(&shared).unwrap();
+    let mut pool = LibvirtPool::new(Path::new(&image));
+    pool.domain_type = DomainType::Qemu;
+    pool.overlay_dir = directory.path().to_owned();
+    pool.agent_max = BOUND;
+    pool.memory_mib = 512;
+    pool.mounts = vec![Share { source: shared.display().to_string(), tag: None }];
+    let (_, networks) = support::virsh(&bench.socket, &["net-list", "--name"]).await;
+    if !networks.lines().any(|name| name.trim() == "default") {
+        let (started, told) = virsh(&bench.socket, &["net-start", "default"]).await;
+        assert!(started, "{told}");
+    }
+    let engine = engine(&bench.socket, &directory.path().join("records"));
+    let provisioner = LibvirtProvisioner::new(engine, pool);
+    let mut events = provisioner.watch().await.unwrap();
+    // The guest brings its drivers up while its agent answers already.
+    let text = "mkdir -p /m\nuntil mount -t virtiofs cache /m; do sleep 1; done\nls /sys/class/net /dev/sda /sys/firmware/efi >/m/said\numount /m\nexit 3";
+    let spec = start(&provisioner, text).await;
+    assert_eq!(end(&mut events, &spec).await.code, Some(3));
+    let said = std::fs::read_to_string(shared.join("said")).unwrap();
+    for wanted in ["eth0", "/dev/sda", "efivars"] {
+        assert!(said.contains(wanted), "{wanted} of {said}");
+    }
+    provisioner.delete(&spec.name).await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().collect();
+    assert_eq!(left.len(), 2, "records and the mount alone: {left:?}");
+    let (ended, told) = virsh(&bench.socket, &["net-destroy", "default"]).await;
+    assert!(ended, "{told}");
 }
 
 /// Two at once from one memory: each is a machine of its own, and its job may not notice that it was another.

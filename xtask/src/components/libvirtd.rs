@@ -26,7 +26,10 @@ dir=$1
 mkdir -p "$dir/run" "$dir/lib" "$dir/cache" "$dir/var-log"
 if [ ! -d "$dir/etc" ]; then
     cp -a /etc/libvirt "$dir/etc"
-    rm -rf "$dir/etc/qemu/networks/autostart"
+    rm -rf "$dir/etc/qemu/networks"
+    mkdir "$dir/etc/qemu/networks"
+    # Machines on the network of this name see each other and nothing else, so it needs nothing of the host but a bridge.
+    printf "<network><name>default</name><bridge name='fft%s'/></network>" $$ >"$dir/etc/qemu/networks/default.xml"
     printf 'stdio_handler = "file"\nuser = "root"\ngroup = "root"\nsecurity_driver = "none"\n' >"$dir/etc/qemu.conf"
     printf 'unix_sock_dir = "%s"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n' "$dir" >"$dir/etc/libvirtd.conf"
     printf '%s\n' "$LIBVIRTD_CONF" >>"$dir/etc/libvirtd.conf"
@@ -40,6 +43,9 @@ exec unshare -m sh -ec '
     mount --bind "$1/etc" /etc/libvirt
     exec tini -s -- libvirtd $LIBVIRTD_ARGS -f "$1/etc/libvirtd.conf" -p "$1/pid"' - "$dir"
 "#;
+
+/// Makes the guest that boots as an image of a distribution does.
+const EFI_GUEST: &str = include_str!("efi-guest.sh");
 
 /// What a guest has for its machine id before it has one of its own.
 const MACHINE_ID: &str = "00000000000000000000000000000001\n";
@@ -56,8 +62,17 @@ fi
 eval "$ACTIONS_RUNNER_INPUT_JITCONFIG"
 "#;
 
-const PROGRAMS: [&str; 6] =
-    ["libvirtd", "virsh", "qemu-img", "qemu-system-x86_64", "tini", "debugfs"];
+const PROGRAMS: [&str; 8] = [
+    "libvirtd",
+    "virsh",
+    "qemu-img",
+    "qemu-system-x86_64",
+    "tini",
+    "debugfs",
+    // For the guest that boots by UEFI.
+    "mkfs.fat",
+    "mcopy",
+];
 
 pub(crate) fn is_found() -> bool {
     PROGRAMS.iter().all(|name| find_program(name).is_some())
@@ -80,6 +95,7 @@ pub(crate) fn start(dir: &Path) -> Result<Started, NotStarted> {
     let env = vec![
         ("FLEETFOOT_TEST_LIBVIRT_SOCKET", socket.display().to_string()),
         ("FLEETFOOT_TEST_LIBVIRT_GUEST", guest.display().to_string()),
+        ("FLEETFOOT_TEST_LIBVIRT_EFI_GUEST", efi_guest(&guest)?.display().to_string()),
         ("FLEETFOOT_TEST_LIBVIRTD", script.display().to_string()),
     ];
     Ok(Started { version: version(&socket)?, env, daemon: Some(daemon), engine: None })
@@ -127,6 +143,21 @@ fn guest() -> Result<Option<PathBuf>> {
     }
     with_runner(&plain, &guest)?;
     Ok(Some(guest.canonicalize()?))
+}
+
+/// The same guest, to be booted by UEFI; made once.
+fn efi_guest(guest: &Path) -> Result<PathBuf> {
+    let (efi, script) = (guest.with_file_name("efi.qcow2"), guest.with_file_name("efi-guest.sh"));
+    let age = |path: &Path| path.metadata().and_then(|it| it.modified()).ok();
+    let made = std::fs::read_to_string(&script).is_ok_and(|text| text == EFI_GUEST);
+    if !made || age(&efi) < age(guest) {
+        absent_is_fine(std::fs::remove_file(&efi))?;
+        std::fs::write(&script, EFI_GUEST)?;
+        let debs = guest.with_file_name("debs");
+        run_quiet(Command::new("sh").arg(&script).args([guest, &efi, &debs]))
+            .context("cannot make the guest for UEFI")?;
+    }
+    Ok(efi)
 }
 
 fn absent_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {

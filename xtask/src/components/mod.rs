@@ -116,6 +116,11 @@ impl Kind {
                 // For libvirt on another host: a test's own sshd, and what speaks to a socket behind it.
                 "openssh-server",
                 "netcat-openbsd",
+                // For the original's default machine: its firmware, and what its loaders' disk is made with.
+                "ovmf",
+                "dosfstools",
+                "mtools",
+                "fdisk",
             ],
             Self::Bubblewrap => &["bubblewrap"],
             Self::Strace => &["strace"],
