@@ -32,15 +32,13 @@ pub(crate) fn wrote(books: &Books, who: Option<&str>, touched: &[PoolName]) {
 /// What the controller is called that has the pool.
 pub(crate) fn owner(inner: &Inner, pool: &PoolName) -> Option<String> {
     let views: Vec<_> = inner.members.iter().map(|(name, it)| (name, it, it.fleet())).collect();
-    let rows = views.iter().filter_map(|(name, store, fleet)| {
-        let row = fleet.pools.get(pool)?;
-        // One whose leases lapsed while it stood still believes what was so before.
-        let is_past = row.owner.as_deref() == Some(name.as_str()) && !store.owns(pool);
-        (!is_past).then_some(row)
-    });
+    let rows = views.iter().filter_map(|view| Some((view, view.2.pools.get(pool)?)));
     // Who took it last knows it first.
-    let latest = rows.max_by_key(|row| (row.epoch, row.owner.is_some()));
-    latest.and_then(|row| row.owner.clone())
+    let latest = rows.max_by_key(|(_, row)| (row.epoch, row.owner.is_some()));
+    let ((name, store, _), row) = latest?;
+    // One whose leases lapsed while it stood still believes what was so before.
+    let is_past = row.owner.as_ref() == Some(name) && !store.owns(pool);
+    row.owner.clone().filter(|_| !is_past)
 }
 
 impl Stage {
