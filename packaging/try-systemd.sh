@@ -1,7 +1,8 @@
 #!/bin/bash
 # Starts the packaged unit under a real systemd: PID 1 of namespaces of its own, on an overlay of this machine's root, which
-# it does not change. A credential by LoadCredential=, by LoadCredentialEncrypted= where this systemd can make one, and by a
-# file; jobs as processes, which must survive `systemctl restart` and `reload`. Debian 12, root.
+# it does not change. A credential by LoadCredential=, by LoadCredentialEncrypted= where this systemd can make one, by a file,
+# and by the environment file of either unit; jobs as processes, which must survive `systemctl restart` and `reload`; the unit
+# in the original's place. Debian 12, root.
 #   packaging/try-systemd.sh BINARY
 set -eu
 binary=$(realpath "$1")
@@ -35,13 +36,16 @@ mount --bind "$DIR/said" "$root/srv"
 mount --make-rshared "$root"
 rm -rf "$root"/etc/systemd/system/* "$root/etc/machine-id" "$root/etc/fstab"
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
-mkdir -p "$root/opt/runner" "$root/etc/fleetfoot" "$root/etc/systemd/system/fleetfoot.service.d"
+mkdir -p "$root/opt/runner" "$root/etc/fleetfoot" "$root/etc/outrunner" "$root/etc/systemd/system/"{fleetfoot,outrunner}.service.d
 cp "$BINARY" "$root/usr/bin/fleetfoot"
+cp "$BINARY" "$root/usr/bin/outrunner"
 cp "$BINARY" "$root/opt/runner/run.sh"
-cp "$HERE/systemd/fleetfoot.service" "$root/etc/systemd/system/"
+cp "$HERE/systemd/"{fleetfoot,outrunner}.service "$root/etc/systemd/system/"
 cp "$HERE/config/fleetfoot.yml" "$root/etc/shipped.yml"
 cp "$DIR/trial.sh" "$root/etc/fleetfoot/"
-grep -q ^fleetfoot: "$root/etc/passwd" || useradd -R "$root" -r -M -d /var/lib/fleetfoot fleetfoot
+for name in fleetfoot outrunner; do
+    grep -q "^$name:" "$root/etc/passwd" || useradd -R "$root" -r -M -d "/var/lib/$name" "$name"
+done
 cat >"$root/etc/systemd/system/box.service" <<'U'
 [Unit]
 DefaultDependencies=no
@@ -72,7 +76,7 @@ status() { fleetfoot status --state-dir /var/lib/fleetfoot; }
 level() { for _ in $(seq 150); do if eval "$2"; then return 0; fi; sleep 0.2; done; status; fail "$1"; }
 drop_in() {
     printf '[Unit]\nDefaultDependencies=no\n[Service]\nStandardOutput=append:/srv/daemon\nStandardError=append:/srv/daemon\n%s\n' "$1" \
-        >/etc/systemd/system/fleetfoot.service.d/trial.conf
+        | tee /etc/systemd/system/outrunner.service.d/trial.conf >/etc/systemd/system/fleetfoot.service.d/trial.conf
     systemctl daemon-reload
 }
 config() {
@@ -123,6 +127,26 @@ systemctl start fleetfoot.service || fail "start with token_file"
 level "token_file: not ready" 'status | grep -q ready,'
 systemctl stop fleetfoot.service
 echo "ok: token_file"
+
+config ''
+(umask 077; echo "GITHUB_TOKEN=$secret" | tee /etc/outrunner/env >/etc/fleetfoot/env)
+systemctl start fleetfoot.service || fail "start with the environment file"
+level "the environment file: not ready" 'status | grep -q ready,'
+systemctl stop fleetfoot.service
+rm /etc/fleetfoot/env
+echo "ok: EnvironmentFile="
+
+# The unit in the original's place, by its name, with its paths and its log.
+cp /etc/fleetfoot/fleetfoot.yml /etc/outrunner/config.yml
+chown -R outrunner /etc/outrunner
+systemctl start outrunner.service || fail "start of outrunner.service"
+level "outrunner does not listen" 'grep -q "Listening for jobs scaleSet=one maxRunners=2" /srv/daemon'
+fleetfoot sim job --box http://127.0.0.1:18080 --pool one --count 1 --duration 1s
+level "its job did not end well" 'fleetfoot sim state --box http://127.0.0.1:18080 | grep -q "3 done (0 lost)"'
+systemctl restart outrunner.service || fail "restart of outrunner.service"
+systemctl stop outrunner.service && [ "$(systemctl show -P Result outrunner)" = success ] || fail "stop of outrunner.service"
+grep -q "Shut down cleanly" /srv/daemon || fail "outrunner did not say that it ended"
+echo "ok: outrunner.service"
 
 # As installed, without runners: a few starts, then systemd leaves it alone. In the unit they are 5 s apart.
 cp /etc/shipped.yml /etc/fleetfoot/fleetfoot.yml

@@ -26,6 +26,8 @@ fn a_real_systemd_starts_restarts_and_reloads_the_packaged_unit() {
         "LoadCredential=",
         "restart and reload with two running jobs",
         "token_file",
+        "EnvironmentFile=",
+        "outrunner.service",
         "without runners",
     ] {
         assert!(said.contains(&format!("ok: {part}")), "no `{part}`: {said}");
