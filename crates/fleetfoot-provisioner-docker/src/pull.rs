@@ -19,8 +19,14 @@ use fleetfoot_provisioner::{BackendError, ErrorKind};
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
+/// What failed: asking for the pull, or what the registry said of it.
+const PULL: &str = "pull image";
+/// What failed: reading the engine's answer, which broke off.
+const DRAIN: &str = "drain image pull";
+
 #[derive(Debug, Clone)]
 struct Failure {
+    tried: &'static str,
     kind: ErrorKind,
     message: String,
 }
@@ -44,9 +50,13 @@ pub(crate) async fn pull(
         Ok(outcome) => outcome.clone(),
         Err(_) => None,
     };
-    let gone = || Failure { kind: ErrorKind::Backend, message: "the pull was given up".to_owned() };
+    let gone = || Failure {
+        tried: PULL,
+        kind: ErrorKind::Backend,
+        message: "the pull was given up".to_owned(),
+    };
     outcome.unwrap_or_else(|| Err(gone())).map_err(|failure| {
-        BackendError::new("pull image", failure.kind, format!("{image}: {}", failure.message))
+        BackendError::new(failure.tried, failure.kind, format!("{image}: {}", failure.message))
     })
 }
 
@@ -108,8 +118,10 @@ struct Progress {
 async fn run(engine: &DockerEngine, image: &str, auth: Option<String>) -> Result<(), Failure> {
     let (from, tag) = name_and_tag(image);
     let path = format!("/images/create?fromImage={}&tag={}", encoded(from), encoded(tag));
-    let failed = |error: CallError| Failure { kind: kind(&error), message: error.to_string() };
-    let answer = engine.call(Call::post(path).registry_auth(auth)).await.map_err(failed)?;
+    let failed = |tried| {
+        move |error: CallError| Failure { tried, kind: kind(&error), message: error.to_string() }
+    };
+    let answer = engine.call(Call::post(path).registry_auth(auth)).await.map_err(failed(PULL))?;
     let mut messages = Messages::new(answer);
     let mut layers: BTreeMap<String, u64> = BTreeMap::new();
     let mut done = BTreeSet::new();
@@ -117,13 +129,16 @@ async fn run(engine: &DockerEngine, image: &str, auth: Option<String>) -> Result
     loop {
         let next = tokio::time::timeout(SILENCE_MAX, messages.next::<Message>()).await;
         let silent = || Failure {
+            tried: DRAIN,
             kind: ErrorKind::Backend,
             message: format!("no progress for {} s", SILENCE_MAX.as_secs()),
         };
-        let Some(message) = next.map_err(|_| silent())?.map_err(failed)? else { return Ok(()) };
+        let Some(message) = next.map_err(|_| silent())?.map_err(failed(DRAIN))? else {
+            return Ok(());
+        };
         let detail = message.detail.map(|detail| detail.message).filter(|text| !text.is_empty());
         if let Some(error) = message.error.filter(|text| !text.is_empty()).or(detail) {
-            return Err(Failure { kind: ErrorKind::Instance, message: error });
+            return Err(Failure { tried: PULL, kind: ErrorKind::Instance, message: error });
         }
         if let Some(progress) = message.progress.filter(|progress| progress.current > 0) {
             layers.insert(message.id.clone(), progress.current);

@@ -632,3 +632,35 @@ async fn what_has_no_shell_is_made_anew_for_its_job() {
     let listed = waits.list().await.unwrap().environments;
     assert!(!listed.iter().any(|it| it.name.as_str().starts_with("fleetfoot-check")), "{listed:?}");
 }
+
+/// An engine whose answer to a pull breaks off in the middle, as when it is restarted or the way to it is cut.
+#[tokio::test]
+async fn a_pull_that_breaks_off_is_told_from_one_that_is_refused() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("d.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = vec![0; 64 << 10];
+            let count = stream.read(&mut bytes).await.unwrap_or(0);
+            let body = if bytes[..count].starts_with(b"GET /version ") {
+                r#"{"ApiVersion":"1.41","MinAPIVersion":"1.24","Version":"20.10.24"}"#
+            } else {
+                "{\"status\":\"Pulling from a/b\"}\r\n{\"status\":\"Downl"
+            };
+            // Half of what it promises of a pull, all of its version.
+            let length = if body.ends_with('}') { body.len() } else { 2 * body.len() };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let mut settings = pool();
+    settings.image = "a/b:1".to_owned();
+    settings.pull = PullPolicy::Always;
+    let error = provisioner(&support::engine(&path).await, settings).prepare().await.unwrap_err();
+    assert_eq!((error.operation, error.kind), ("drain image pull", ErrorKind::Backend), "{error}");
+    assert!(error.to_string().starts_with("failed to drain image pull: a/b:1: "), "{error}");
+}

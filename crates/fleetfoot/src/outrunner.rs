@@ -7,7 +7,7 @@ pub mod log;
 
 use std::path::Path;
 
-use fleetfoot_core::PoolName;
+use fleetfoot_core::{Phase, PoolName};
 use fleetfoot_store::{Search, StateDir, StateDirError, Store};
 
 use crate::config::credentials::go_io_error;
@@ -17,11 +17,29 @@ use crate::config::{Class, Finding, LoadError, Original, Report};
 /// for each of its workers. What waits for a job or runs one is left on purpose, and told of elsewhere.
 pub(crate) fn stopped(store: &Store, named: &[PoolName], clean: bool) {
     let pools = store.pools();
+    let mut told = clean;
     for pool in named {
-        if pools.get(pool).is_none_or(|it| it.instances.is_empty()) {
+        let Some(state) = pools.get(pool).filter(|it| !it.instances.is_empty()) else {
             tracing::info!(%pool, "all instances left");
-        } else if !clean {
+            continue;
+        };
+        if !clean && state.instances.values().any(|it| !is_left_on_purpose(it.phase)) {
             tracing::warn!(%pool, "shutdown timed out");
+            told = true;
+        }
+    }
+    if !told {
+        // A session that would not close, or the removal of what no row names.
+        tracing::warn!("some calls did not end in time; the next start goes on from their rows");
+    }
+}
+
+/// It waits for a job or runs one; a runner that starts may still be about to be launched.
+fn is_left_on_purpose(phase: Phase) -> bool {
+    match phase {
+        Phase::Warm | Phase::Idle | Phase::Running => true,
+        Phase::Pending | Phase::Creating | Phase::Starting | Phase::Stopping | Phase::Closed => {
+            false
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bollard::query_parameters::InspectContainerOptions;
-use fleetfoot_sim::{DEFAULT_TOKEN, Endpoint, Flavor, Settings, Token};
+use fleetfoot_sim::{DEFAULT_TOKEN, Endpoint, Fault, FaultAction, Flavor, Settings, Token};
 use rustix::process::Signal;
 
 use crate::harness::{BOUND, Bed, Daemon, Engine, ORG, eventually, unique};
@@ -274,8 +274,7 @@ async fn signals() {
         assert!(out.contains(" INFO All runners shut down scaler.scaleSet=mine\n"), "{out}");
         assert_eq!(bed.github.summary().sessions, 0);
     }
-    let hang =
-        fleetfoot_sim::Fault::always(Endpoint::DeleteSession, fleetfoot_sim::FaultAction::Hang);
+    let hang = Fault::always(Endpoint::DeleteSession, FaultAction::Hang);
     let mut daemon = start(&bed, &["--config", &file], &[]);
     daemon.says("Listening for jobs").await;
     let before = bed.github.state().requests[&Endpoint::DeleteSession];
@@ -287,6 +286,68 @@ async fn signals() {
     .await;
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.ended(Duration::from_secs(2)).await.code(), Some(1));
+}
+
+/// What cannot be ended in time is told of in the original's words, and not as a clean end of its runners.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_runs_out_of_time() {
+    let bed = Bed::new().await;
+    let file = bed.path("o.yml").display().to_string();
+    std::fs::write(bed.path("o.yml"), original(&bed, "mine", &bed.process())).unwrap();
+    bed.github.inject(Fault::always(Endpoint::GenerateJitConfig, FaultAction::Hang));
+    let mut daemon = start(&bed, &["--config", &file], &[]);
+    daemon.says("Listening for jobs").await;
+    bed.queue("mine", 1, 100);
+    eventually("a JIT config is asked for", BOUND, || async {
+        bed.github.state().requests.get(&Endpoint::GenerateJitConfig).map(|_| ())
+    })
+    .await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.ended(Duration::from_secs(10)).await.code(), Some(0));
+    let out = daemon.stdout();
+    let line =
+        " WARN Shutdown timed out, some runners may not be fully cleaned up scaler.scaleSet=mine\n";
+    assert!(out.contains(line) && !out.contains("All runners shut down"), "{out}");
+    // The next start ends what it left: the job is served, and nothing stays.
+    bed.github.clear_faults();
+    let daemon = start(&bed, &["--config", &file], &[]);
+    bed.all_succeeded(1, BOUND).await;
+    daemon.stop().await;
+}
+
+/// What the original's worker would have ended with stands in the line of ours that goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_worker_is_told_of_in_the_originals_words() {
+    let bed = Bed::new().await;
+    let file = bed.path("o.yml").display().to_string();
+    let text = original(&bed, "mine", &bed.process());
+    let refuse = |endpoint| bed.github.inject(Fault::once(endpoint, FaultAction::status(400)));
+    let rounds: [(String, &[(Endpoint, &str)]); 2] = [
+        (
+            text.clone(),
+            &[
+                (Endpoint::GetScaleSet, "get scale set"),
+                (Endpoint::CreateScaleSet, "create scale set"),
+                (Endpoint::CreateSession, "create message session"),
+                (Endpoint::GetMessage, "listener"),
+            ],
+        ),
+        (
+            text.replace("[self-hosted, mine]", "[other, mine]"),
+            &[(Endpoint::UpdateScaleSet, "update scale set labels")],
+        ),
+    ];
+    for (text, steps) in rounds {
+        std::fs::write(bed.path("o.yml"), text).unwrap();
+        steps.iter().for_each(|(endpoint, _)| refuse(*endpoint));
+        let mut daemon = start(&bed, &["--config", &file], &[]);
+        for (_, words) in steps {
+            let line = daemon.says(&format!(" error=runner mine: {words}: ")).await;
+            assert!(is_line(&line) && line.contains(" scaleSet=mine "), "{line}");
+        }
+        daemon.says("Listening for jobs").await;
+        daemon.stop().await;
+    }
 }
 
 /// The token's order: the runner's own file, the flag, the variable, the systemd credential, the file's
