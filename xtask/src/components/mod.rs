@@ -16,6 +16,7 @@ mod set;
 mod shellcheck;
 mod shoes;
 mod strace;
+mod systemd;
 mod table;
 mod usage;
 
@@ -47,13 +48,15 @@ pub(crate) enum Kind {
     Shellcheck,
     /// What makes and installs rpm packages.
     Rpm,
+    /// The service manager, in namespaces of its own.
+    Systemd,
     /// A shoes plugin, built from our sources with the real Go libraries.
     Shoes,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are started.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Docker,
         Self::Podman,
         Self::Libvirt,
@@ -63,6 +66,7 @@ impl Kind {
         Self::MariaDb,
         Self::Shellcheck,
         Self::Rpm,
+        Self::Systemd,
         Self::Shoes,
     ];
 
@@ -78,6 +82,7 @@ impl Kind {
             Self::MariaDb => "mariadb",
             Self::Shellcheck => "shellcheck",
             Self::Rpm => "rpm",
+            Self::Systemd => "systemd",
             Self::Shoes => "shoes-plugin",
         }
     }
@@ -94,6 +99,7 @@ impl Kind {
             Self::MariaDb => "MariaDB",
             Self::Shellcheck => "shellcheck",
             Self::Rpm => "rpm",
+            Self::Systemd => "systemd",
             Self::Shoes => "shoes plugin (Go)",
         }
     }
@@ -128,6 +134,7 @@ impl Kind {
             Self::MariaDb => &["mariadb-server"],
             Self::Shellcheck => &["shellcheck"],
             Self::Rpm => &["rpm"],
+            Self::Systemd => &["systemd", "iproute2"],
             Self::Shoes => &["golang-go"],
         }
     }
@@ -144,6 +151,7 @@ impl Kind {
             Self::MariaDb => mariadb::is_found(),
             Self::Shellcheck => shellcheck::is_found(),
             Self::Rpm => rpm::is_found(),
+            Self::Systemd => systemd::is_found(),
             Self::Shoes => shoes::is_found(),
         }
     }

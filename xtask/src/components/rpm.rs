@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{NotStarted, Started};
+use super::{NotStarted, Started, systemd};
 use crate::process::{find_program, run_quiet};
 
 pub(crate) fn is_found() -> bool {
@@ -10,6 +10,7 @@ pub(crate) fn is_found() -> bool {
 }
 
 pub(crate) fn start() -> Result<Started, NotStarted> {
+    systemd::can_overlay()?;
     let rpm = find_program("rpm").unwrap_or_else(|| "rpm".into());
     let said = run_quiet(Command::new(&rpm).arg("--version"))?;
     let version = said.trim().trim_start_matches("RPM version ").to_owned();

@@ -74,6 +74,7 @@ impl Set {
                 Kind::MariaDb => super::mariadb::start(&dir),
                 Kind::Shellcheck => super::shellcheck::start(),
                 Kind::Rpm => super::rpm::start(),
+                Kind::Systemd => super::systemd::start(),
                 Kind::Shoes => super::shoes::start(),
             });
         match result {

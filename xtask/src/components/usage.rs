@@ -13,7 +13,12 @@ pub(super) fn noun(kind: Kind) -> &'static str {
     match kind {
         Kind::Docker | Kind::Podman => "container events",
         Kind::Libvirt => "machines",
-        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Rpm | Kind::Shoes => "",
+        Kind::Bubblewrap
+        | Kind::Strace
+        | Kind::Shellcheck
+        | Kind::Rpm
+        | Kind::Systemd
+        | Kind::Shoes => "",
         Kind::Postgres => "sessions",
         Kind::MariaDb => "connections",
     }
@@ -29,6 +34,7 @@ pub(super) fn own(kind: Kind) -> u64 {
         | Kind::Strace
         | Kind::Shellcheck
         | Kind::Rpm
+        | Kind::Systemd
         | Kind::Shoes => 0,
         Kind::Postgres | Kind::MariaDb => 1,
     }
@@ -40,7 +46,12 @@ pub(super) fn count(kind: Kind, dir: &Path) -> Option<u64> {
         Kind::Docker => docker(dir),
         Kind::Podman => podman(dir),
         Kind::Libvirt => Some(libvirtd::machines(dir)),
-        Kind::Bubblewrap | Kind::Strace | Kind::Shellcheck | Kind::Rpm | Kind::Shoes => None,
+        Kind::Bubblewrap
+        | Kind::Strace
+        | Kind::Shellcheck
+        | Kind::Rpm
+        | Kind::Systemd
+        | Kind::Shoes => None,
         Kind::Postgres => number(postgres::query(
             dir,
             "SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_database",
@@ -85,6 +96,7 @@ pub(crate) fn query(kind: Kind, dir: &Path, sql: &str) -> anyhow::Result<String>
         | Kind::Strace
         | Kind::Shellcheck
         | Kind::Rpm
+        | Kind::Systemd
         | Kind::Shoes => anyhow::bail!("{} is no database", kind.word()),
     }
 }

@@ -45,11 +45,16 @@ fn the_package_in_the_originals_place_has_its_paths() {
     }
 }
 
+/// This run has the component, so that nothing may be left out for want of it.
+fn required(word: &str) -> bool {
+    let required = std::env::var("FLEETFOOT_TEST_REQUIRE").unwrap_or_default();
+    required.split(',').any(|one| one == word)
+}
+
 /// rpm and rpmbuild are not here, and nothing says that they have to be.
 fn lacks_rpm() -> bool {
     let lacking = ["rpmbuild", "rpm"].into_iter().any(lacks);
-    let required = std::env::var("FLEETFOOT_TEST_REQUIRE").unwrap_or_default();
-    assert!(!lacking || !required.split(',').any(|one| one == "rpm"), "rpm is not there");
+    assert!(!lacking || !required("rpm"), "rpm is not there");
     lacking
 }
 
@@ -152,7 +157,7 @@ fn the_rpm_takes_the_originals_place_and_leaves_the_service_as_it_was() {
     let said = output(Command::new("packaging/try-rpm.sh").args(rpms)).unwrap();
     print!("{said}");
     let whole = said.contains("took the original's place, upgraded, removed");
-    assert!(whole || said.contains("SKIPPED"), "{said}");
+    assert!(whole || (said.contains("SKIPPED") && !required("rpm")), "{said}");
     for (out, _) in made {
         fs::remove_dir_all(out).unwrap();
     }
@@ -351,8 +356,7 @@ fn the_release_build_is_installed_upgraded_removed_and_purged() {
     }
     at_root();
     let Some(program) = std::env::var_os("FLEETFOOT_TEST_RELEASE").map(PathBuf::from) else {
-        let required = std::env::var("FLEETFOOT_TEST_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|one| one == "release"), "the release is not there");
+        assert!(!required("release"), "the release is not there");
         println!("SKIPPED: needs release");
         return;
     };
@@ -382,7 +386,10 @@ fn the_release_build_is_installed_upgraded_removed_and_purged() {
     let whole = |product: Product| {
         said.contains(&format!("{}: installed, upgraded, removed, purged", product.package()))
     };
-    assert!(said.contains("SKIPPED") || Product::ALL.into_iter().all(whole), "{said}");
+    // Where a systemd can run, so can this, but on a machine of another kind.
+    let left_out = said.contains("SKIPPED")
+        && (!required("systemd") || said.contains("Debian") || said.contains("these packages"));
+    assert!(left_out || Product::ALL.into_iter().all(whole), "{said}");
     fs::remove_dir_all(out).unwrap();
 }
 
