@@ -141,6 +141,7 @@ cp /etc/fleetfoot/fleetfoot.yml /etc/outrunner/config.yml
 chown -R outrunner /etc/outrunner
 systemctl start outrunner.service || fail "start of outrunner.service"
 level "outrunner does not listen" 'grep -q "Listening for jobs scaleSet=one maxRunners=2" /srv/daemon'
+fleetfoot status --state-dir /var/lib/outrunner | grep -q ready, || fail "the command does not find outrunner"
 fleetfoot sim job --box http://127.0.0.1:18080 --pool one --count 1 --duration 1s
 level "its job did not end well" 'fleetfoot sim state --box http://127.0.0.1:18080 | grep -q "3 done (0 lost)"'
 systemctl restart outrunner.service || fail "restart of outrunner.service"

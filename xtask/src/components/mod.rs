@@ -46,7 +46,7 @@ pub(crate) enum Kind {
     MariaDb,
     /// The reader of shell scripts.
     Shellcheck,
-    /// What makes and installs rpm packages.
+    /// What makes, signs and installs rpm packages.
     Rpm,
     /// The service manager, in namespaces of its own.
     Systemd,
@@ -133,7 +133,7 @@ impl Kind {
             Self::Postgres => &["postgresql"],
             Self::MariaDb => &["mariadb-server"],
             Self::Shellcheck => &["shellcheck"],
-            Self::Rpm => &["rpm"],
+            Self::Rpm => &["rpm", "gnupg"],
             Self::Systemd => &["systemd", "iproute2"],
             Self::Shoes => &["golang-go"],
         }

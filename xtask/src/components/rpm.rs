@@ -1,4 +1,4 @@
-//! rpm and rpmbuild: what makes the rpm packages, and installs them into roots of their own.
+//! rpm and rpmbuild: what makes the rpm packages, and installs them into roots of their own; and gpg, which signs packages.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use super::{NotStarted, Started, systemd};
 use crate::process::{find_program, run_quiet};
 
 pub(crate) fn is_found() -> bool {
-    ["rpm", "rpmbuild"].into_iter().all(|program| find_program(program).is_some())
+    ["rpm", "rpmbuild", "gpg"].into_iter().all(|program| find_program(program).is_some())
 }
 
 pub(crate) fn start() -> Result<Started, NotStarted> {

@@ -191,4 +191,4 @@ pub(super) fn stage(entries: &[Entry], root: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

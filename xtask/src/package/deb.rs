@@ -73,6 +73,8 @@ fn description(job: &Job, product: Product, arch: Arch, stage: &Path) -> Result<
     if product == Product::Outrunner {
         // Without `Conflicts`: what is replaced whole disappears, and its script that would stop the service is not run.
         text.push_str("Provides: outrunner\nReplaces: outrunner\n");
+        // The command that asks it, with manual and completions.
+        text.push_str("Recommends: fleetfoot\n");
     }
     let _ = writeln!(
         text,

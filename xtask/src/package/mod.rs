@@ -1,12 +1,14 @@
-//! Packages: deb and rpm for two architectures, tar archives, checksums, the formula.
+//! Packages: deb and rpm for two architectures, tar archives, checksums, the formula; signed if a key is given.
 //!
 //! One list of contents ([`contents`]) is what every package is made from and checked against. The files themselves lie in
-//! `packaging/`; binaries are static ones, built here or given. Tools: tar, ar, gzip, dpkg-deb, rpmbuild and rpm.
+//! `packaging/`; binaries are static ones, built here or given. Tools: tar, ar, gzip, dpkg-deb, rpmbuild and rpm, and to
+//! sign them gpg and rpmsign.
 
 mod archive;
 mod contents;
 mod deb;
 mod rpm;
+mod sign;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,9 @@ pub(crate) struct Args {
     /// The tar archive for Macs, which is made on one
     #[arg(long, value_name = "FILE")]
     mac: Option<PathBuf>,
+    /// A secret key of OpenPGP without a passphrase, as gpg exports it, to sign debs, rpms and checksums with
+    #[arg(long, value_name = "FILE")]
+    sign: Option<PathBuf>,
     /// Where packages go
     #[arg(long, default_value = "target/packages")]
     out: PathBuf,
@@ -55,6 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(manual) => manual.clone(),
         None => write_manual(&out.join("manual"))?,
     };
+    // A short path, for the socket of gpg's agent lies in it.
+    let home = std::env::temp_dir().join(format!("ffk-{}", std::process::id()));
+    let key = args.sign.as_deref().map(|file| sign::Key::of(file, &home)).transpose()?;
     let job = Job { version: args.version.clone(), out, manual };
     let mut made = Vec::new();
     for (arch, binary) in &binaries {
@@ -63,8 +71,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let stage = job.out.join(format!("stage-{}-{}", product.package(), arch.deb()));
             contents::stage(&entries, &stage)?;
             let deb = deb::make(&job, product, *arch, &entries, &stage)?;
-            deb::check(&deb, &entries)?;
             let rpm = rpm::make(&job, product, *arch, &entries, &stage)?;
+            if let Some(key) = &key {
+                key.deb(&deb)?;
+                key.rpm(&rpm)?;
+            }
+            deb::check(&deb, &entries)?;
             rpm::check(&rpm, &entries)?;
             made.extend([deb, rpm]);
             fs::remove_dir_all(&stage)?;
@@ -75,6 +87,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         made.push(archive::of_a_mac(&job, mac)?);
     }
     archive::checksums(&job, &made)?;
+    match &key {
+        Some(key) => key.checksums(&job)?,
+        // One of an earlier run would be a wrong one.
+        None => drop(fs::remove_file(job.out.join("checksums.txt.sig"))),
+    }
     archive::formula(&job)?;
     for path in &made {
         println!("{}", path.display());

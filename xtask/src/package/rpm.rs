@@ -58,6 +58,7 @@ fn description(job: &Job, product: Product, entries: &[Entry], stage: &Path) -> 
     );
     if product == Product::Outrunner {
         let _ = writeln!(text, "Provides: outrunner = %{{version}}\nObsoletes: outrunner");
+        text.push_str("Recommends: fleetfoot\n");
     }
     let _ = writeln!(
         text,

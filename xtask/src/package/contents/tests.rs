@@ -6,11 +6,11 @@ use super::*;
 use crate::package::{Job, archive, deb, output, rpm};
 
 /// All tests of this module read `packaging/` from there.
-fn at_root() {
+pub(in crate::package) fn at_root() {
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap();
 }
 
-fn lacks(tool: &str) -> bool {
+pub(in crate::package) fn lacks(tool: &str) -> bool {
     let lacks = Command::new(tool).arg("--version").output().is_err();
     if lacks {
         println!("SKIPPED: needs {tool}");
@@ -52,14 +52,14 @@ fn required(word: &str) -> bool {
 }
 
 /// rpm and rpmbuild are not here, and nothing says that they have to be.
-fn lacks_rpm() -> bool {
+pub(in crate::package) fn lacks_rpm() -> bool {
     let lacking = ["rpmbuild", "rpm"].into_iter().any(lacks);
     assert!(!lacking || !required("rpm"), "rpm is not there");
     lacking
 }
 
 /// A directory to make packages in, with a program and manual that are none.
-fn to_pack(what: &str, version: &str) -> (Job, PathBuf) {
+pub(in crate::package) fn to_pack(what: &str, version: &str) -> (Job, PathBuf) {
     let out = tempfile_directory(what);
     let manual = out.join("manual");
     for (directory, file) in [("man", "fleetfoot.1"), ("completions", "_fleetfoot")] {
@@ -90,6 +90,8 @@ fn packages_hold_what_is_listed_and_nothing_else() {
             noticed(|entries| deb::check(&deb, entries), &entries);
             let configs = output(Command::new("dpkg-deb").args(["-I"]).arg(&deb).arg("conffiles"));
             assert_eq!(configs.unwrap().trim(), product.config());
+            let field = output(Command::new("dpkg-deb").arg("-f").arg(&deb).arg("Recommends"));
+            assert_eq!(field.unwrap().trim(), recommended(product));
             made.push(deb);
         }
     }
@@ -114,6 +116,14 @@ fn noticed(check: impl Fn(&[Entry]) -> anyhow::Result<()>, entries: &[Entry]) {
     assert!(check(fewer).is_err());
 }
 
+/// The original's command alone answers no question.
+fn recommended(product: Product) -> &'static str {
+    match product {
+        Product::Fleetfoot => "",
+        Product::Outrunner => "fleetfoot",
+    }
+}
+
 /// Checklist 73: the same of the rpm.
 #[test]
 fn rpms_hold_what_is_listed_and_nothing_else() {
@@ -129,6 +139,8 @@ fn rpms_hold_what_is_listed_and_nothing_else() {
             stage(&entries, &root).unwrap();
             let rpm = rpm::make(&job, product, arch, &entries, &root).unwrap();
             noticed(|entries| rpm::check(&rpm, entries), &entries);
+            let asked = output(Command::new("rpm").args(["-qp", "--recommends"]).arg(&rpm));
+            assert_eq!(asked.unwrap().trim(), recommended(product));
             if arch == Arch::Amd64 {
                 install(&rpm, &entries, &job.out.join("root"));
             }
